@@ -1,0 +1,43 @@
+import type { Nic } from '../api/host-physical-network.ts'
+import type { NodePlan, PortPlan } from '../plan/node-plan.ts'
+
+/**
+ * One node's kernel. Two implementations, `linux/` and `memory/`, held to the
+ * same `conformance.ts`. Repeating any call is harmless. Calls may overlap;
+ * each takes effect as a whole, in the order they were made.
+ */
+export interface Datapath {
+  /**
+   * Makes the kernel as `plan` says, whatever it was before: creates what is
+   * missing, corrects what differs, removes what Polynet owns and the plan
+   * does not have. What is right already is not touched, so running traffic
+   * loses no packet. A port whose pod namespace is gone is left out and named
+   * in the report. Rejects with `kernel`, naming the first object the kernel
+   * refused; what was done till then stays, and the next call goes on.
+   */
+  replace(plan: NodePlan): Promise<Report>
+  /**
+   * Adds ports to what is there, in one batch, enforcement first. All or
+   * nothing: when one fails, nothing of any of them is left and it rejects.
+   * A port that is there already is made right. Resolves to each pod-side MAC.
+   */
+  attach(ports: PortPlan[]): Promise<{ key: string; mac: string }[]>
+  /** Takes ports away; those that are gone already count as taken away. Calls are batched. */
+  detach(ports: PortPlan[]): Promise<void>
+  /** What of these ports is not as planned, a sentence each; empty when all is right (CNI CHECK). */
+  check(ports: PortPlan[]): Promise<string[]>
+  /** The host's NICs, sorted by name: hardware and what stands for it, none of Polynet's own links. */
+  nics(): Promise<Nic[]>
+  /** Calls back when NICs or their addresses may have changed. Returns how to stop. */
+  onNics(changed: () => void): () => void
+  /** Everything Polynet owns in this kernel, a line each, sorted: for tests, `doctor` and people. Unchanged state, unchanged text. */
+  describe(): Promise<string[]>
+  close(): Promise<void>
+}
+
+export interface Report {
+  /** What was changed, a line each (`+ link host pn0`, `- route …`); empty when all was right. */
+  changes: string[]
+  /** Keys of ports whose pod namespace is gone. */
+  orphans: string[]
+}

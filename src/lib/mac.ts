@@ -1,0 +1,47 @@
+import { createHash } from 'node:crypto'
+import type { Address } from './ip.ts'
+
+/**
+ * MAC addresses, as lower-case text with colons. All that Polynet makes are
+ * locally administered unicast (IEEE 802: second-lowest bit of the first byte
+ * set, lowest clear).
+ */
+
+/** The MAC of every gateway of every network on every node; it never crosses a tunnel. */
+export const gatewayMac = '0a:58:a9:fe:01:01'
+
+/**
+ * The MAC of the interface that holds `address`: for IPv4 the address itself
+ * behind a fixed pair (the `0a:58` that other plugins use too), for IPv6 a
+ * hash. Forwarding entries on other nodes follow from addresses alone.
+ */
+export function macOf(address: Address): string {
+  if (address.family === 4) return text([0x0a, 0x58, ...bytes(address.value, 4)])
+  const hash = createHash('sha256').update(address.value.toString(16)).digest()
+  return text([0x0a, 0x56, ...hash.subarray(0, 4)])
+}
+
+/** The MAC of a node's tunnel device in one network, from the node's tunnel address. */
+export function tunnelMac(address: Address): string {
+  if (address.family === 4) return text([0x0a, 0x54, ...bytes(address.value, 4)])
+  const hash = createHash('sha256')
+    .update(`tunnel ${address.value.toString(16)}`)
+    .digest()
+  return text([0x0a, 0x52, ...hash.subarray(0, 4)])
+}
+
+/** The MAC that `input` writes, in canonical form, or undefined. Takes `:` and `-`; no multicast, not zero. */
+export function parseMac(input: string): string | undefined {
+  if (!/^[0-9a-f]{2}([:-][0-9a-f]{2}){5}$/i.test(input)) return undefined
+  const mac = input.toLowerCase().replaceAll('-', ':')
+  if (Number.parseInt(mac.slice(0, 2), 16) & 1 || mac === '00:00:00:00:00:00') return undefined
+  return mac
+}
+
+export const macBytes = (mac: string): Uint8Array =>
+  Uint8Array.from(mac.split(':'), (part) => Number.parseInt(part, 16))
+
+const bytes = (value: bigint, count: number): number[] =>
+  Array.from({ length: count }, (_, i) => Number((value >> BigInt(8 * (count - 1 - i))) & 255n))
+
+const text = (parts: number[]): string => parts.map((p) => p.toString(16).padStart(2, '0')).join(':')

@@ -1,0 +1,104 @@
+/**
+ * nftables rules as plain values. One value has several readers: `nftText`
+ * (for people and tests), the netlink encoder (for the kernel) and `trace`
+ * (which walks a packet through it). Names and text are nft's own, so nft(8)
+ * is the manual. Rules are fixed; pods, policies and services are elements of
+ * the sets and maps that rules look things up in. Nothing here is ever built
+ * by gluing a user's text together.
+ */
+export interface Table {
+  family: 'inet' | 'bridge' | 'netdev' | 'arp'
+  name: string
+  sets: NftSet[]
+  chains: Chain[]
+}
+
+/** What a rule can look at; the words of nft(8). */
+export type Field =
+  | 'iifname'
+  | 'oifname'
+  | 'meta nfproto'
+  | 'meta l4proto'
+  | 'meta pkttype'
+  | 'mark'
+  | 'ether saddr'
+  | 'ether daddr'
+  | 'ether type'
+  | 'arp operation'
+  | 'arp saddr ether'
+  | 'arp saddr ip'
+  | 'ip saddr'
+  | 'ip daddr'
+  | 'ip6 saddr'
+  | 'ip6 daddr'
+  | 'icmp type'
+  | 'icmpv6 type'
+  | 'th sport'
+  | 'th dport'
+  | 'ct state'
+  | 'ct mark'
+  | 'fib daddr type'
+
+/**
+ * A value of a field: interface names, MACs, addresses and prefixes as text,
+ * numbers as numbers, symbols (`arp`, `ip6`, `udp`, `new`, `local`,
+ * `nd-router-advert`) as nft writes them.
+ */
+export type Value = string | number
+
+export interface NftSet {
+  name: string
+  /** The fields an element's parts are compared with; more than one is a concatenation. */
+  key: Field[]
+  /** A verdict map when `verdict`; a plain set when absent. */
+  map?: 'verdict'
+  /** Elements are prefixes or ranges (single-field keys only). */
+  interval?: boolean
+  /** Filled by the packet path (`update`), with a timeout in seconds and a bound on its size. */
+  dynamic?: { timeoutS: number; size: number }
+  elements: Element[]
+}
+
+export interface Element {
+  key: Value[]
+  /** For a verdict map. */
+  verdict?: Verdict
+}
+
+export interface Chain {
+  name: string
+  /** Absent: a chain that others jump to. */
+  base?: {
+    type: 'filter' | 'nat' | 'route'
+    hook: 'prerouting' | 'input' | 'forward' | 'output' | 'postrouting' | 'ingress' | 'egress'
+    priority: number
+    policy: 'accept' | 'drop'
+    /** For netdev. */
+    devices?: string[]
+  }
+  rules: Rule[]
+}
+
+export interface Rule {
+  /** Why it is there, for the reader of `nft list ruleset`. At most 127 bytes. */
+  comment?: string
+  do: Statement[]
+}
+
+export type Verdict = 'accept' | 'drop' | 'return' | { jump: string } | { goto: string }
+
+export type Statement =
+  | { match: Field; is: Value | Value[] }
+  | { match: Field; not: Value | Value[] }
+  | { lookup: Field[]; in: string }
+  | { lookup: Field[]; notIn: string }
+  | { vmap: Field[]; map: string }
+  /** Matches while the rate is exceeded. */
+  | { limitOver: { rate: number; per: 'second' | 'minute'; burst: number } }
+  /** Counts per key in a dynamic set; matches while that key's rate is exceeded. */
+  | { update: string; key: Field[]; limitOver: { rate: number; per: 'second' | 'minute'; burst: number } }
+  | { counter: true }
+  | { verdict: Verdict }
+  | { masquerade: true }
+  | { notrack: true }
+  | { setMark: number }
