@@ -1,0 +1,30 @@
+import type { Plugins } from '../cni/plugins.ts'
+import type { CniRequest } from '../cni/request.ts'
+import type { Datapath } from '../datapath/port.ts'
+import type { Kube } from '../kube/port.ts'
+import type { Clock } from '../lib/clock.ts'
+import type { Log } from '../lib/log.ts'
+import type { Journal } from './journal.ts'
+
+export interface AgentDeps {
+  node: string
+  kube: Kube
+  datapath: Datapath
+  journal: Journal
+  plugins: Plugins
+  clock: Clock
+  log: Log
+}
+
+export interface Agent {
+  /** Answers one execution of the shim. Never rejects. */
+  handle(request: CniRequest): Promise<CniAnswer>
+  /** Why it is not ready, or nothing. */
+  unready(): string | undefined
+  close(): Promise<void>
+}
+
+export interface CniAnswer {
+  exit: number
+  stdout: string
+}
