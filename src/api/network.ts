@@ -1,3 +1,4 @@
+import { bitsOf, type Family, parsePrefix } from '../lib/ip.ts'
 import type { Condition, KubeObject, LabelSelector } from './meta.ts'
 
 export type Topology = 'Layer3' | 'Layer2' | 'Direct'
@@ -48,4 +49,25 @@ export interface Network extends KubeObject {
     addresses?: string
     conditions?: Condition[]
   }
+}
+
+/** Where `spec.blockSize` says nothing: at most 64 addresses a block, and a small subnet is cut into 64 blocks. */
+const smallestBlocks = 6
+
+/**
+ * Prefix length of the blocks that nodes lease from the network's subnets of
+ * `family`: what `spec.blockSize` says, else /26 (/122) where the first
+ * subnet is a /20 (/116) or larger, else a 64th of it, down to single
+ * addresses. Subnets are only ever appended, so it is fixed for the network's
+ * life. Undefined where the network has no subnet of the family.
+ */
+export function blockSizeOf(network: Pick<Network, 'spec'>, family: Family): number | undefined {
+  const { blockSize, subnets = [] } = network.spec
+  const first = subnets.map((s) => parsePrefix(s.cidr)).find((p) => p?.family === family)
+  if (!first) return undefined
+  const bits = bitsOf(family)
+  return (
+    (family === 4 ? blockSize?.ipv4 : blockSize?.ipv6) ??
+    Math.min(bits, Math.max(bits - smallestBlocks, first.length + smallestBlocks))
+  )
 }
