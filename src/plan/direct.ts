@@ -1,0 +1,115 @@
+import { type Address, formatAddress, parseAddress, parsePrefix } from '../lib/ip.ts'
+import { macOf } from '../lib/mac.ts'
+import type { PortLink, PortPlan } from './node-plan.ts'
+import type { Element, Table } from './ruleset.ts'
+import { mtuOf, podRoutes } from './tunnel.ts'
+import type { HeldAttachment, NetworkView } from './view.ts'
+
+/**
+ * A pod on the physical network itself. There is no node side that its
+ * packets pass, so what it may send is checked inside its own namespace, where
+ * a pod with NET_ADMIN can undo it; the network's conditions say so.
+ */
+export function planDirectPort(view: NetworkView, held: HeldAttachment): PortPlan {
+  const key = `${held.containerID}/${held.interface}`
+  const addresses = held.addresses.map((a) => parseAddress(a.address.split('/')[0] ?? '') as Address)
+  const families = new Set(addresses.map((a) => a.family))
+  const gatewayOf = new Map(
+    (view.network.spec.subnets ?? []).map((s) => [parsePrefix(s.cidr)?.family, s.gateway]),
+  )
+  const link = linkOf(view)
+  // ipvlan and host devices have the MAC that they have.
+  const mac = link.kind === 'macvlan' ? (held.mac ?? (addresses[0] && macOf(addresses[0]))) : held.mac
+  return {
+    key,
+    network: `${view.network.metadata.namespace}/${view.network.metadata.name}`,
+    pod: held.pod,
+    netns: 'host',
+    link,
+    inside: {
+      netns: held.netns,
+      name: held.interface,
+      ...(mac ? { mac } : {}),
+      mtu: mtuOf(view.network),
+      addresses: held.addresses.map((a) => a.address),
+      routes: podRoutes(view.network, held, families, (family) => gatewayOf.get(family), 'on-link'),
+      neighbours: [],
+      sysctls: families.has(6)
+        ? { [`ipv6/conf/${held.interface}/accept_ra`]: '0' }
+        : { [`ipv6/conf/${held.interface}/disable_ipv6`]: '1' },
+      tables: [ownAddressesOnly(held.interface, mac, addresses)],
+    },
+    routes: [],
+    neighbours: [],
+    forwarding: [],
+    elements: [],
+  }
+}
+
+function linkOf(view: NetworkView): PortLink {
+  const { direct, vlan } = view.network.spec
+  switch (direct?.mode) {
+    case 'ipvlan':
+      return { kind: 'ipvlan', parent: view.wire.nic, mode: 'l2' }
+    case 'vlan':
+      return { kind: 'vlan', parent: view.wire.nic, id: vlan ?? 1 }
+    case 'host-device':
+      return { kind: 'host-device', device: view.wire.nic }
+    default:
+      return { kind: 'macvlan', parent: view.wire.nic, mode: 'bridge' }
+  }
+}
+
+function ownAddressesOnly(device: string, mac: string | undefined, addresses: Address[]): Table {
+  const keys = (family: 4 | 6): Element[] =>
+    addresses.filter((a) => a.family === family).map((a) => ({ key: [formatAddress(a)] }))
+  return {
+    family: 'netdev',
+    name: `polynet-${device}`,
+    sets: [
+      { name: 'own', key: ['ip saddr'], elements: keys(4) },
+      { name: 'own-arp', key: ['arp saddr ip'], elements: keys(4) },
+      { name: 'own6', key: ['ip6 saddr'], elements: keys(6) },
+    ],
+    chains: [
+      {
+        name: 'leaving',
+        base: { type: 'filter', hook: 'egress', priority: 0, policy: 'drop', devices: [device] },
+        rules: [
+          ...(mac
+            ? [{ do: [{ match: 'ether saddr' as const, not: mac }, { verdict: 'drop' as const }] }]
+            : []),
+          {
+            do: [
+              { match: 'ether type', is: 'ip' },
+              { lookup: ['ip saddr'], in: 'own' },
+              { verdict: 'accept' },
+            ],
+          },
+          {
+            do: [
+              { match: 'ether type', is: 'arp' },
+              { lookup: ['arp saddr ip'], in: 'own-arp' },
+              { verdict: 'accept' },
+            ],
+          },
+          {
+            comment: 'neighbour discovery from link-local addresses',
+            do: [
+              { match: 'ether type', is: 'ip6' },
+              { match: 'icmpv6 type', is: ['nd-neighbor-solicit', 'nd-neighbor-advert'] },
+              { verdict: 'accept' },
+            ],
+          },
+          {
+            do: [
+              { match: 'ether type', is: 'ip6' },
+              { lookup: ['ip6 saddr'], in: 'own6' },
+              { verdict: 'accept' },
+            ],
+          },
+        ],
+      },
+    ],
+  }
+}

@@ -1,0 +1,186 @@
+import { type Address, formatAddress, parseAddress, parsePrefix } from '../lib/ip.ts'
+import { gatewayMac, macBytes, macOf } from '../lib/mac.ts'
+import { bridgeName, portName, tunnelName } from './names.ts'
+import type { Forwarding, NamespacePlan, PortElement, PortPlan } from './node-plan.ts'
+import type { Table } from './ruleset.ts'
+import { mtuOf, netnsOf, podRoutes, routable, vxlanOf } from './tunnel.ts'
+import type { HeldAttachment, NetworkView } from './view.ts'
+
+/**
+ * One broadcast domain over VXLAN: a bridge on every node with the tunnel as
+ * one of its ports. Where a MAC is follows from AttachmentSlices; broadcast
+ * goes to every node that holds addresses of the network. Every node has the
+ * gateway, under the same MAC, which never crosses the tunnel.
+ */
+export function planLayer2(view: NetworkView): NamespacePlan {
+  const endpoints = [...new Set(routable(view).map((r) => r.endpoint))].sort()
+  const forwarding: Forwarding[] = endpoints.map((endpoint) => ({
+    link: tunnelName,
+    mac: '00:00:00:00:00:00',
+    endpoint,
+  }))
+  for (const { attachment, endpoint } of view.peers) {
+    const first = parseAddress(attachment.ips[0] ?? '')
+    const mac = attachment.mac ?? (first ? macOf(first) : undefined)
+    if (mac) forwarding.push({ link: tunnelName, mac, endpoint })
+  }
+  forwarding.sort((a, b) => (`${a.mac} ${a.endpoint}` < `${b.mac} ${b.endpoint}` ? -1 : 1))
+  return {
+    netns: netnsOf(view),
+    sysctls: {
+      'ipv4/ip_forward': '1',
+      'ipv6/conf/all/forwarding': '1',
+      'ipv4/conf/all/send_redirects': '0',
+      'ipv4/conf/default/send_redirects': '0',
+    },
+    links: [
+      { kind: 'existing', name: 'lo' },
+      { kind: 'bridge', name: bridgeName, mac: gatewayMac, mtu: mtuOf(view.network) },
+      vxlanOf(view, bridgeName),
+    ],
+    addresses: (view.network.spec.subnets ?? []).flatMap((s) =>
+      s.gateway ? [{ link: bridgeName, address: `${s.gateway}/${s.cidr.split('/')[1]}` }] : [],
+    ),
+    routes: [],
+    neighbours: [],
+    forwarding,
+    tables: [bridgeTable],
+  }
+}
+
+export function planLayer2Port(view: NetworkView, held: HeldAttachment): PortPlan {
+  const key = `${held.containerID}/${held.interface}`
+  const link = portName(key)
+  const addresses = held.addresses.map((a) => parseAddress(a.address.split('/')[0] ?? '') as Address)
+  const mac = held.mac ?? macOf(addresses[0] as Address)
+  const families = new Set(addresses.map((a) => a.family))
+  const gatewayOf = new Map(
+    (view.network.spec.subnets ?? []).map((s) => [parsePrefix(s.cidr)?.family, s.gateway]),
+  )
+  const elements: PortElement[] = [{ family: 'bridge', set: 'links', key: [link] }]
+  for (const a of addresses) {
+    if (a.family === 4) {
+      elements.push({ family: 'bridge', set: 'ports', key: [link, mac, formatAddress(a)] })
+      elements.push({ family: 'bridge', set: 'arp', key: [link, mac, mac, formatAddress(a)] })
+    } else elements.push({ family: 'bridge', set: 'ports6', key: [link, mac, formatAddress(a)] })
+  }
+  if (families.has(6)) {
+    elements.push({ family: 'bridge', set: 'ports6', key: [link, mac, eui64LinkLocal(mac)] })
+    // Duplicate address detection speaks from the unspecified address (RFC 4862 section 5.4.2).
+    elements.push({ family: 'bridge', set: 'ports6', key: [link, mac, '::'] })
+  }
+  return {
+    key,
+    network: `${view.network.metadata.namespace}/${view.network.metadata.name}`,
+    pod: held.pod,
+    netns: netnsOf(view),
+    link: { kind: 'veth', name: link, mac: gatewayMac, noarp: false, bridge: bridgeName },
+    inside: {
+      netns: held.netns,
+      name: held.interface,
+      mac,
+      mtu: mtuOf(view.network),
+      addresses: held.addresses.map((a) => a.address),
+      routes: podRoutes(view.network, held, families, (family) => gatewayOf.get(family), 'on-link'),
+      neighbours: [],
+      sysctls: families.has(6)
+        ? { [`ipv6/conf/${held.interface}/accept_ra`]: '0' }
+        : { [`ipv6/conf/${held.interface}/disable_ipv6`]: '1' },
+      tables: [],
+    },
+    routes: [],
+    neighbours: [],
+    forwarding: [],
+    elements,
+  }
+}
+
+/** The link-local address the kernel gives an interface of this MAC (RFC 4291 appendix A). */
+export function eui64LinkLocal(mac: string): string {
+  const bytes = macBytes(mac)
+  const id = [(bytes[0] ?? 0) ^ 2, bytes[1], bytes[2], 0xff, 0xfe, bytes[3], bytes[4], bytes[5]]
+  let value = 0xfe80n << 112n
+  let low = 0n
+  for (const byte of id) low = (low << 8n) | BigInt(byte ?? 0)
+  value |= low
+  return formatAddress({ family: 6, value })
+}
+
+/**
+ * What a port may send into the broadcast domain: frames of its own MAC that
+ * carry its own addresses, ARP that speaks of itself, no router
+ * advertisements, no DHCP answers, nothing that is neither IP nor ARP.
+ */
+const bridgeTable: Table = {
+  family: 'bridge',
+  name: 'polynet',
+  sets: [
+    { name: 'links', key: ['iifname'], elements: [] },
+    { name: 'ports', key: ['iifname', 'ether saddr', 'ip saddr'], elements: [] },
+    { name: 'ports6', key: ['iifname', 'ether saddr', 'ip6 saddr'], elements: [] },
+    { name: 'arp', key: ['iifname', 'ether saddr', 'arp saddr ether', 'arp saddr ip'], elements: [] },
+  ],
+  chains: [
+    {
+      name: 'from-ports',
+      base: { type: 'filter', hook: 'prerouting', priority: -300, policy: 'accept' },
+      rules: [
+        { do: [{ lookup: ['iifname'], notIn: 'links' }, { verdict: 'accept' }] },
+        {
+          do: [
+            { match: 'ether type', is: 'arp' },
+            { lookup: ['iifname', 'ether saddr', 'arp saddr ether', 'arp saddr ip'], in: 'arp' },
+            { verdict: 'accept' },
+          ],
+        },
+        {
+          comment: 'only the network advertises routers',
+          do: [
+            { match: 'ether type', is: 'ip6' },
+            { match: 'icmpv6 type', is: ['nd-router-advert', 'nd-redirect'] },
+            { counter: true },
+            { verdict: 'drop' },
+          ],
+        },
+        {
+          comment: 'only the network answers DHCP',
+          do: [
+            { match: 'meta l4proto', is: 'udp' },
+            { match: 'th sport', is: [67, 547] },
+            { counter: true },
+            { verdict: 'drop' },
+          ],
+        },
+        {
+          do: [
+            { match: 'ether type', is: 'ip' },
+            { lookup: ['iifname', 'ether saddr', 'ip saddr'], in: 'ports' },
+            { verdict: 'accept' },
+          ],
+        },
+        {
+          do: [
+            { match: 'ether type', is: 'ip6' },
+            { lookup: ['iifname', 'ether saddr', 'ip6 saddr'], in: 'ports6' },
+            { verdict: 'accept' },
+          ],
+        },
+        { comment: 'not its MAC and address', do: [{ counter: true }, { verdict: 'drop' }] },
+      ],
+    },
+    {
+      name: 'to-tunnel',
+      base: { type: 'filter', hook: 'postrouting', priority: -300, policy: 'accept' },
+      rules: [
+        {
+          comment: 'every node has the gateway itself',
+          do: [
+            { match: 'oifname', is: tunnelName },
+            { match: 'ether saddr', is: gatewayMac },
+            { verdict: 'drop' },
+          ],
+        },
+      ],
+    },
+  ],
+}

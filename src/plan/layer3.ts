@@ -1,0 +1,132 @@
+import { type Address, formatAddress, formatPrefix, hostPrefix, parseAddress } from '../lib/ip.ts'
+import { gatewayMac, macOf, tunnelMac } from '../lib/mac.ts'
+import { gateway, portName, tunnelLinkLocal, tunnelName } from './names.ts'
+import type { Forwarding, NamespacePlan, Neighbour, PortElement, PortPlan, Route } from './node-plan.ts'
+import type { Table } from './ruleset.ts'
+import { mtuOf, netnsOf, podRoutes, routable, vxlanOf } from './tunnel.ts'
+import type { HeldAttachment, NetworkView } from './view.ts'
+
+/**
+ * A routed network on one node: every pod behind a /32 or /128, every other
+ * node behind one permanent neighbour and one forwarding entry, every block
+ * of addresses behind one route. Nothing is resolved, flooded or learned, so
+ * the neighbour table that all namespaces share cannot be filled.
+ */
+export function planLayer3(view: NetworkView): NamespacePlan {
+  const remotes = routable(view)
+  const endpoints = [...new Set(remotes.map((r) => r.endpoint))].sort()
+  const neighbours: Neighbour[] = []
+  const forwarding: Forwarding[] = []
+  for (const endpoint of endpoints) {
+    const address = parseAddress(endpoint)
+    if (!address) continue
+    const mac = tunnelMac(address)
+    neighbours.push({ link: tunnelName, address: tunnelLinkLocal(address), mac })
+    forwarding.push({ link: tunnelName, mac, endpoint })
+  }
+  const own = view.place === 'own'
+  return {
+    netns: netnsOf(view),
+    sysctls: {
+      'ipv4/ip_forward': '1',
+      'ipv6/conf/all/forwarding': '1',
+      // What the host's own interfaces do is the host's business.
+      ...(own ? { 'ipv4/conf/all/send_redirects': '0', 'ipv4/conf/default/send_redirects': '0' } : {}),
+    },
+    links: [...(own ? [{ kind: 'existing' as const, name: 'lo' }] : []), vxlanOf(view)],
+    // Answers pings of the gateway, and is the source of ICMP errors.
+    addresses: own ? [{ link: 'lo', address: `${gateway.ipv4}/32` }] : [],
+    routes: remotes.map((r): Route => {
+      const endpoint = parseAddress(r.endpoint) as Address
+      return { to: r.cidr, link: tunnelName, via: tunnelLinkLocal(endpoint) }
+    }),
+    neighbours,
+    forwarding,
+    tables: [portTable],
+  }
+}
+
+export function planLayer3Port(view: NetworkView, held: HeldAttachment): PortPlan {
+  const key = `${held.containerID}/${held.interface}`
+  const link = portName(key)
+  const addresses = held.addresses.map((a) => parseAddress(a.address.split('/')[0] ?? '') as Address)
+  const mac = held.mac ?? macOf(addresses[0] as Address)
+  const families = new Set(addresses.map((a) => a.family))
+  const inside: Neighbour[] = []
+  if (families.has(4)) inside.push({ link: held.interface, address: gateway.ipv4, mac: gatewayMac })
+  if (families.has(6)) inside.push({ link: held.interface, address: gateway.ipv6, mac: gatewayMac })
+  return {
+    key,
+    network: `${view.network.metadata.namespace}/${view.network.metadata.name}`,
+    pod: held.pod,
+    netns: netnsOf(view),
+    link: { kind: 'veth', name: link, mac: gatewayMac, noarp: true },
+    inside: {
+      netns: held.netns,
+      name: held.interface,
+      mac,
+      mtu: mtuOf(view.network),
+      addresses: addresses.map((a) => formatPrefix(hostPrefix(a))),
+      routes: podRoutes(view.network, held, families, (family) =>
+        family === 4 ? gateway.ipv4 : gateway.ipv6,
+      ),
+      neighbours: inside,
+      sysctls: families.has(6)
+        ? { [`ipv6/conf/${held.interface}/accept_ra`]: '0' }
+        : { [`ipv6/conf/${held.interface}/disable_ipv6`]: '1' },
+      tables: [],
+    },
+    routes: addresses.map((a) => ({ to: formatPrefix(hostPrefix(a)), link })),
+    neighbours: addresses.map((a) => ({ link, address: formatAddress(a), mac })),
+    forwarding: [],
+    elements: [
+      { family: 'inet', set: 'links', key: [link] },
+      ...addresses.map(
+        (a): PortElement => ({
+          family: 'inet',
+          set: a.family === 4 ? 'ports' : 'ports6',
+          key: [link, mac, formatAddress(a)],
+        }),
+      ),
+    ],
+  }
+}
+
+/** What a port may send: its own MAC with its own addresses. Everything else from a port is dropped and counted. */
+const portTable: Table = {
+  family: 'inet',
+  name: 'polynet',
+  sets: [
+    { name: 'links', key: ['iifname'], elements: [] },
+    { name: 'ports', key: ['iifname', 'ether saddr', 'ip saddr'], elements: [] },
+    { name: 'ports6', key: ['iifname', 'ether saddr', 'ip6 saddr'], elements: [] },
+  ],
+  chains: [
+    {
+      name: 'from-ports',
+      base: { type: 'filter', hook: 'prerouting', priority: -300, policy: 'accept' },
+      rules: [
+        { do: [{ lookup: ['iifname'], notIn: 'links' }, { verdict: 'accept' }] },
+        { do: [{ lookup: ['iifname', 'ether saddr', 'ip saddr'], in: 'ports' }, { verdict: 'accept' }] },
+        {
+          comment: 'neighbours are permanent: no discovery',
+          do: [
+            {
+              match: 'icmpv6 type',
+              is: [
+                'nd-router-solicit',
+                'nd-router-advert',
+                'nd-neighbor-solicit',
+                'nd-neighbor-advert',
+                'nd-redirect',
+              ],
+            },
+            { verdict: 'drop' },
+          ],
+        },
+        { do: [{ lookup: ['iifname', 'ether saddr', 'ip6 saddr'], in: 'ports6' }, { verdict: 'accept' }] },
+        { comment: 'not its MAC and address', do: [{ counter: true }, { verdict: 'drop' }] },
+      ],
+    },
+  ],
+}

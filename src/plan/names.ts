@@ -1,0 +1,34 @@
+import { createHash } from 'node:crypto'
+import { type Address, formatAddress } from '../lib/ip.ts'
+import { macBytes, tunnelMac } from '../lib/mac.ts'
+
+/**
+ * Names of what Polynet makes in a kernel. All begin with `pn`, are made of
+ * hashes (so that no user's text ends up in one) and fit in 15 bytes.
+ */
+
+/** The namespace of a network on every node. */
+export const namespaceName = (networkUID: string): string => `pn-${hash(networkUID, 12)}`
+
+/** The node side of a pod's interface. */
+export const portName = (key: string): string => `pn${hash(key, 12)}`
+
+/** The VXLAN device of a network: one per namespace, so it needs no hash. */
+export const tunnelName = 'pnvx'
+
+export const bridgeName = 'pnbr'
+
+/** What every Layer3 pod has as its next hop; never resolved, never seen on a wire. */
+export const gateway = { ipv4: '169.254.1.1', ipv6: 'fe80::1' } as const
+
+/** The link-local address that stands for a node inside a network's tunnel. */
+export function tunnelLinkLocal(endpoint: Address): string {
+  let value = 0xfe80n << 112n
+  let mac = 0n
+  for (const byte of macBytes(tunnelMac(endpoint))) mac = (mac << 8n) | BigInt(byte)
+  value |= mac
+  return formatAddress({ family: 6, value })
+}
+
+const hash = (text: string, digits: number): string =>
+  createHash('sha256').update(text).digest('hex').slice(0, digits)

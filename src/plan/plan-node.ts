@@ -1,0 +1,77 @@
+import type { Network } from '../api/network.ts'
+import { planDirectPort } from './direct.ts'
+import { planLayer2, planLayer2Port } from './layer2.ts'
+import { planLayer3, planLayer3Port } from './layer3.ts'
+import type { NamespacePlan, NodePlan, PortPlan } from './node-plan.ts'
+import type { Table } from './ruleset.ts'
+import { tunnelGuard } from './tunnel-guard.ts'
+import type { HeldAttachment, NetworkView, NodeView } from './view.ts'
+
+/** What this node's kernel should look like. The same view gives the same plan, in the same order. */
+export function planNode(view: NodeView): NodePlan {
+  const networks = new Map(view.networks.map((n) => [n.network.metadata.uid ?? '', n]))
+  const ports: PortPlan[] = []
+  for (const held of view.attachments) {
+    const network = networks.get(held.networkUID)
+    if (network) ports.push(planPort(network, held))
+  }
+  ports.sort((a, b) => (a.key < b.key ? -1 : 1))
+  const own = view.networks.filter((n) => n.place === 'own' && topologyOf(n.network) !== 'Direct')
+  const inHost = view.networks.filter((n) => n.place === 'host')
+  return {
+    namespaces: [
+      planHost(inHost, view.networks),
+      ...own.map(planNetwork).sort((a, b) => (a.netns < b.netns ? -1 : 1)),
+    ],
+    ports,
+  }
+}
+
+/** The part of the plan that one pod's interface is. Needs nothing but its network, so an ADD does not plan the node again. */
+export function planPort(view: NetworkView, held: HeldAttachment): PortPlan {
+  switch (topologyOf(view.network)) {
+    case 'Layer2':
+      return planLayer2Port(view, held)
+    case 'Direct':
+      return planDirectPort(view, held)
+    default:
+      return planLayer3Port(view, held)
+  }
+}
+
+const topologyOf = (network: Network) => network.spec.topology ?? 'Layer3'
+
+const planNetwork = (view: NetworkView): NamespacePlan =>
+  topologyOf(view.network) === 'Layer2' ? planLayer2(view) : planLayer3(view)
+
+function planHost(inHost: NetworkView[], all: NetworkView[]): NamespacePlan {
+  const parts = inHost.map(planLayer3)
+  return {
+    netns: 'host',
+    sysctls: Object.assign({}, ...parts.map((p) => p.sysctls)),
+    links: parts.flatMap((p) => p.links),
+    addresses: parts.flatMap((p) => p.addresses),
+    routes: parts.flatMap((p) => p.routes),
+    neighbours: parts.flatMap((p) => p.neighbours),
+    forwarding: parts.flatMap((p) => p.forwarding),
+    tables: hostTables([
+      ...parts.flatMap((p) => p.tables),
+      ...tunnelGuard(all.filter((n) => topologyOf(n.network) !== 'Direct')),
+    ]),
+  }
+}
+
+/** One table of each family: a namespace has no other of ours. */
+function hostTables(parts: Table[]): Table[] {
+  const tables = new Map<string, Table>()
+  for (const part of parts) {
+    const table = tables.get(part.family)
+    tables.set(
+      part.family,
+      table
+        ? { ...table, sets: [...table.sets, ...part.sets], chains: [...table.chains, ...part.chains] }
+        : part,
+    )
+  }
+  return [...tables.values()]
+}
