@@ -1,0 +1,105 @@
+import type { Place } from '../lab/place.ts'
+import { wordFor } from '../lab/reach.ts'
+import { screenOf } from '../lab/show.ts'
+import { Fault } from '../src/lib/fault.ts'
+import { kubectl, type Output } from './kubectl.ts'
+import { type Names, outputMatches, type Step, type Story, substituted, wordsOf } from './story.ts'
+
+/** How long a question may go on being answered differently from what the page expects. */
+const patienceMs = 20_000
+
+/**
+ * Plays the steps one after another. What only asks (`get`, `describe`,
+ * `reach`, …) is asked again until the answer is the page's, for a while; what
+ * acts is done once. Rejects with `invalid` at the first step that came out
+ * differently, with the page's line, what was expected and what came.
+ */
+export async function play(story: Story, place: Place, page = story.title): Promise<void> {
+  const names: Names = new Map()
+  for (const step of story.steps) {
+    const words = wordsOf(substituted(step.command, names))
+    const until = performance.now() + (asks(words) ? patienceMs : 0)
+    for (;;) {
+      const { output } = await run(words, step, place)
+      if (outputMatches(step.expected, output, names)) break
+      if (performance.now() >= until)
+        throw new Fault(
+          'invalid',
+          `${page}:${step.line}: $ ${step.command} (on ${place.kind})`,
+          `came out differently\nexpected:\n${indented(step.expected.join('\n'))}\nactual:\n${indented(output)}`,
+        )
+      await new Promise((resolve) => setTimeout(resolve, 100))
+    }
+  }
+}
+
+const indented = (text: string): string => text.replace(/^/gm, '  ')
+
+const questions = new Set(['get', 'describe', 'logs', 'reach', 'status', 'leftovers', 'show'])
+
+const asks = ([program, verb = '']: string[]): boolean =>
+  (program === 'kubectl' || program === 'lab') && questions.has(verb)
+
+async function run(words: string[], step: Step, place: Place): Promise<Output> {
+  const [program = '', ...rest] = words
+  if (program === 'kubectl') return kubectl(place, rest, step.stdin)
+  // What people type is `npm run lab -- exec …`.
+  const command =
+    words.slice(0, 4).join(' ') === 'npm run lab --' ? words.slice(4) : program === 'lab' ? rest : undefined
+  if (!command) return { exit: 127, output: `${program}: command not found` }
+  return lab(place, command)
+}
+
+/** The lab's commands, as far as stories use them; the same in both places. */
+async function lab(place: Place, [verb = '', ...rest]: string[]): Promise<Output> {
+  const words = rest.filter((word) => !word.startsWith('--'))
+  const flag = (name: string) => rest.find((word) => word.startsWith(`--${name}`))
+  const done: Output = { exit: 0, output: '' }
+  switch (verb) {
+    case 'show':
+      return { exit: 0, output: await screenOf(place) }
+    case 'reach':
+      return { exit: 0, output: await reach(place, words) }
+    case 'exec': {
+      const at = rest.indexOf('--')
+      return place.exec(fullName(rest[0] ?? ''), rest.slice(at + 1))
+    }
+    case 'kill': {
+      const at = flag('at')?.slice('--at='.length)
+      await place.kill(words[0] ?? '', flag('agent') || at ? 'agent' : 'node', at)
+      return done
+    }
+    case 'start':
+      await place.start(words[0] ?? '')
+      return done
+    case 'reboot':
+      await place.kill(words[0] ?? '', 'node')
+      await place.start(words[0] ?? '')
+      return done
+    case 'api':
+      await place.outage(words[0] === 'stop')
+      return done
+    case 'leftovers':
+      return { exit: 0, output: (await place.leftovers(words[0] ?? '')).join('\n') }
+    default:
+      return { exit: 1, output: `lab: no such command: ${verb}` }
+  }
+}
+
+const fullName = (pod: string): string => (pod.includes('/') ? pod : `default/${pod}`)
+
+/**
+ * `reach`: everyone to everyone, a line per packet; `reach a b`: between these
+ * pods only. Sorted, so that a page can say it.
+ */
+async function reach(place: Place, pods: string[]): Promise<string> {
+  const wanted = pods.map(fullName)
+  const probes = await place.reach(wanted.length > 0 ? (pod) => wanted.includes(pod) : undefined)
+  return probes
+    .map(
+      (probe) =>
+        `${probe.from.pod} ${probe.from.interface} > ${probe.to.pod} ${probe.to.interface} ${probe.address}: ${wordFor(probe)}`,
+    )
+    .sort()
+    .join('\n')
+}
