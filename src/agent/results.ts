@@ -1,0 +1,38 @@
+import { mergeResults } from '../cni/merge.ts'
+import type { CniResult } from '../cni/result.ts'
+import type { SandboxRecord } from './record.ts'
+import type { Wanted } from './sandboxes.ts'
+
+/** The whole pod's result: every attachment's, in order, so that a runtime finds eth0's addresses under eth0. */
+export const resultOf = (record: SandboxRecord, wanted: Wanted[]): CniResult =>
+  mergeResults(attachmentResults(record, wanted))
+
+/** What each attachment came to, in CNI's words. */
+export function attachmentResults(record: SandboxRecord, wanted: Wanted[]): CniResult[] {
+  return record.attachments.map((a, index): CniResult => {
+    if (a.kind === 'plugin') return a.result ?? { cniVersion: '1.1.0' }
+    const by = wanted[index]?.by
+    const port = a.port
+    const spec = by?.kind === 'polynet' ? by.network.spec : undefined
+    return {
+      cniVersion: '1.1.0',
+      interfaces: [
+        {
+          name: a.interface,
+          ...(port?.inside.mac ? { mac: port.inside.mac } : {}),
+          ...(port ? { mtu: port.inside.mtu } : {}),
+          sandbox: record.netns,
+        },
+      ],
+      ips: (a.held?.addresses ?? []).map(({ address, gateway }) => ({
+        address,
+        ...(gateway ? { gateway } : {}),
+        interface: 0,
+      })),
+      routes: (port?.inside.routes ?? []).map(({ to, via }) => ({ dst: to, ...(via ? { gw: via } : {}) })),
+      ...(spec?.dns
+        ? { dns: { nameservers: spec.dns.nameservers, search: spec.dns.searches, options: spec.dns.options } }
+        : {}),
+    }
+  })
+}

@@ -1,0 +1,329 @@
+import type { Pod } from '../api/core.ts'
+import type { Network } from '../api/network.ts'
+import type { AttachmentRequest } from '../attach/request.ts'
+import type { Plugins } from '../cni/plugins.ts'
+import type { CniRequest } from '../cni/request.ts'
+import type { CniResult } from '../cni/result.ts'
+import type { Datapath } from '../datapath/port.ts'
+import type { Addresses, Owner } from '../ipam/port.ts'
+import { asFault, Fault } from '../lib/fault.ts'
+import type { Log } from '../lib/log.ts'
+import { planPort } from '../plan/plan-node.ts'
+import type { HeldAttachment, NetworkView } from '../plan/view.ts'
+import type { Journal } from './journal.ts'
+import {
+  type AttachmentRecord,
+  type ForeignAttachment,
+  type RenderedAttachment,
+  recordKey,
+  recordsOf,
+  type SandboxRecord,
+} from './record.ts'
+import { resultOf } from './results.ts'
+
+/** An attachment that a pod asks for, and how it will be made. */
+export interface Wanted {
+  request: AttachmentRequest
+  by:
+    | { kind: 'polynet'; network: Network }
+    | {
+        kind: 'plugin'
+        conf: ForeignAttachment['conf']
+        args: Record<string, string>
+        capabilityArgs: Record<string, unknown>
+      }
+}
+
+export interface SandboxDeps {
+  journal: Journal
+  datapath: Datapath
+  plugins: Plugins
+  addresses: Addresses
+  log: Log
+  /** The network as this node renders it; throws a Fault where it cannot. */
+  view: (network: Network) => NetworkView
+  /** Resolves when the namespaces of the networks that records use are in the kernel. */
+  rendered: (networks: Network[]) => Promise<void>
+  /** Writes the pod's network-status; resolves when it is there or when waiting longer is not worth it. */
+  report: (record: SandboxRecord, wanted: Wanted[]) => Promise<void>
+  /** Called at every step by name; tests die there. */
+  at: (step: Step) => void
+}
+
+/** The steps of ADD and DEL between which an agent may be killed. */
+export const steps = [
+  'add:start',
+  'add:leased',
+  'add:journaled',
+  'add:rendered',
+  'add:foreign',
+  'add:attached',
+  'add:done',
+  'del:start',
+  'del:journaled',
+  'del:foreign',
+  'del:detached',
+  'del:released',
+  'del:done',
+] as const
+export type Step = (typeof steps)[number]
+
+/**
+ * Makes and takes away all interfaces of a pod. Everything that must be taken
+ * away again stands in the journal before it is made, so a crash at any
+ * instruction leaves nothing that the next start, DEL or GC does not find.
+ */
+export class Sandboxes {
+  readonly #deps: SandboxDeps
+
+  constructor(deps: SandboxDeps) {
+    this.#deps = deps
+  }
+
+  records(): SandboxRecord[] {
+    return recordsOf(this.#deps.journal)
+  }
+
+  find(containerID: string): SandboxRecord | undefined {
+    return this.#deps.journal.get(recordKey(containerID)) as SandboxRecord | undefined
+  }
+
+  /**
+   * The result of all the pod's attachments, in the order wanted. Asked again
+   * for a sandbox that has them, makes sure that they are there and answers
+   * the same. When one fails, all are taken away and the first error is thrown.
+   */
+  async add(pod: Pod, request: CniRequest, wanted: Wanted[]): Promise<CniResult> {
+    const { journal, at } = this.#deps
+    const before = this.find(request.containerID)
+    if (before?.state === 'added' && before.result) {
+      await this.#attach(before)
+      return before.result
+    }
+    // An ADD that a crash cut short: begin again from nothing.
+    if (before) await this.#remove(before)
+    at('add:start')
+
+    let record: SandboxRecord = {
+      containerID: request.containerID,
+      pod: {
+        namespace: pod.metadata.namespace ?? 'default',
+        name: pod.metadata.name,
+        uid: pod.metadata.uid ?? '',
+      },
+      netns: request.netns,
+      state: 'adding',
+      attachments: [],
+    }
+    try {
+      record = { ...record, attachments: await this.#lease(record, wanted) }
+      at('add:leased')
+      await journal.write(new Map([[recordKey(record.containerID), record]]))
+      at('add:journaled')
+      await this.#deps.rendered(wanted.flatMap(({ by }) => (by.kind === 'polynet' ? [by.network] : [])))
+      at('add:rendered')
+      // Known before anything is made where no foreign plugin has a say, so the API server works while the kernel does.
+      const foreign = record.attachments.some((a) => a.kind === 'plugin')
+      const early = foreign ? undefined : this.#finish(record, wanted)
+      record = await this.#make(record)
+      at('add:attached')
+      const done = early ?? this.#finish(record, wanted)
+      record = await done.record
+      await journal.write(new Map([[recordKey(record.containerID), record]]))
+      await done.reported
+      at('add:done')
+      return record.result as CniResult
+    } catch (error) {
+      await this.#remove(record).catch((cleanup) =>
+        this.#deps.log.error('clean up after a failed ADD; the next DEL or GC tries again', {
+          container: record.containerID,
+          error: asFault(cleanup, 'clean up').message,
+        }),
+      )
+      throw error
+    }
+  }
+
+  /** Takes away everything the sandbox has. Nothing known of it is success. Goes on after an error and throws all of them at the end. */
+  async del(containerID: string): Promise<void> {
+    const record = this.find(containerID)
+    if (record) await this.#remove(record)
+  }
+
+  /** What is not as it should be, a sentence each. */
+  async check(containerID: string): Promise<string[]> {
+    const record = this.find(containerID)
+    if (!record) return [`sandbox ${containerID} has no attachments here; ADD it again`]
+    const differences = await this.#deps.datapath.check(portsOf(record))
+    for (const a of record.attachments) {
+      if (a.kind !== 'plugin' || a.conf.disableCheck) continue
+      try {
+        await this.#deps.plugins.check(invocation(record, a))
+      } catch (error) {
+        differences.push(asFault(error, `check ${a.interface}`).message)
+      }
+    }
+    return differences
+  }
+
+  async #lease(record: SandboxRecord, wanted: Wanted[]): Promise<AttachmentRecord[]> {
+    const leases = wanted.map(async ({ request, by }, index): Promise<AttachmentRecord> => {
+      if (by.kind === 'plugin')
+        return {
+          kind: 'plugin',
+          interface: request.interface,
+          default: request.default,
+          conf: by.conf,
+          args: by.args,
+          capabilityArgs: by.capabilityArgs,
+        }
+      const view = this.#deps.view(by.network)
+      const lease = await this.#deps.addresses.lease({
+        network: by.network,
+        owner: ownerOf(record, request.interface),
+        ...(request.ips ? { ips: request.ips } : {}),
+        ...(request.ipamClaim ? { holder: `claim ${record.pod.namespace}/${request.ipamClaim}` } : {}),
+      })
+      const held: HeldAttachment = {
+        networkUID: by.network.metadata.uid ?? '',
+        containerID: record.containerID,
+        interface: request.interface,
+        pod: `${record.pod.namespace}/${record.pod.name}`,
+        netns: record.netns,
+        addresses: lease.addresses,
+        ...(request.mac ? { mac: request.mac } : {}),
+        defaultRoute: takesDefaultRoute(wanted, index),
+        index,
+      }
+      return {
+        kind: 'polynet',
+        interface: request.interface,
+        network: {
+          namespace: by.network.metadata.namespace ?? '',
+          name: by.network.metadata.name,
+          uid: by.network.metadata.uid ?? '',
+        },
+        default: request.default,
+        held,
+        port: planPort(view, held),
+      }
+    })
+    const settled = await Promise.allSettled(leases)
+    const failed = settled.find((s) => s.status === 'rejected')
+    if (failed) {
+      await Promise.allSettled(
+        wanted.map(({ request }) => this.#deps.addresses.release(ownerOf(record, request.interface))),
+      )
+      throw failed.reason
+    }
+    return settled.map((s) => (s as PromiseFulfilledResult<AttachmentRecord>).value)
+  }
+
+  /**
+   * The default network first (NPWG v1.3 section 6.2), what Polynet renders in
+   * one batch, other plugins one after another (section 7.3).
+   */
+  async #make(record: SandboxRecord): Promise<SandboxRecord> {
+    const results = new Map<number, CniResult>()
+    const run = async (a: AttachmentRecord, index: number) => {
+      if (a.kind !== 'plugin') return
+      results.set(index, await this.#deps.plugins.add(invocation(record, a)))
+      this.#deps.at('add:foreign')
+    }
+    const first = record.attachments.findIndex((a) => a.default)
+    if (first >= 0) await run(record.attachments[first] as AttachmentRecord, first)
+    await this.#attach(record)
+    for (const [index, a] of record.attachments.entries()) if (index !== first) await run(a, index)
+    if (results.size === 0) return record
+    return {
+      ...record,
+      attachments: record.attachments.map((a, i) =>
+        a.kind === 'plugin' ? { ...a, result: results.get(i) as CniResult } : a,
+      ),
+    }
+  }
+
+  async #attach(record: SandboxRecord): Promise<void> {
+    const ports = portsOf(record)
+    if (ports.length > 0) await this.#deps.datapath.attach(ports)
+  }
+
+  #finish(
+    record: SandboxRecord,
+    wanted: Wanted[],
+  ): { record: Promise<SandboxRecord>; reported: Promise<void> } {
+    const finished: SandboxRecord = { ...record, state: 'added', result: resultOf(record, wanted) }
+    return { record: Promise.resolve(finished), reported: this.#deps.report(finished, wanted) }
+  }
+
+  async #remove(record: SandboxRecord): Promise<void> {
+    const { journal, plugins, datapath, addresses, at } = this.#deps
+    at('del:start')
+    const key = recordKey(record.containerID)
+    await journal.write(new Map([[key, { ...record, state: 'deleting' }]]))
+    at('del:journaled')
+    const errors: string[] = []
+    for (const a of record.attachments.toReversed()) {
+      if (a.kind !== 'plugin') continue
+      try {
+        await plugins.del(invocation(record, a))
+      } catch (error) {
+        errors.push(asFault(error, `take ${a.interface} away`).message)
+      }
+      at('del:foreign')
+    }
+    const ports = portsOf(record)
+    if (ports.length > 0) {
+      try {
+        await datapath.detach(ports)
+      } catch (error) {
+        errors.push(asFault(error, 'take interfaces away').message)
+      }
+    }
+    at('del:detached')
+    // Addresses stay held while anything that may use them is left.
+    if (errors.length > 0)
+      throw new Fault('plugin', `remove sandbox ${record.containerID}`, errors.join('; '))
+    await Promise.all(
+      record.attachments.map((a) =>
+        a.kind === 'polynet' ? addresses.release(ownerOf(record, a.interface)) : undefined,
+      ),
+    )
+    at('del:released')
+    await journal.delete(key)
+    at('del:done')
+  }
+}
+
+const ownerOf = (record: SandboxRecord, name: string): Owner => ({
+  podUID: record.pod.uid,
+  containerID: record.containerID,
+  interface: name,
+  pod: `${record.pod.namespace}/${record.pod.name}`,
+})
+
+const portsOf = (record: SandboxRecord) =>
+  record.attachments.flatMap((a) => (a.kind === 'polynet' && a.port ? [a.port] : []))
+
+function invocation(record: SandboxRecord, a: ForeignAttachment) {
+  return {
+    conf: a.conf,
+    containerID: record.containerID,
+    netns: record.netns,
+    ifName: a.interface,
+    args: a.args,
+    capabilityArgs: a.capabilityArgs,
+    ...(a.result ? { prevResult: a.result } : {}),
+  }
+}
+
+/** The default route goes to the one that asks for it, else to a primary network, else to the default network. */
+function takesDefaultRoute(wanted: Wanted[], index: number): boolean {
+  const asked = wanted.findIndex(({ request }) => request.defaultRoute !== undefined)
+  if (asked >= 0) return asked === index
+  const primary = wanted.findIndex(({ by }) => by.kind === 'polynet' && by.network.spec.primary === true)
+  if (primary >= 0) return primary === index
+  return wanted[index]?.request.default === true
+}
+
+export type { AttachmentRecord, RenderedAttachment }

@@ -1,0 +1,56 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { Turns } from './turns.ts'
+
+/** An action that notes when it starts and ends, and ends when told. */
+function action(log: string[], name: string) {
+  let finish = () => {}
+  const ended = new Promise<void>((resolve) => {
+    finish = resolve
+  })
+  const act = async () => {
+    log.push(`${name} starts`)
+    await ended
+    log.push(`${name} ends`)
+  }
+  return { act, finish }
+}
+
+const idle = () => new Promise((resolve) => setImmediate(resolve))
+
+test('actions of one key follow each other, those of another do not wait', async () => {
+  const log: string[] = []
+  const turns = new Turns()
+  const [a1, a2, b] = [action(log, 'a1'), action(log, 'a2'), action(log, 'b')]
+  const all = [turns.take('a', a1.act), turns.take('a', a2.act), turns.take('b', b.act)]
+  await idle()
+  assert.deepEqual(log, ['a1 starts', 'b starts'])
+  for (const { finish } of [a1, a2, b]) finish()
+  await Promise.all(all)
+  assert.deepEqual(log, ['a1 starts', 'b starts', 'a1 ends', 'b ends', 'a2 starts', 'a2 ends'])
+})
+
+test('an action that fails lets the next one of its key run', async () => {
+  const turns = new Turns()
+  const failing = turns.take('a', async () => {
+    throw new Error('no')
+  })
+  await assert.rejects(failing)
+  assert.equal(await turns.take('a', async () => 'yes'), 'yes')
+})
+
+test('alone waits for all that run, and all that come later wait for it', async () => {
+  const log: string[] = []
+  const turns = new Turns()
+  const [before, gc, after] = [action(log, 'before'), action(log, 'gc'), action(log, 'after')]
+  const all = [turns.take('a', before.act), turns.alone(gc.act), turns.take('new', after.act)]
+  await idle()
+  assert.deepEqual(log, ['before starts'])
+  before.finish()
+  await idle()
+  assert.deepEqual(log, ['before starts', 'before ends', 'gc starts'])
+  gc.finish()
+  after.finish()
+  await Promise.all(all)
+  assert.deepEqual(log.slice(-3), ['gc ends', 'after starts', 'after ends'])
+})

@@ -1,0 +1,27 @@
+/**
+ * One thing after another for each key, different keys side by side. CNI
+ * forbids parallel operations on one container (SPEC 1.1 section 2), but
+ * runtimes that time out do it.
+ */
+export class Turns {
+  readonly #last = new Map<string, Promise<unknown>>()
+  /** Settles when the last `alone` is over. */
+  #gate: Promise<unknown> = Promise.resolve()
+
+  take<T>(key: string, act: () => Promise<T>): Promise<T> {
+    const mine = Promise.allSettled([this.#gate, this.#last.get(key)]).then(act)
+    this.#last.set(key, mine)
+    const forget = () => {
+      if (this.#last.get(key) === mine) this.#last.delete(key)
+    }
+    mine.then(forget, forget)
+    return mine
+  }
+
+  /** Runs `act` while nothing else runs (GC excludes ADD and DEL); what comes meanwhile waits. */
+  alone<T>(act: () => Promise<T>): Promise<T> {
+    const mine = Promise.allSettled([this.#gate, ...this.#last.values()]).then(act)
+    this.#gate = mine
+    return mine
+  }
+}

@@ -1,0 +1,124 @@
+import type { HostPhysicalNetwork, Nic, NicMapping } from '../api/host-physical-network.ts'
+import type { Network } from '../api/network.ts'
+import { Fault } from '../lib/fault.ts'
+import type { NetworkView, Peer, Remote, Wire } from '../plan/view.ts'
+import { mappingsFor } from '../plan/wire.ts'
+import type { Watched } from './watched.ts'
+
+/** UDP port of tunnels between the nodes' own addresses; PhysicalNetworks get the ones above it. */
+export const defaultTunnelPort = 14789
+
+/** The cluster's default network: rendered in the host's namespace. */
+export const defaultNetwork = { namespace: 'polynet-system', name: 'default' } as const
+
+export const isDefaultNetwork = (n: Network): boolean =>
+  n.metadata.namespace === defaultNetwork.namespace && n.metadata.name === defaultNetwork.name
+
+/** How this node sees the cluster's networks: values for `plan/`, out of what is watched and the NICs at hand. */
+export class Views {
+  readonly #watched: Watched
+  readonly #node: string
+  #nics: Nic[] = []
+
+  constructor(watched: Watched, node: string) {
+    this.#watched = watched
+    this.#node = node
+  }
+
+  set nics(nics: Nic[]) {
+    this.#nics = nics
+  }
+
+  /** Every PhysicalNetwork on this node, usable or not. */
+  mappings(): NicMapping[] {
+    const node = this.#watched.node.list()[0]
+    const host: HostPhysicalNetwork | undefined = this.#watched.host.list()[0]
+    return mappingsFor(this.#watched.physicalNetworks.list(), host, this.#nics, node?.metadata.labels ?? {})
+  }
+
+  /** How this node reaches the network's wire. Throws `unavailable` with the reason when it does not. */
+  wire(network: Network): Wire {
+    const name = network.spec.physicalNetwork
+    return name === undefined ? this.#nodeWire() : this.#physicalWire(network, name)
+  }
+
+  /** Throws `unavailable` while this node cannot render the network, with the reason. */
+  network(network: Network): NetworkView {
+    const { namespace, name } = network.metadata
+    const direct = network.spec.topology === 'Direct'
+    if (!direct && network.status?.vni === undefined)
+      throw new Fault(
+        'unavailable',
+        `render network ${namespace}/${name}`,
+        'it has no VXLAN identifier yet; see its Ready condition, and whether the controller runs',
+      )
+    const wire = this.wire(network)
+    const remotes: Remote[] = []
+    for (const block of this.#watched.blocksOf(network))
+      if (block.spec.node !== this.#node && block.spec.endpoint)
+        remotes.push({ cidr: block.spec.cidr, endpoint: block.spec.endpoint })
+    return {
+      network,
+      place: isDefaultNetwork(network) ? 'host' : 'own',
+      wire,
+      remotes,
+      peers: network.spec.topology === 'Layer2' ? this.#peers(network) : [],
+    }
+  }
+
+  #peers(network: Network): Peer[] {
+    const endpoints = new Map<string, string>()
+    for (const block of this.#watched.blocksOf(network))
+      if (block.spec.endpoint) endpoints.set(block.spec.node, block.spec.endpoint)
+    const peers: Peer[] = []
+    for (const slice of this.#watched.slicesOf(network)) {
+      const endpoint = endpoints.get(slice.node)
+      if (slice.node === this.#node || !endpoint) continue
+      for (const { mac, ips } of slice.attachments)
+        peers.push({ attachment: { ips, ...(mac ? { mac } : {}) }, endpoint })
+    }
+    return peers
+  }
+
+  #physicalWire(network: Network, name: string): Wire {
+    const doing = `reach physical network ${name} from node ${this.#node}`
+    const physical = this.#watched.physicalNetworks.get({ name })
+    if (!physical)
+      throw new Fault(
+        'unavailable',
+        doing,
+        `it does not exist; create it or change spec.physicalNetwork of ${network.metadata.namespace}/${network.metadata.name}`,
+      )
+    const mapping = this.mappings().find((m) => m.physicalNetwork === name)
+    if (!mapping?.usable || !mapping.nic)
+      throw new Fault('unavailable', doing, mapping?.message ?? 'no rule names a NIC of this node for it')
+    const tunnelPort = physical.spec.tunnelPort ?? physical.status?.tunnelPort
+    if (network.spec.topology === 'Direct')
+      return { nic: mapping.nic, endpoint: mapping.address ?? '', tunnelPort: tunnelPort ?? 0 }
+    if (tunnelPort === undefined)
+      throw new Fault('unavailable', doing, 'it has no tunnel port yet; see whether the controller runs')
+    if (!mapping.address)
+      throw new Fault(
+        'unavailable',
+        doing,
+        `${mapping.nic} has no address for tunnels to start from; give it one`,
+      )
+    return { nic: mapping.nic, endpoint: mapping.address, tunnelPort }
+  }
+
+  #nodeWire(): Wire {
+    const doing = `reach the other nodes from node ${this.#node}`
+    const node = this.#watched.node.list()[0]
+    const endpoint = node?.status?.addresses?.find((a) => a.type === 'InternalIP')?.address
+    if (!endpoint)
+      throw new Fault('unavailable', doing, 'its Node has no InternalIP yet; see whether its kubelet runs')
+    const nic = this.#nics.find((n) => n.addresses?.some((a) => a.split('/')[0] === endpoint))
+    if (!nic)
+      throw new Fault(
+        'unavailable',
+        doing,
+        `no NIC has its InternalIP ${endpoint}; correct the kubelet's --node-ip`,
+      )
+    return { nic: nic.name, endpoint, tunnelPort: defaultTunnelPort }
+  }
+}

@@ -1,0 +1,208 @@
+import type { AddressBlock } from '../api/address-block.ts'
+import type { HostPhysicalNetwork } from '../api/host-physical-network.ts'
+import type { Condition } from '../api/meta.ts'
+import type { Network } from '../api/network.ts'
+import type { PhysicalNetwork } from '../api/physical-network.ts'
+import { type Problem, sentence } from '../lib/fault.ts'
+import { contains, overlaps, type Prefix, parseAddress, parsePrefix, sizeOf } from '../lib/ip.ts'
+
+/** What is true of an object, before it is known since when. */
+export type Finding = Pick<Condition, 'type' | 'status' | 'reason' | 'message'>
+
+/** The conditions with `findings` in them; a condition that did not change keeps its time. */
+export function conditionsWith(
+  before: Condition[] | undefined,
+  findings: Finding[],
+  generation: number | undefined,
+  now: string,
+): Condition[] {
+  return findings.map((finding) => {
+    const old = before?.find((c) => c.type === finding.type)
+    const lastTransitionTime = old?.status === finding.status ? old.lastTransitionTime : now
+    return {
+      ...finding,
+      ...(generation === undefined ? {} : { observedGeneration: generation }),
+      lastTransitionTime,
+    }
+  })
+}
+
+/** What a VXLAN packet carries beside the frame's payload: outer IP, UDP, VXLAN, inner Ethernet (RFC 7348 section 5). */
+const overhead = { 4: 50, 6: 70 } as const
+
+export interface Surroundings {
+  physical: PhysicalNetwork[]
+  hosts: HostPhysicalNetwork[]
+  networks: Network[]
+  /** Of this network. */
+  blocks: AddressBlock[]
+  /** What `parse` has against the network. */
+  problems: Problem[]
+}
+
+/**
+ * The MTU of a network: what its spec says, else the smallest of its member
+ * nodes' NICs less the tunnel's overhead. Fixed once known: pods that run
+ * would not learn of another.
+ */
+export function mtuFor(network: Network, around: Surroundings): number | undefined {
+  if (network.status?.mtu !== undefined) return network.status.mtu
+  const wires = wiresOf(network, around.hosts).filter((w) => w.usable && w.mtu !== undefined)
+  const physical = around.physical.find((p) => p.metadata.name === network.spec.physicalNetwork)
+  const tunnel = network.spec.topology !== 'Direct'
+  const room = wires.map((w) => {
+    const family = parseAddress(w.address ?? '')?.family ?? 4
+    return Math.min(w.mtu ?? 0, physical?.spec.mtu ?? 65535) - (tunnel ? overhead[family] : 0)
+  })
+  if (network.spec.mtu !== undefined)
+    return room.length > 0 ? Math.min(network.spec.mtu, ...room) : network.spec.mtu
+  return room.length > 0 ? Math.min(...room) : undefined
+}
+
+interface MemberWire {
+  node: string
+  usable: boolean
+  mtu?: number
+  address?: string
+  message?: string
+}
+
+function wiresOf(network: Network, hosts: HostPhysicalNetwork[]): MemberWire[] {
+  const name = network.spec.physicalNetwork
+  return hosts.flatMap((host): MemberWire[] => {
+    const node = host.metadata.name
+    if (name !== undefined) {
+      const mapping = host.status?.mappings?.find((m) => m.physicalNetwork === name)
+      return mapping ? [{ node, ...mapping }] : []
+    }
+    // Without a physical network the nodes' own addresses carry it: the smallest NIC that has one.
+    const mtus = (host.status?.nics ?? []).filter((n) => n.up && n.addresses?.length).map((n) => n.mtu)
+    return mtus.length > 0 ? [{ node, usable: true, mtu: Math.min(...mtus) }] : []
+  })
+}
+
+/** Whether the network works, and if not, why and what to do. */
+export function networkReady(network: Network, around: Surroundings, vni: number | undefined): Finding {
+  const no = (reason: string, message: string): Finding => ({
+    type: 'Ready',
+    status: 'False',
+    reason,
+    message,
+  })
+  if (around.problems.length > 0) return no('Invalid', sentence(around.problems))
+  const { physicalNetwork, plugin = 'polynet', topology } = network.spec
+  if (physicalNetwork !== undefined && !around.physical.some((p) => p.metadata.name === physicalNetwork))
+    return no(
+      'PhysicalNetworkMissing',
+      `spec.physicalNetwork: PhysicalNetwork ${physicalNetwork} does not exist; create it or name one of: ${
+        around.physical.map((p) => p.metadata.name).join(', ') || '(there are none)'
+      }`,
+    )
+  if (plugin !== 'polynet')
+    return { type: 'Ready', status: 'True', reason: 'Delegated', message: `plugin ${plugin} carries it` }
+  const twin = overlappingTwin(network, around.networks)
+  if (twin) return no('SubnetsOverlap', twin)
+  const wires = wiresOf(network, around.hosts)
+  const usable = wires.filter((w) => w.usable)
+  if (usable.length === 0)
+    return no(
+      'NoNode',
+      wires.map((w) => `node ${w.node}: ${w.message}`).join('; ') ||
+        'no node has registered yet; see whether the agents run',
+    )
+  if (topology !== 'Direct' && vni === undefined)
+    return no('NoIdentifier', 'all VXLAN identifiers are taken; delete networks that are not used')
+  const full = exhausted(network, around.blocks)
+  if (full) return no('Exhausted', full)
+  const broken = wires.filter((w) => !w.usable)
+  return {
+    type: 'Ready',
+    status: 'True',
+    reason: broken.length > 0 ? 'NotOnEveryNode' : 'Ready',
+    message:
+      broken.length > 0
+        ? `reached by ${usable.length} of ${wires.length} nodes; ${broken.map((w) => `node ${w.node}: ${w.message}`).join('; ')}`
+        : `reached by ${usable.length} nodes`,
+  }
+}
+
+/** The default network shares the host's namespace, so no two of the kind may overlap what the nodes themselves use; others may. */
+function overlappingTwin(network: Network, networks: Network[]): string | undefined {
+  if (network.metadata.namespace !== 'polynet-system') return undefined
+  for (const other of networks) {
+    if (other.metadata.uid === network.metadata.uid || other.metadata.namespace !== 'polynet-system') continue
+    for (const a of prefixesOf(network))
+      for (const b of prefixesOf(other))
+        if (overlaps(a, b))
+          return `spec.subnets: they overlap those of network ${other.metadata.namespace}/${other.metadata.name}; both are rendered in the nodes' own namespace, so give one of them another prefix`
+  }
+  return undefined
+}
+
+function exhausted(network: Network, blocks: AddressBlock[]): string | undefined {
+  for (const subnet of prefixesOf(network)) {
+    if (leasedOf(subnet, blocks) < sizeOf(subnet)) continue
+    return `spec.subnets: all blocks of the ${subnet.family === 4 ? 'IPv4' : 'IPv6'} subnet are leased; append a subnet or delete pods`
+  }
+  return undefined
+}
+
+/** Addresses leased to nodes of all there are, of the smallest family: `128/65536`. */
+export function addressesText(network: Network, blocks: AddressBlock[]): string {
+  const subnets = prefixesOf(network)
+  const family = subnets.some((s) => s.family === 4) ? 4 : 6
+  let leased = 0n
+  let all = 0n
+  for (const subnet of subnets.filter((s) => s.family === family)) {
+    leased += leasedOf(subnet, blocks)
+    all += sizeOf(subnet)
+  }
+  return `${leased}/${all > 1_000_000_000n ? '2^'.concat(String(all.toString(2).length - 1)) : all}`
+}
+
+function leasedOf(subnet: Prefix, blocks: AddressBlock[]): bigint {
+  let leased = 0n
+  for (const block of blocks) {
+    const prefix = parsePrefix(block.spec.cidr)
+    if (prefix && contains(subnet, prefix)) leased += sizeOf(prefix)
+  }
+  return leased
+}
+
+const prefixesOf = (network: Network): Prefix[] =>
+  (network.spec.subnets ?? []).flatMap((s) => parsePrefix(s.cidr) ?? [])
+
+/** Whether hosts reach the wire. */
+export function physicalReady(
+  physical: PhysicalNetwork,
+  hosts: HostPhysicalNetwork[],
+): { usable: number; ready: Finding } {
+  const mappings = hosts.flatMap((h) =>
+    (h.status?.mappings ?? [])
+      .filter((m) => m.physicalNetwork === physical.metadata.name)
+      .map((m) => ({ node: h.metadata.name, ...m })),
+  )
+  const usable = mappings.filter((m) => m.usable)
+  const broken = mappings.filter((m) => !m.usable)
+  const why = broken.map((m) => `node ${m.node}: ${m.message}`).join('; ')
+  if (usable.length === 0)
+    return {
+      usable: 0,
+      ready: {
+        type: 'Ready',
+        status: 'False',
+        reason: 'NoNode',
+        message: why || 'no node maps a NIC to it; give it spec.nics, or map it in a HostPhysicalNetwork',
+      },
+    }
+  return {
+    usable: usable.length,
+    ready: {
+      type: 'Ready',
+      status: 'True',
+      reason: broken.length > 0 ? 'NotOnEveryNode' : 'Ready',
+      message:
+        broken.length > 0 ? `reached by ${usable.length} nodes; ${why}` : `reached by ${usable.length} nodes`,
+    },
+  }
+}

@@ -1,0 +1,175 @@
+import type { AddressBlock } from '../api/address-block.ts'
+import type { KubeObject, Resource } from '../api/meta.ts'
+import { parseNetwork } from '../api/network.ts'
+import { resources } from '../api/resources.ts'
+import { type Mirror, mirror } from '../kube/mirror.ts'
+import type { Kube } from '../kube/port.ts'
+import type { Clock } from '../lib/clock.ts'
+import { isFault } from '../lib/fault.ts'
+import type { Log } from '../lib/log.ts'
+import { type Loop, startLoop } from '../reconcile/loop.ts'
+import { staleBlocks } from './addresses.ts'
+import {
+  addressesText,
+  conditionsWith,
+  mtuFor,
+  networkReady,
+  physicalReady,
+  type Surroundings,
+} from './conditions.ts'
+import { identifiersFor, tunnelPortsFor } from './identifiers.ts'
+
+export interface Controller {
+  /** Resolves when a pass over what is known now has been made. */
+  settled(): Promise<void>
+  close(): Promise<void>
+}
+
+/** Changes that come within this time of each other are handled together. */
+const batchMs = 20
+
+/**
+ * The cluster-wide decisions: VXLAN identifiers, tunnel ports, MTUs,
+ * conditions, and the removal of what belonged to nodes that are gone. One
+ * pass looks at everything and writes only what differs, so a pass that
+ * nothing called for does nothing.
+ */
+export async function startController(deps: { kube: Kube; clock: Clock; log: Log }): Promise<Controller> {
+  const { kube, clock, log } = deps
+  let loop: Loop | undefined
+  const watch = <T extends KubeObject>(resource: Resource<T>): Mirror<T> => {
+    const m = mirror(kube, resource, {}, { clock, log })
+    m.onChange(() => loop?.wake())
+    return m
+  }
+  const networks = watch(resources.networks)
+  const physicalNetworks = watch(resources.physicalNetworks)
+  const hosts = watch(resources.hostPhysicalNetworks)
+  const blocks = watch(resources.addressBlocks)
+  const slices = watch(resources.attachmentSlices)
+  const nodes = watch(resources.nodes)
+  const claims = watch(resources.ipamClaims)
+  const all: Mirror<KubeObject>[] = [networks, physicalNetworks, hosts, blocks, slices, nodes, claims]
+  await Promise.all(all.map((m) => m.synced))
+
+  const now = () => new Date(clock.now()).toISOString()
+
+  const physicalPass = async () => {
+    const ports = tunnelPortsFor(physicalNetworks.list())
+    for (const physical of physicalNetworks.list()) {
+      const { usable, ready } = physicalReady(physical, hosts.list())
+      const tunnelPort =
+        physical.spec.tunnelPort ?? physical.status?.tunnelPort ?? ports.get(physical.metadata.name)
+      await writeStatus(resources.physicalNetworks, physical, {
+        tunnelPort,
+        nodes: usable,
+        conditions: conditionsWith(physical.status?.conditions, [ready], physical.metadata.generation, now()),
+      })
+    }
+  }
+
+  const networkPass = async () => {
+    const list = networks.list()
+    const identifiers = identifiersFor(list)
+    const blocksOf = Map.groupBy(blocks.list(), (b) => b.spec.networkUID)
+    for (const network of list) {
+      const mine: AddressBlock[] = blocksOf.get(network.metadata.uid ?? '') ?? []
+      const parsed = parseNetwork(network)
+      const around: Surroundings = {
+        physical: physicalNetworks.list(),
+        hosts: hosts.list(),
+        networks: list,
+        blocks: mine,
+        problems: parsed.ok ? [] : parsed.problems,
+      }
+      const uid = network.metadata.uid ?? ''
+      const vni = identifiers.has(uid) ? identifiers.get(uid) : network.status?.vni
+      const ready = networkReady(network, around, vni)
+      const own = (network.spec.plugin ?? 'polynet') === 'polynet'
+      await writeStatus(resources.networks, network, {
+        ...(own && network.spec.topology !== 'Direct' ? { vni } : {}),
+        ...(own ? { mtu: mtuFor(network, around) } : {}),
+        nodes: new Set(mine.map((b) => b.spec.node)).size,
+        ...(own ? { addresses: addressesText(network, mine) } : {}),
+        conditions: conditionsWith(network.status?.conditions, [ready], network.metadata.generation, now()),
+      })
+    }
+  }
+
+  const writeStatus = async <T extends KubeObject & { status?: object }>(
+    resource: Resource<T>,
+    object: T,
+    status: object,
+  ) => {
+    const next = { ...object.status, ...status }
+    if (same(object.status ?? {}, next)) return
+    try {
+      await kube.patch(
+        resource,
+        { namespace: object.metadata.namespace, name: object.metadata.name },
+        { type: 'merge', subresource: 'status', body: { status: next } },
+      )
+    } catch (error) {
+      if (!isFault(error, 'missing', 'conflict')) throw error
+    }
+  }
+
+  const cleanPass = async () => {
+    const known = nodes.list()
+    for (const block of staleBlocks({
+      nodes: known,
+      blocks: blocks.list(),
+      networks: networks.list(),
+      claims: claims.list(),
+    }))
+      await remove(resources.addressBlocks, block)
+    const uids = new Set(known.map((n) => n.metadata.uid))
+    const names = new Set(known.map((n) => n.metadata.name))
+    for (const slice of slices.list())
+      if (!uids.has(slice.nodeUID)) await remove(resources.attachmentSlices, slice)
+    for (const host of hosts.list())
+      if (!names.has(host.metadata.name) && (host.spec.mappings ?? []).length === 0)
+        await remove(resources.hostPhysicalNetworks, host)
+  }
+
+  const remove = async <T extends KubeObject>(resource: Resource<T>, object: T) => {
+    const { namespace, name, uid } = object.metadata
+    try {
+      await kube.delete(resource, { namespace, name }, { uid })
+      log.info('removed what a node that is gone left behind', { kind: resource.kind, namespace, name })
+    } catch (error) {
+      if (!isFault(error, 'missing', 'conflict')) throw error
+    }
+  }
+
+  loop = startLoop({
+    doing: 'write what the cluster has come to',
+    round: async () => {
+      await physicalPass()
+      await networkPass()
+      await cleanPass()
+    },
+    clock,
+    log,
+    batchMs,
+  })
+  loop.wake()
+  return {
+    settled: loop.settled,
+    async close() {
+      await loop.close()
+      for (const m of all) m.close()
+    },
+  }
+}
+
+/** Equal as JSON, whatever the order of keys. */
+function same(a: unknown, b: unknown): boolean {
+  if (a === b) return true
+  if (typeof a !== 'object' || typeof b !== 'object' || a === null || b === null) return false
+  if (Array.isArray(a) !== Array.isArray(b)) return false
+  const keys = new Set([...Object.keys(a), ...Object.keys(b)])
+  for (const key of keys)
+    if (!same((a as Record<string, unknown>)[key], (b as Record<string, unknown>)[key])) return false
+  return true
+}

@@ -1,0 +1,85 @@
+import type { Clock } from '../lib/clock.ts'
+import { asFault, Fault } from '../lib/fault.ts'
+import type { Log } from '../lib/log.ts'
+
+export interface Loop {
+  /** Asks for a round soon; many asks become one. */
+  wake(): void
+  /** Resolves when a round that began after this call has gone well; rejects when that round fails. */
+  settled(): Promise<void>
+  /** Ends after the round under way; those who wait for another are rejected. */
+  close(): Promise<void>
+}
+
+/**
+ * Repeats `round` whenever it is woken: one at a time, changes within
+ * `batchMs` handled together. A round that fails is logged once and tried
+ * again, ever more slowly up to half a minute.
+ */
+export function startLoop(deps: {
+  /** What a round does, for messages: `bring the kernel in step with the plan`. */
+  doing: string
+  round: () => Promise<void>
+  clock: Clock
+  log: Log
+  batchMs?: number
+}): Loop {
+  const { doing, round, clock, log, batchMs = 0 } = deps
+  const stop = new AbortController()
+  let asked: PromiseWithResolvers<void>[] = []
+  let wanted = false
+  let wakeUp = () => {}
+
+  const called = () =>
+    wanted || asked.length > 0 || stop.signal.aborted
+      ? Promise.resolve()
+      : new Promise<void>((resolve) => {
+          wakeUp = resolve
+        })
+
+  const run = async () => {
+    let failures = 0
+    for (;;) {
+      await called()
+      // Who waits for a round does not wait for others to ask for it as well.
+      if (batchMs > 0 && asked.length === 0) await clock.sleep(batchMs, stop.signal)
+      if (stop.signal.aborted) break
+      const askers = asked
+      asked = []
+      wanted = false
+      try {
+        await round()
+        failures = 0
+        for (const { resolve } of askers) resolve()
+      } catch (error) {
+        failures++
+        wanted = true
+        const fault = asFault(error, doing)
+        log.warn(fault.message, { kind: fault.kind, failures })
+        for (const { reject } of askers) reject(fault)
+        await clock.sleep(Math.min(30_000, 50 * 2 ** failures), stop.signal)
+      }
+    }
+    for (const { reject } of asked) reject(new Fault('unavailable', doing, 'the program is closing'))
+  }
+  const done = run()
+
+  return {
+    wake() {
+      wanted = true
+      wakeUp()
+    },
+    settled() {
+      const asker = Promise.withResolvers<void>()
+      if (stop.signal.aborted) asker.reject(new Fault('unavailable', doing, 'the program is closing'))
+      else asked.push(asker)
+      wakeUp()
+      return asker.promise
+    },
+    async close() {
+      stop.abort()
+      wakeUp()
+      await done
+    },
+  }
+}
