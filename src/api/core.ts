@@ -1,4 +1,4 @@
-import type { KubeObject } from './meta.ts'
+import type { Condition, KubeObject } from './meta.ts'
 
 /** Kubernetes' own kinds, as far as Polynet reads or writes them. */
 export interface Pod extends KubeObject {
@@ -112,5 +112,5 @@ export interface NetworkAttachmentDefinition extends KubeObject {
 /** k8s.cni.cncf.io/v1alpha1 IPAMClaim (NPWG v1.3 section 8): addresses kept beyond the pod. */
 export interface IPAMClaim extends KubeObject {
   spec: { network: string; interface: string }
-  status?: { ips?: string[]; ownerPod?: { name: string }; conditions?: unknown[] }
+  status?: { ips?: string[]; ownerPod?: { name: string }; conditions?: Condition[] }
 }

@@ -1,0 +1,183 @@
+import type { Parsed, Problem } from '../lib/fault.ts'
+import { type Format, shown } from './format.ts'
+
+/**
+ * What an object of type `T` looks like, as a plain value from which its
+ * checks, its defaults, and its part of the CRD follow. `Schema<T>` has
+ * exactly `T`'s fields, required where `T` requires them, or does not compile.
+ */
+export type Schema<T> = unknown extends T
+  ? never
+  : [T] extends [string]
+    ? Text<T>
+    : [T] extends [number]
+      ? Integer
+      : [T] extends [boolean]
+        ? Flag
+        : [T] extends [(infer I)[]]
+          ? List<I>
+          : string extends keyof T
+            ? Dictionary
+            : Struct<T>
+
+interface Field<T> {
+  /** For `kubectl explain`: what it says, what absence means. */
+  description: string
+  default?: T
+  rules?: Rule[]
+}
+
+/** A rule in CEL that the API server holds objects to; `oldSelf` is the object before the change. */
+export interface Rule {
+  rule: string
+  message: string
+}
+
+export interface Text<T extends string = string> extends Field<T> {
+  type: 'string'
+  enum?: readonly T[]
+  format?: Format
+  maxLength?: number
+}
+
+export interface Integer extends Field<number> {
+  type: 'integer'
+  minimum: number
+  maximum: number
+}
+
+export interface Flag extends Field<boolean> {
+  type: 'boolean'
+}
+
+export interface List<T> extends Field<T[]> {
+  type: 'array'
+  items: Schema<T>
+  maxItems: number
+  /** Fields that tell its objects apart: no two may agree in all. */
+  keys?: (keyof T & string)[]
+  /** No two items may be equal. */
+  set?: true
+}
+
+/** Strings by string. */
+export interface Dictionary extends Field<Record<string, string>> {
+  type: 'map'
+  values: { description: string; maxLength: number }
+  maxItems: number
+}
+
+export interface Struct<T> extends Field<T> {
+  type: 'object'
+  fields: {
+    [K in keyof T]-?: Schema<NonNullable<T[K]>> &
+      (Record<never, never> extends Pick<T, K> ? { required?: never } : { required: true })
+  }
+  /** Replaced as a whole by server-side apply. */
+  atomic?: true
+}
+
+/** A schema of whatever, as one sees it when walking down. */
+export type AnySchema = { required?: boolean } & (
+  | Text
+  | Integer
+  | Flag
+  | Dictionary
+  | (Omit<List<never>, 'items' | 'keys'> & { items: AnySchema; keys?: string[] })
+  | (Field<unknown> & { type: 'object'; fields: Record<string, AnySchema>; atomic?: true })
+)
+
+/**
+ * `input` as a `T`, with defaults filled in, texts in their one spelling and
+ * unknown fields left out; or every problem, in the order of the schema.
+ * `null` counts as absent, as it does in Kubernetes.
+ */
+export function check<T>(schema: Schema<T>, input: unknown, path = ''): Parsed<T> {
+  const problems: Problem[] = []
+  const value = read(schema as AnySchema, input, path, problems)
+  return problems.length > 0 ? { ok: false, problems } : { ok: true, value: value as T }
+}
+
+function read(schema: AnySchema, input: unknown, path: string, problems: Problem[]): unknown {
+  const wrong = (problem: string) => void problems.push({ path, problem })
+  switch (schema.type) {
+    case 'string':
+      return readText(schema, input, wrong)
+    case 'integer':
+      if (!Number.isInteger(input)) return wrong(`${shown(input)} is not a whole number`)
+      if ((input as number) < schema.minimum || (input as number) > schema.maximum)
+        return wrong(`${input} is out of bounds; use ${schema.minimum}–${schema.maximum}`)
+      return input
+    case 'boolean':
+      return typeof input === 'boolean' ? input : wrong(`${shown(input)} is neither true nor false`)
+    case 'map':
+      return readDictionary(schema, input, path, problems)
+    case 'array': {
+      if (!Array.isArray(input)) return wrong(`${shown(input)} is not a list`)
+      if (input.length > schema.maxItems)
+        return wrong(`has ${input.length} entries; at most ${schema.maxItems} are possible`)
+      const items = input.map((item, i) => read(schema.items, item, `${path}[${i}]`, problems))
+      refuseTwins(schema, items, path, problems)
+      return items
+    }
+    case 'object': {
+      if (!isObject(input)) return wrong(`${shown(input)} is not an object`)
+      const value: Record<string, unknown> = {}
+      for (const [name, field] of Object.entries(schema.fields)) {
+        const at = path ? `${path}.${name}` : name
+        const given = (Object.hasOwn(input, name) ? input[name] : undefined) ?? field.default
+        if (given !== undefined) value[name] = read(field, given, at, problems)
+        else if (field.required)
+          problems.push({ path: at, problem: `is missing; add it: ${field.description}` })
+      }
+      return value
+    }
+  }
+}
+
+function readText(schema: Text, input: unknown, wrong: (problem: string) => void): string | undefined {
+  if (typeof input !== 'string') return void wrong(`${shown(input)} is not a string`)
+  if (schema.enum && !schema.enum.includes(input))
+    return void wrong(`${shown(input)} is unknown; use ${schema.enum.join(', ')}`)
+  const maxLength = schema.maxLength ?? schema.format?.maxLength
+  if (!schema.format && maxLength !== undefined && input.length > maxLength)
+    return void wrong(`has ${input.length} characters; at most ${maxLength} are possible`)
+  const spelled = schema.format?.read(input) ?? { text: input }
+  return 'text' in spelled ? spelled.text : void wrong(spelled.problem)
+}
+
+function readDictionary(schema: Dictionary, input: unknown, path: string, problems: Problem[]): unknown {
+  if (!isObject(input)) return void problems.push({ path, problem: `${shown(input)} is not an object` })
+  for (const [key, value] of Object.entries(input))
+    if (typeof value !== 'string')
+      problems.push({ path: `${path}[${key}]`, problem: `${shown(value)} is not a string; quote it` })
+  if (Object.keys(input).length > schema.maxItems)
+    problems.push({ path, problem: `has too many entries; at most ${schema.maxItems} are possible` })
+  return { ...input }
+}
+
+/** Two entries of a set, or two objects with the same keys. */
+function refuseTwins(
+  schema: { keys?: string[]; set?: true },
+  items: unknown[],
+  path: string,
+  problems: Problem[],
+): void {
+  const keys = schema.keys
+  if (!keys && !schema.set) return
+  const seen = new Map<string, number>()
+  for (const [i, item] of items.entries()) {
+    if (item === undefined) continue
+    const key = keys ? keys.map((k) => shown((item as Record<string, unknown>)[k])).join(' ') : shown(item)
+    const first = seen.get(key)
+    if (first === undefined) seen.set(key, i)
+    else
+      problems.push({
+        path: `${path}[${i}]${keys ? `.${keys[0]}` : ''}`,
+        problem: `${key} is in ${path}[${first}] too; leave one out`,
+      })
+  }
+}
+
+export const isObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
