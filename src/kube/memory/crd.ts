@@ -1,0 +1,182 @@
+import type { KubeObject, Resource } from '../../api/meta.ts'
+import type { Cause } from '../status.ts'
+import { columns } from './columns.ts'
+import { schemas } from './core-schemas.ts'
+import { plainKind, type ServedKind, statusOf, withStatus } from './kind.ts'
+import { required } from './metadata.ts'
+import type { Schema } from './schema.ts'
+
+/** apiextensions.k8s.io/v1 CustomResourceDefinition, as far as the server obeys it. */
+export interface CustomResourceDefinition extends KubeObject {
+  spec: {
+    group: string
+    scope: 'Namespaced' | 'Cluster'
+    names: {
+      kind: string
+      plural: string
+      singular?: string
+      listKind?: string
+      shortNames?: string[]
+      categories?: string[]
+    }
+    versions: {
+      name: string
+      served: boolean
+      storage: boolean
+      schema?: { openAPIV3Schema?: Schema }
+      subresources?: { status?: object; scale?: object }
+      additionalPrinterColumns?: PrinterColumn[]
+      selectableFields?: { jsonPath: string }[]
+    }[]
+    conversion?: { strategy: 'None' | 'Webhook' }
+    preserveUnknownFields?: boolean
+  }
+  status?: unknown
+}
+
+export interface PrinterColumn {
+  name: string
+  type: 'string' | 'integer' | 'number' | 'boolean' | 'date'
+  jsonPath: string
+  description?: string
+  format?: string
+  priority?: number
+}
+
+export const customResourceDefinitions = {
+  group: 'apiextensions.k8s.io',
+  version: 'v1',
+  kind: 'CustomResourceDefinition',
+  plural: 'customresourcedefinitions',
+  namespaced: false,
+} as Resource<CustomResourceDefinition>
+
+/** A definition of `resource` whose objects may hold anything: for tests, and until a kind has a schema. */
+export const anythingGoes = (resource: Resource): CustomResourceDefinition => ({
+  apiVersion: 'apiextensions.k8s.io/v1',
+  kind: 'CustomResourceDefinition',
+  metadata: { name: `${resource.plural}.${resource.group}` },
+  spec: {
+    group: resource.group,
+    scope: resource.namespaced ? 'Namespaced' : 'Cluster',
+    names: { kind: resource.kind, plural: resource.plural },
+    versions: [
+      {
+        name: resource.version,
+        served: true,
+        storage: true,
+        schema: { openAPIV3Schema: { type: 'object', 'x-kubernetes-preserve-unknown-fields': true } },
+        subresources: { status: {} },
+      },
+    ],
+  },
+})
+
+/** The kind of CustomResourceDefinitions themselves. */
+export const crdKind: ServedKind = plainKind(customResourceDefinitions, {
+  shortNames: ['crd', 'crds'],
+  categories: ['api-extensions'],
+  status: true,
+  unconditional: false,
+  generations: true,
+  columns: columns.crds,
+  schema: schemas.crds,
+  defaulted: (object) => {
+    const crd = object as CustomResourceDefinition
+    if (!crd.spec?.names) return crd
+    const { names } = crd.spec
+    return {
+      ...crd,
+      spec: {
+        ...crd.spec,
+        conversion: crd.spec.conversion ?? { strategy: 'None' },
+        names: {
+          ...names,
+          singular: names.singular ?? names.kind?.toLowerCase(),
+          listKind: names.listKind ?? `${names.kind}List`,
+        },
+      },
+    } as CustomResourceDefinition
+  },
+  created: (object) => withStatus(object, undefined),
+  updated: (object, old) => withStatus(object, statusOf(old)),
+  causes: (object) => crdCauses(object as CustomResourceDefinition),
+})
+
+function crdCauses({ metadata, spec }: CustomResourceDefinition): Cause[] {
+  if (!spec?.names?.plural || !spec.names.kind || !spec.group || !Array.isArray(spec.versions))
+    return [required('spec', 'group, names.plural, names.kind and versions must be set')]
+  const causes: Cause[] = []
+  const name = `${spec.names.plural}.${spec.group}`
+  if (metadata.name !== name)
+    causes.push({
+      reason: 'FieldValueInvalid',
+      message: `Invalid value: ${JSON.stringify(metadata.name)}: must be spec.names.plural+"."+spec.group`,
+      field: 'metadata.name',
+    })
+  if (spec.versions.filter((v) => v.storage).length !== 1)
+    causes.push({
+      reason: 'FieldValueInvalid',
+      message: 'Invalid value: must have exactly one version marked as storage version',
+      field: 'spec.versions',
+    })
+  spec.versions.forEach((version, i) => {
+    if (!version.schema?.openAPIV3Schema)
+      causes.push(required(`spec.versions[${i}].schema.openAPIV3Schema`, 'schemas are required'))
+    else if (version.schema.openAPIV3Schema.type !== 'object')
+      causes.push({
+        reason: 'FieldValueInvalid',
+        message: `Invalid value: ${JSON.stringify(version.schema.openAPIV3Schema.type ?? '')}: must be object`,
+        field: `spec.versions[${i}].schema.openAPIV3Schema.type`,
+      })
+  })
+  return causes
+}
+
+/** What an established definition says about itself. */
+export function establishedStatus(crd: CustomResourceDefinition, now: string): unknown {
+  const condition = (type: string, reason: string, message: string) => ({
+    type,
+    status: 'True',
+    lastTransitionTime: now,
+    reason,
+    message,
+  })
+  return {
+    acceptedNames: crd.spec.names,
+    conditions: [
+      condition('NamesAccepted', 'NoConflicts', 'no conflicts found'),
+      condition('Established', 'InitialNamesAccepted', 'the initial names have been accepted'),
+    ],
+    storedVersions: crd.spec.versions.filter((v) => v.storage).map((v) => v.name),
+  }
+}
+
+/** The kind that a definition defines. */
+export function definedKind(crd: CustomResourceDefinition): ServedKind {
+  const { group, names, scope, versions } = crd.spec
+  const version = versions.find((v) => v.storage)!
+  const resource: Resource = {
+    group,
+    version: version.name,
+    kind: names.kind,
+    plural: names.plural,
+    namespaced: scope === 'Namespaced',
+  }
+  const status = version.subresources?.status !== undefined
+  return plainKind(resource, {
+    singular: names.singular ?? names.kind.toLowerCase(),
+    shortNames: names.shortNames ?? [],
+    categories: names.categories ?? [],
+    status,
+    unconditional: false,
+    generations: true,
+    selectable: (version.selectableFields ?? []).map((f) => f.jsonPath.replace(/^\./, '')),
+    columns: [],
+    schema: version.schema?.openAPIV3Schema ?? {},
+    mergeKeys: undefined,
+    created: (object) => (status ? withStatus(object, undefined) : object),
+    updated: (object, old) => (status ? withStatus(object, statusOf(old)) : object),
+    statusUpdated: (object, old) => withStatus(old, statusOf(object)),
+  })
+}
