@@ -1,13 +1,20 @@
 /** One interface that a pod asks for, whichever spelling it used. */
-export interface AttachmentRequest {
+export interface AttachmentRequest extends Wishes {
   /** Name in the pod; `eth0` for the default network. */
   interface: string
   target: Target
-  /** The annotation key it came from, or what chose it: `namespace`, `node`, `cluster`. For messages. */
+  /** The annotation key it came from, or what chose it: `namespace`, `node`, `conf` (on the node), `cluster`. For messages. */
   source: string
   /** Whether this is the pod's default network: eth0, and status entry `default: true`. */
   default: boolean
-  /** Whether the pod's default route goes here, and by which gateways (empty: the network's own). */
+}
+
+/** What a pod may say about one attachment beside which network it is. */
+export interface Wishes {
+  /**
+   * Set on the one attachment that the pod's default route goes to, and by
+   * which gateways (empty: the network's own).
+   */
   defaultRoute?: string[]
   /** Addresses asked for, with or without prefix length. */
   ips?: string[]
