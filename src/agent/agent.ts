@@ -5,6 +5,7 @@ import type { Kube } from '../kube/port.ts'
 import type { Clock } from '../lib/clock.ts'
 import type { Log } from '../lib/log.ts'
 import type { Journal } from './journal.ts'
+import type { Step } from './sandboxes.ts'
 
 export interface AgentDeps {
   node: string
@@ -14,6 +15,8 @@ export interface AgentDeps {
   plugins: Plugins
   clock: Clock
   log: Log
+  /** Called at each step of ADD and DEL; a test dies there. */
+  at?: (step: Step) => void
 }
 
 export interface Agent {

@@ -19,8 +19,8 @@ export interface SandboxRecord {
   attachments: AttachmentRecord[]
   /** The whole pod's, as the runtime got it. */
   result?: CniResult
-  /** The pod's `network-status`, while it still has to be written. */
-  unreported?: string
+  /** The pod's annotations (`network-status`), while they still have to be written. */
+  unreported?: Record<string, string>
 }
 
 export type AttachmentRecord = RenderedAttachment | ForeignAttachment

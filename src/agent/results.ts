@@ -1,7 +1,7 @@
 import { mergeResults } from '../cni/merge.ts'
 import type { CniResult } from '../cni/result.ts'
 import type { SandboxRecord } from './record.ts'
-import type { Wanted } from './sandboxes.ts'
+import type { Wanted } from './wanted.ts'
 
 /** The whole pod's result: every attachment's, in order, so that a runtime finds eth0's addresses under eth0. */
 export const resultOf = (record: SandboxRecord, wanted: Wanted[]): CniResult =>

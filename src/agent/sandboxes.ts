@@ -1,6 +1,5 @@
 import type { Pod } from '../api/core.ts'
 import type { Network } from '../api/network.ts'
-import type { AttachmentRequest } from '../attach/request.ts'
 import type { Plugins } from '../cni/plugins.ts'
 import type { CniRequest } from '../cni/request.ts'
 import type { CniResult } from '../cni/result.ts'
@@ -14,25 +13,12 @@ import type { Journal } from './journal.ts'
 import {
   type AttachmentRecord,
   type ForeignAttachment,
-  type RenderedAttachment,
   recordKey,
   recordsOf,
   type SandboxRecord,
 } from './record.ts'
 import { resultOf } from './results.ts'
-
-/** An attachment that a pod asks for, and how it will be made. */
-export interface Wanted {
-  request: AttachmentRequest
-  by:
-    | { kind: 'polynet'; network: Network }
-    | {
-        kind: 'plugin'
-        conf: ForeignAttachment['conf']
-        args: Record<string, string>
-        capabilityArgs: Record<string, unknown>
-      }
-}
+import type { Wanted } from './wanted.ts'
 
 export interface SandboxDeps {
   journal: Journal
@@ -44,10 +30,14 @@ export interface SandboxDeps {
   view: (network: Network) => NetworkView
   /** Resolves when the namespaces of the networks that records use are in the kernel. */
   rendered: (networks: Network[]) => Promise<void>
-  /** Writes the pod's network-status; resolves when it is there or when waiting longer is not worth it. */
+  /** What the pod's annotations will say. */
+  annotations: (record: SandboxRecord, wanted: Wanted[]) => Record<string, string>
+  /** Writes them; resolves when they are there or when waiting longer is not worth it. */
   report: (record: SandboxRecord, wanted: Wanted[]) => Promise<void>
   /** Called at every step by name; tests die there. */
   at: (step: Step) => void
+  /** Called when an attachment came or went. */
+  changed: () => void
 }
 
 /** The steps of ADD and DEL between which an agent may be killed. */
@@ -118,19 +108,23 @@ export class Sandboxes {
     try {
       record = { ...record, attachments: await this.#lease(record, wanted) }
       at('add:leased')
+      // Known before anything is made where no foreign plugin has a say: then the API server works while the kernel does.
+      const foreign = record.attachments.some((a) => a.kind === 'plugin')
+      if (!foreign) record = { ...record, unreported: this.#deps.annotations(record, wanted) }
       await journal.write(new Map([[recordKey(record.containerID), record]]))
       at('add:journaled')
       await this.#deps.rendered(wanted.flatMap(({ by }) => (by.kind === 'polynet' ? [by.network] : [])))
       at('add:rendered')
-      // Known before anything is made where no foreign plugin has a say, so the API server works while the kernel does.
-      const foreign = record.attachments.some((a) => a.kind === 'plugin')
-      const early = foreign ? undefined : this.#finish(record, wanted)
+      const early = foreign ? undefined : this.#deps.report(record, wanted)
       record = await this.#make(record)
       at('add:attached')
-      const done = early ?? this.#finish(record, wanted)
-      record = await done.record
+      const unreported = foreign
+        ? this.#deps.annotations(record, wanted)
+        : this.find(record.containerID)?.unreported
+      record = { ...record, state: 'added', result: resultOf(record, wanted), unreported }
       await journal.write(new Map([[recordKey(record.containerID), record]]))
-      await done.reported
+      this.#deps.changed()
+      await (early ?? this.#deps.report(record, wanted))
       at('add:done')
       return record.result as CniResult
     } catch (error) {
@@ -192,7 +186,7 @@ export class Sandboxes {
         netns: record.netns,
         addresses: lease.addresses,
         ...(request.mac ? { mac: request.mac } : {}),
-        defaultRoute: takesDefaultRoute(wanted, index),
+        ...(request.defaultRoute ? { defaultRoute: request.defaultRoute } : {}),
         index,
       }
       return {
@@ -248,14 +242,6 @@ export class Sandboxes {
     if (ports.length > 0) await this.#deps.datapath.attach(ports)
   }
 
-  #finish(
-    record: SandboxRecord,
-    wanted: Wanted[],
-  ): { record: Promise<SandboxRecord>; reported: Promise<void> } {
-    const finished: SandboxRecord = { ...record, state: 'added', result: resultOf(record, wanted) }
-    return { record: Promise.resolve(finished), reported: this.#deps.report(finished, wanted) }
-  }
-
   async #remove(record: SandboxRecord): Promise<void> {
     const { journal, plugins, datapath, addresses, at } = this.#deps
     at('del:start')
@@ -291,6 +277,7 @@ export class Sandboxes {
     )
     at('del:released')
     await journal.delete(key)
+    this.#deps.changed()
     at('del:done')
   }
 }
@@ -316,14 +303,3 @@ function invocation(record: SandboxRecord, a: ForeignAttachment) {
     ...(a.result ? { prevResult: a.result } : {}),
   }
 }
-
-/** The default route goes to the one that asks for it, else to a primary network, else to the default network. */
-function takesDefaultRoute(wanted: Wanted[], index: number): boolean {
-  const asked = wanted.findIndex(({ request }) => request.defaultRoute !== undefined)
-  if (asked >= 0) return asked === index
-  const primary = wanted.findIndex(({ by }) => by.kind === 'polynet' && by.network.spec.primary === true)
-  if (primary >= 0) return primary === index
-  return wanted[index]?.request.default === true
-}
-
-export type { AttachmentRecord, RenderedAttachment }

@@ -41,7 +41,10 @@ export function podRoutes(
   const wanted: { to: string; via?: string }[] = []
   if (subnets === 'routed') for (const { cidr } of network.spec.subnets ?? []) wanted.push({ to: cidr })
   for (const route of network.spec.routes ?? []) wanted.push(route)
-  if (held.defaultRoute) wanted.push({ to: '0.0.0.0/0' }, { to: '::/0' })
+  if (held.defaultRoute) {
+    const asked = (family: Family) => held.defaultRoute?.find((g) => parseAddress(g)?.family === family)
+    wanted.push({ to: '0.0.0.0/0', via: asked(4) }, { to: '::/0', via: asked(6) })
+  }
   const routes: Route[] = []
   for (const route of wanted) {
     const family = parsePrefix(route.to)?.family

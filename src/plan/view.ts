@@ -51,8 +51,8 @@ export interface HeldAttachment {
   /** With the subnet's prefix length, IPv4 first. */
   addresses: { address: string; gateway?: string }[]
   mac?: string
-  /** Whether the pod's default route goes here. */
-  defaultRoute: boolean
+  /** Present when the pod's default route goes here: by these gateways, or by the network's own when empty. */
+  defaultRoute?: string[]
   /** Its place among the pod's interfaces; orders equal routes. */
   index: number
 }

@@ -1,0 +1,294 @@
+import type { Pod } from '../api/core.ts'
+import type { Nic } from '../api/host-physical-network.ts'
+import { resources } from '../api/resources.ts'
+import { errorAnswer } from '../cni/frame.ts'
+import type { CniRequest } from '../cni/request.ts'
+import { convertResult } from '../cni/versions.ts'
+import type { Addresses } from '../ipam/port.ts'
+import { answers, asFault, Fault, isFault } from '../lib/fault.ts'
+import { startLoop } from '../reconcile/loop.ts'
+import { nodeAddresses } from './addresses.ts'
+import type { Agent, AgentDeps, CniAnswer } from './agent.ts'
+import { eventsFrom } from './events.ts'
+import { recordsOf } from './record.ts'
+import { register } from './register.ts'
+import { Rendering } from './rendering.ts'
+import { startReporter } from './report.ts'
+import { Sandboxes } from './sandboxes.ts'
+import { startSlices } from './slices.ts'
+import { statusAnnotations } from './status.ts'
+import { Turns } from './turns.ts'
+import { Views } from './views.ts'
+import { wantedBy } from './wanted.ts'
+import { watch } from './watched.ts'
+
+/** How long an ADD waits for the API server to show a pod that the runtime knows already. */
+const podWithinMs = 2000
+
+/** Everything that needs to know who this node is. */
+interface Core {
+  sandboxes: Sandboxes
+  addresses: Addresses
+  rendering: Rendering
+  close(): Promise<void>
+}
+
+/**
+ * Starts the agent of one node. It answers at once; what needs the API server
+ * answers "try again later" until that was reached once. DELs need it only on
+ * a node that it never was reached from.
+ */
+export function startAgent(deps: AgentDeps): Agent {
+  const { kube, datapath, journal, plugins, clock, log, node } = deps
+  const watched = watch({ kube, clock, log, node })
+  const views = new Views(watched, node)
+  const events = eventsFrom({ kube, clock, log, component: 'agent', host: node })
+  const turns = new Turns()
+  let core: Core | undefined
+  let unready: string | undefined =
+    `the API server was not reached yet; see whether it runs and node ${node} may ask it`
+  let nics: Nic[] = []
+  let closed = false
+
+  const begin = async () => {
+    const known = journal.get('node') as { name: string; uid: string } | undefined
+    if (known?.name === node) core = startCore(known)
+    await watched.synced()
+    const uid = watched.node.list()[0]?.metadata.uid
+    if (!uid)
+      throw new Fault('missing', `start the agent of node ${node}`, 'the API server has no Node of that name')
+    if (known?.uid !== uid) {
+      await core?.close()
+      await journal.put('node', { name: node, uid })
+      core = startCore({ name: node, uid })
+    }
+    nics = await datapath.nics()
+    views.nics = nics
+    const registration = startLoop({
+      doing: `register node ${node}`,
+      round: () =>
+        register({ kube, clock, node: { name: node, uid } }, watched.host.list()[0], nics, views.mappings()),
+      clock,
+      log,
+      batchMs: 20,
+    })
+    watched.onChange(() => registration.wake())
+    const forget = datapath.onNics(async () => {
+      try {
+        nics = await datapath.nics()
+        views.nics = nics
+        registration.wake()
+        core?.rendering.wake()
+      } catch (error) {
+        log.warn(asFault(error, 'look at the NICs').message)
+      }
+    })
+    stops.push(
+      async () => forget(),
+      () => registration.close(),
+    )
+    registration.wake()
+    await (core as Core).rendering.begin()
+    unready = undefined
+    log.info('ready', { node })
+  }
+
+  const startCore = (identity: { name: string; uid: string }): Core => {
+    const reporter = startReporter({ kube, journal, clock, log })
+    const addresses = nodeAddresses({
+      kube,
+      journal,
+      node: identity,
+      clock,
+      log,
+      endpointOf: (network) => views.wire(network).endpoint,
+    })
+    const rendering = new Rendering({
+      watched,
+      views,
+      datapath,
+      clock,
+      log,
+      records: () => recordsOf(journal),
+    })
+    const slices = startSlices({ kube, clock, log, node: identity, records: () => recordsOf(journal) })
+    const sandboxes = new Sandboxes({
+      journal,
+      datapath,
+      plugins,
+      addresses,
+      log,
+      view: (network) => views.network(network),
+      rendered: (networks) => rendering.has(networks),
+      annotations: statusAnnotations,
+      report: (record, wanted) => reporter.report(record, statusAnnotations(record, wanted)),
+      at: deps.at ?? (() => {}),
+      changed: () => slices.wake(),
+    })
+    return {
+      sandboxes,
+      addresses,
+      rendering,
+      async close() {
+        await Promise.all([reporter.close(), rendering.close(), slices.close(), addresses.close()])
+      },
+    }
+  }
+
+  const stops: (() => Promise<void>)[] = []
+  const started = startLoop({ doing: `start the agent of node ${node}`, round: begin, clock, log })
+  started.wake()
+
+  const add = async (request: CniRequest): Promise<CniAnswer> => {
+    const { sandboxes } = ready()
+    const pod = await podOf(request)
+    try {
+      const wanted = wantedBy(pod, watched, await plugins.confs(), request.args)
+      const result = await sandboxes.add(pod, request, wanted)
+      return { exit: 0, stdout: JSON.stringify(convertResult(result, request.config.cniVersion)) }
+    } catch (error) {
+      const fault = asFault(error, `attach pod ${pod.metadata.namespace}/${pod.metadata.name}`)
+      events.tell(pod, 'Warning', reasons[fault.kind] ?? 'AttachmentFailed', fault.message)
+      throw fault
+    }
+  }
+
+  const ready = (): Core => {
+    if (core && !unready) return core
+    throw new Fault(
+      'unavailable',
+      `attach a pod on node ${node}`,
+      unready ?? 'the agent is starting; try again',
+    )
+  }
+
+  const known = (): Core => {
+    if (core) return core
+    throw new Fault('unavailable', `look after node ${node}`, unready ?? 'the agent is starting; try again')
+  }
+
+  const podOf = async ({ args, containerID }: CniRequest): Promise<Pod> => {
+    const ref = { namespace: args.K8S_POD_NAMESPACE ?? '', name: args.K8S_POD_NAME ?? '' }
+    const doing = `find the pod of sandbox ${containerID}`
+    if (!ref.namespace || !ref.name)
+      throw new Fault(
+        'invalid',
+        doing,
+        'CNI_ARGS names none; a runtime for Kubernetes sets K8S_POD_NAMESPACE and K8S_POD_NAME',
+      )
+    const right = (pod: Pod | undefined) =>
+      pod && (!args.K8S_POD_UID || pod.metadata.uid === args.K8S_POD_UID || isMirrorOf(pod, args.K8S_POD_UID))
+        ? pod
+        : undefined
+    const seen = right(watched.pods.get(ref))
+    if (seen) return seen
+    const deadline = new AbortController()
+    const asked = kube.get(resources.pods, ref).catch((error) => {
+      if (isFault(error, 'missing')) return undefined
+      throw error
+    })
+    const late = clock.sleep(podWithinMs, deadline.signal).then(() => undefined)
+    try {
+      const pod = right(await Promise.race([asked, late]))
+      if (pod) return pod
+    } finally {
+      deadline.abort()
+    }
+    throw new Fault(
+      'missing',
+      doing,
+      `the API server shows no pod ${ref.namespace}/${ref.name} with UID ${args.K8S_POD_UID ?? '(any)'}; it may be gone already`,
+    )
+  }
+
+  const gc = (request: CniRequest) =>
+    turns.alone(async () => {
+      const { sandboxes } = known()
+      const valid = new Set((request.config['cni.dev/valid-attachments'] ?? []).map((a) => a.containerID))
+      const errors: string[] = []
+      for (const record of sandboxes.records()) {
+        if (valid.has(record.containerID)) continue
+        try {
+          await sandboxes.del(record.containerID)
+        } catch (error) {
+          errors.push(asFault(error, `collect sandbox ${record.containerID}`).message)
+        }
+      }
+      if (errors.length > 0) throw new Fault('plugin', 'collect garbage', errors.join('; '))
+    })
+
+  const act = async (request: CniRequest): Promise<CniAnswer> => {
+    switch (request.command) {
+      case 'ADD':
+        return turns.take(request.containerID, () => add(request))
+      case 'DEL':
+        await turns.take(request.containerID, () => known().sandboxes.del(request.containerID))
+        return done
+      case 'CHECK': {
+        const differences = await turns.take(request.containerID, () =>
+          known().sandboxes.check(request.containerID),
+        )
+        if (differences.length > 0)
+          throw new Fault('kernel', `check sandbox ${request.containerID}`, differences.join('; '))
+        return done
+      }
+      case 'GC':
+        await gc(request)
+        return done
+      case 'STATUS':
+        return unready === undefined
+          ? done
+          : errorAnswer(50, `node ${node} cannot attach pods yet`, unready, request.config.cniVersion)
+      default:
+        throw new Fault('unsupported', `answer ${request.command}`, 'the shim answers VERSION itself')
+    }
+  }
+
+  return {
+    async handle(request) {
+      const begun = performance.now()
+      try {
+        const answer = await act(request)
+        log.debug('answered', {
+          command: request.command,
+          container: request.containerID,
+          ms: performance.now() - begun,
+        })
+        return answer
+      } catch (error) {
+        const fault = asFault(error, `answer ${request.command}`)
+        log.warn(fault.message, {
+          command: request.command,
+          container: request.containerID,
+          kind: fault.kind,
+        })
+        return errorAnswer(answers[fault.kind].cni, fault.message, '', request.config.cniVersion)
+      }
+    },
+    unready: () => unready,
+    async close() {
+      if (closed) return
+      closed = true
+      unready = 'the agent is closing'
+      await started.close()
+      for (const stop of stops) await stop()
+      await core?.close()
+      watched.close()
+    },
+  }
+}
+
+const done: CniAnswer = { exit: 0, stdout: '' }
+
+/** Reasons of the Events that an ADD which fails leaves on its pod. */
+const reasons: Record<string, string> = {
+  invalid: 'InvalidNetworkRequest',
+  forbidden: 'NetworkNotAllowed',
+  exhausted: 'AddressesExhausted',
+  missing: 'NetworkMissing',
+  plugin: 'PluginFailed',
+}
+
+/** A static pod's UID in the runtime is its config's hash, which its mirror in the API server carries as an annotation. */
+const isMirrorOf = (pod: Pod, uid: string): boolean =>
+  pod.metadata.annotations?.['kubernetes.io/config.hash'] === uid

@@ -1,0 +1,152 @@
+import type { Pod } from '../api/core.ts'
+import type { Network } from '../api/network.ts'
+import { attachmentsFor } from '../attach/attachments.ts'
+import { genieConf } from '../attach/genie.ts'
+import { confOf } from '../attach/plugin-name.ts'
+import type { AttachmentRequest } from '../attach/request.ts'
+import { missingCapabilities, runtimeConfigFor } from '../attach/runtime-config.ts'
+import { parseConf } from '../cni/conf.ts'
+import type { NetworkConf } from '../cni/plugins.ts'
+import { Fault, sentence } from '../lib/fault.ts'
+import { overlaps, type Prefix, parsePrefix } from '../lib/ip.ts'
+import type { ForeignAttachment } from './record.ts'
+import { isDefaultNetwork } from './views.ts'
+import type { Watched } from './watched.ts'
+
+/** An attachment that a pod asks for, and how it will be made. */
+export interface Wanted {
+  request: AttachmentRequest
+  by:
+    | { kind: 'polynet'; network: Network }
+    | ({ kind: 'plugin' } & Pick<ForeignAttachment, 'conf' | 'args' | 'capabilityArgs'>)
+}
+
+/**
+ * What the pod asks for and how each of it is made. Throws one `invalid`
+ * fault with everything that is wrong with the pod's annotations, or one for
+ * the first thing that the node does not have.
+ */
+export function wantedBy(
+  pod: Pod,
+  watched: Watched,
+  confs: NetworkConf[],
+  args: Record<string, string>,
+): Wanted[] {
+  const { namespace = 'default', name, annotations } = pod.metadata
+  const networks = watched.networks.list()
+  const asked = attachmentsFor({
+    pod: {
+      namespace,
+      name,
+      ...(annotations ? { annotations } : {}),
+      hostNetwork: pod.spec.hostNetwork ?? false,
+    },
+    namespace: watched.namespaces.get({ name: namespace })?.metadata,
+    node: watched.node.list()[0]?.metadata,
+    network: (ns, n) => watched.networks.get({ namespace: ns, name: n }),
+    definition: (ns, n) => watched.definitions.get({ namespace: ns, name: n }),
+    confs,
+    overlap: (network) => overlapOf(network, networks),
+  })
+  if (!asked.ok) throw new Fault('invalid', `attach pod ${namespace}/${name}`, sentence(asked.problems))
+  return asked.value.map((request) => ({ request, by: makerOf(request, watched, confs, args) }))
+}
+
+function makerOf(
+  request: AttachmentRequest,
+  watched: Watched,
+  confs: NetworkConf[],
+  args: Record<string, string>,
+): Wanted['by'] {
+  const { target } = request
+  if (target.kind === 'Network') {
+    const network = watched.networks.get(target)
+    if (!network)
+      throw new Fault(
+        'missing',
+        `attach ${request.interface}`,
+        `Network ${target.namespace}/${target.name} is gone`,
+      )
+    if ((network.spec.plugin ?? 'polynet') === 'polynet') return { kind: 'polynet', network }
+    return plugin(request, confOfNetwork(network, confs), args)
+  }
+  if (target.kind === 'Plugin') return plugin(request, confOfPlugin(target.name, confs), args)
+  const definition = watched.definitions.get(target)
+  const source = `NetworkAttachmentDefinition ${target.namespace}/${target.name}`
+  const config = definition?.spec?.config
+  // NPWG v1.3 section 3.2: without a config, the conf on the node of the same name.
+  if (!config) return plugin(request, confOfPlugin(target.name, confs), args)
+  return plugin(request, parsed(config, source, target.name), args)
+}
+
+function plugin(request: AttachmentRequest, conf: NetworkConf, args: Record<string, string>): Wanted['by'] {
+  const capabilityArgs = runtimeConfigFor(request)
+  const problems = missingCapabilities(conf, capabilityArgs)
+  if (problems.length > 0)
+    throw new Fault('invalid', `attach ${request.interface} by ${conf.source}`, sentence(problems))
+  return { kind: 'plugin', conf: withCniArgs(conf, request.cniArgs), args, capabilityArgs }
+}
+
+/** NPWG v1.3 section 4.1.2.1.6: the pod's `cni-args` win over `args.cni` of each plugin. */
+function withCniArgs(conf: NetworkConf, cniArgs: Record<string, unknown> | undefined): NetworkConf {
+  if (!cniArgs) return conf
+  return {
+    ...conf,
+    plugins: conf.plugins.map((p) => {
+      const own = (p.args ?? {}) as { cni?: object }
+      return { ...p, args: { ...own, cni: { ...own.cni, ...cniArgs } } }
+    }),
+  }
+}
+
+/** A Network that another plugin carries: its own conf, else the node's; addresses from the Network where the conf names none. */
+function confOfNetwork(network: Network, confs: NetworkConf[]): NetworkConf {
+  const { namespace, name } = network.metadata
+  const source = `Network ${namespace}/${name}`
+  const type = network.spec.plugin ?? ''
+  const subnet = network.spec.subnets?.[0]?.cidr
+  const conf = network.spec.config
+    ? parsed(network.spec.config, source, name)
+    : (confOf(type, confs) ?? genieConf(type, subnet) ?? missingConf(type))
+  const [first, ...rest] = conf.plugins
+  if (!first || !network.spec.subnets?.length) return { ...conf, source }
+  const ipam = { type: 'polynet-ipam', network: `${namespace}/${name}` }
+  return { ...conf, source, name: `${namespace}-${name}`, plugins: [{ ...first, ipam }, ...rest] }
+}
+
+const confOfPlugin = (name: string, confs: NetworkConf[]): NetworkConf =>
+  confOf(name, confs) ?? genieConf(name) ?? missingConf(name)
+
+function missingConf(name: string): never {
+  throw new Fault(
+    'invalid',
+    `attach by plugin ${name}`,
+    'the node has no conf for it; put one into the CNI conf directory, or give a Network with spec.config',
+  )
+}
+
+function parsed(config: string, source: string, name: string): NetworkConf {
+  const conf = parseConf(config, source, name)
+  if (!conf.ok) throw new Fault('invalid', `read the conf of ${source}`, sentence(conf.problems))
+  return conf.value
+}
+
+/**
+ * What the network overlaps that is older than it: another network that may
+ * be someone's eth0, in words.
+ */
+function overlapOf(network: Network, networks: Network[]): string | undefined {
+  if (isDefaultNetwork(network)) return undefined
+  for (const other of networks) {
+    if (other.metadata.uid === network.metadata.uid) continue
+    if (!isDefaultNetwork(other) && !older(other, network)) continue
+    if (prefixesOf(network).some((a) => prefixesOf(other).some((b) => overlaps(a, b))))
+      return `Network ${other.metadata.namespace}/${other.metadata.name}`
+  }
+  return undefined
+}
+
+const older = (a: Network, b: Network): boolean =>
+  `${a.metadata.creationTimestamp} ${a.metadata.uid}` < `${b.metadata.creationTimestamp} ${b.metadata.uid}`
+
+const prefixesOf = (n: Network): Prefix[] => (n.spec.subnets ?? []).flatMap((s) => parsePrefix(s.cidr) ?? [])
