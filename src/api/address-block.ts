@@ -1,5 +1,5 @@
 import type { Parsed } from '../lib/fault.ts'
-import { ageColumn, type Kind, parseShape } from './crd.ts'
+import { ageColumn, type Kind, parseAs } from './crd.ts'
 import { formats } from './format.ts'
 import type { KubeObject } from './meta.ts'
 import { resources } from './resources.ts'
@@ -107,4 +107,4 @@ export const addressBlockKind: Kind<AddressBlock> = {
 }
 
 /** The AddressBlock that `input` is, or every problem with it. */
-export const parseAddressBlock = (input: unknown): Parsed<AddressBlock> => parseShape(addressBlockKind, input)
+export const parseAddressBlock = (input: unknown): Parsed<AddressBlock> => parseAs(addressBlockKind, input)

@@ -1,5 +1,5 @@
 import type { Parsed } from '../lib/fault.ts'
-import { ageColumn, type Kind, parseShape } from './crd.ts'
+import { ageColumn, type Kind, parseAs } from './crd.ts'
 import { formats } from './format.ts'
 import type { KubeObject } from './meta.ts'
 import { resources } from './resources.ts'
@@ -109,4 +109,4 @@ export const attachmentSliceKind: Kind<AttachmentSlice> = {
 
 /** The AttachmentSlice that `input` is, or every problem with it. */
 export const parseAttachmentSlice = (input: unknown): Parsed<AttachmentSlice> =>
-  parseShape(attachmentSliceKind, input)
+  parseAs(attachmentSliceKind, input)

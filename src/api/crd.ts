@@ -51,8 +51,17 @@ export const ageColumn: Column = {
   description: 'How long it has existed.',
 }
 
-/** The object's shape checked and its defaults filled in; what the fields mean together is for the kind's own `parse`. */
-export function parseShape<T extends KubeObject>(kind: Kind<T>, input: unknown): Parsed<T> {
+/**
+ * The object that `input` is, with defaults filled in, or every problem with
+ * it: first those of its shape, then those that `together` finds in what its
+ * fields mean together. `together` sees a value without the fields that have
+ * a wrong shape (see `check`); what it says of those is left out.
+ */
+export function parseAs<T extends KubeObject>(
+  kind: Kind<T>,
+  input: unknown,
+  together: (value: T) => Problem[] = () => [],
+): Parsed<T> {
   const { resource } = kind
   if (!isObject(input))
     return { ok: false, problems: [{ path: '', problem: `${shown(input)} is not a ${resource.kind}` }] }
@@ -68,11 +77,19 @@ export function parseShape<T extends KubeObject>(kind: Kind<T>, input: unknown):
     const spelled = (kind.labelNames ? formats.label : formats.subdomain).read(name)
     if ('problem' in spelled) problems.push({ path: 'metadata.name', problem: spelled.problem })
   }
-  const parsed = check<Omit<T, keyof KubeObject>>(kind.schema as never, input)
-  if (!parsed.ok) problems.push(...parsed.problems)
-  if (!parsed.ok || problems.length > 0) return { ok: false, problems }
-  return { ok: true, value: { ...wanted, metadata: input.metadata as ObjectMeta, ...parsed.value } as T }
+  const shape = check<Omit<T, keyof KubeObject>>(kind.schema as never, input)
+  problems.push(...shape.problems)
+  if (!shape.value) return { ok: false, problems }
+  const value = { ...wanted, metadata: input.metadata as ObjectMeta, ...shape.value } as T
+  problems.push(
+    ...together(value).filter((t) => !problems.some((p) => within(t.path, p.path) || within(p.path, t.path))),
+  )
+  return problems.length > 0 ? { ok: false, problems } : { ok: true, value }
 }
+
+/** Whether `inner` is `outer` or a part of it: `spec.a[0].b` is within `spec.a`. */
+const within = (inner: string, outer: string): boolean =>
+  inner.startsWith(outer) && (inner.length === outer.length || /[.[ ]/.test(inner.charAt(outer.length)))
 
 /** The CustomResourceDefinition that a real API server takes. */
 export function crdOf<T extends KubeObject>(kind: Kind<T>) {

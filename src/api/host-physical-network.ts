@@ -1,5 +1,5 @@
 import type { Parsed } from '../lib/fault.ts'
-import { ageColumn, type Kind, parseShape, readyColumn, whyColumn } from './crd.ts'
+import { ageColumn, type Kind, parseAs, readyColumn, whyColumn } from './crd.ts'
 import { formats } from './format.ts'
 import { type Condition, conditions, type KubeObject } from './meta.ts'
 import { matchProblems, type NicMatch, nicMatch } from './physical-network.ts'
@@ -170,11 +170,7 @@ export const hostPhysicalNetworkKind: Kind<HostPhysicalNetwork> = {
 }
 
 /** The HostPhysicalNetwork that `input` is, or every problem with it. */
-export function parseHostPhysicalNetwork(input: unknown): Parsed<HostPhysicalNetwork> {
-  const parsed = parseShape(hostPhysicalNetworkKind, input)
-  if (!parsed.ok) return parsed
-  const problems = (parsed.value.spec.mappings ?? []).flatMap(({ match }, i) =>
-    matchProblems(match, `spec.mappings[${i}].match`),
+export const parseHostPhysicalNetwork = (input: unknown): Parsed<HostPhysicalNetwork> =>
+  parseAs(hostPhysicalNetworkKind, input, ({ spec: { mappings = [] } }) =>
+    mappings.flatMap(({ match }, i) => matchProblems(match, `spec.mappings[${i}].match`)),
   )
-  return problems.length > 0 ? { ok: false, problems } : parsed
-}

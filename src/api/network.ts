@@ -1,7 +1,7 @@
 import type { Parsed, Problem } from '../lib/fault.ts'
 import { bitsOf, contains, type Family, parseAddress, parsePrefix } from '../lib/ip.ts'
 import { configProblems } from './cni-config.ts'
-import { ageColumn, fixed, type Kind, parseShape, readyColumn, whyColumn } from './crd.ts'
+import { ageColumn, fixed, type Kind, parseAs, readyColumn, whyColumn } from './crd.ts'
 import { formats } from './format.ts'
 import {
   type Condition,
@@ -410,19 +410,9 @@ export const networkKind: Kind<Network> = {
 
 /** The Network that `input` is, with defaults filled in, or every problem with it. */
 export function parseNetwork(input: unknown): Parsed<Network> {
-  const parsed = parseShape(networkKind, input)
+  const parsed = parseAs(networkKind, input, problemsOf)
   if (!parsed.ok) return parsed
   const { spec } = parsed.value
-  const problems = [
-    ...pluginProblems(spec),
-    ...subnetProblems(spec.subnets ?? []),
-    ...blockProblems(parsed.value),
-    ...directProblems(spec),
-    ...routeProblems(spec),
-    ...mtuProblems(spec),
-    ...allowedProblems(spec),
-  ]
-  if (problems.length > 0) return { ok: false, problems }
   if (isOurs(spec)) spec.topology ??= 'Layer3'
   if (spec.topology === 'Direct') spec.direct ??= { mode: 'macvlan' }
   const sizes = { ipv4: blockSizeOf(parsed.value, 4), ipv6: blockSizeOf(parsed.value, 6) }
@@ -433,6 +423,16 @@ export function parseNetwork(input: unknown): Parsed<Network> {
     }
   return parsed
 }
+
+const problemsOf = (network: Network): Problem[] => [
+  ...pluginProblems(network.spec),
+  ...subnetProblems(network.spec.subnets ?? []),
+  ...blockProblems(network),
+  ...directProblems(network.spec),
+  ...routeProblems(network.spec),
+  ...mtuProblems(network.spec),
+  ...allowedProblems(network.spec),
+]
 
 function pluginProblems(spec: Network['spec']): Problem[] {
   if (!isOurs(spec))

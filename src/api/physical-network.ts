@@ -1,5 +1,5 @@
 import type { Parsed, Problem } from '../lib/fault.ts'
-import { ageColumn, fixed, type Kind, parseShape, readyColumn, whyColumn } from './crd.ts'
+import { ageColumn, fixed, type Kind, parseAs, readyColumn, whyColumn } from './crd.ts'
 import { formats } from './format.ts'
 import {
   type Condition,
@@ -197,18 +197,18 @@ export const physicalNetworkKind: Kind<PhysicalNetwork> = {
 }
 
 /** The PhysicalNetwork that `input` is, or every problem with it. */
-export function parsePhysicalNetwork(input: unknown): Parsed<PhysicalNetwork> {
-  const parsed = parseShape(physicalNetworkKind, input)
-  if (!parsed.ok) return parsed
-  const { vlanRange, nics = [] } = parsed.value.spec
-  const problems = nics.flatMap(({ nodeSelector, match }, i) => [
-    ...selectorProblems(nodeSelector, `spec.nics[${i}].nodeSelector`),
-    ...matchProblems(match, `spec.nics[${i}].match`),
+export const parsePhysicalNetwork = (input: unknown): Parsed<PhysicalNetwork> =>
+  parseAs(physicalNetworkKind, input, ({ spec: { vlanRange, nics = [] } }) => [
+    ...(vlanRange && vlanRange.min > vlanRange.max
+      ? [
+          {
+            path: 'spec.vlanRange',
+            problem: `min ${vlanRange.min} is above max ${vlanRange.max}; exchange them`,
+          },
+        ]
+      : []),
+    ...nics.flatMap(({ nodeSelector, match }, i) => [
+      ...selectorProblems(nodeSelector, `spec.nics[${i}].nodeSelector`),
+      ...matchProblems(match, `spec.nics[${i}].match`),
+    ]),
   ])
-  if (vlanRange && vlanRange.min > vlanRange.max)
-    problems.unshift({
-      path: 'spec.vlanRange',
-      problem: `min ${vlanRange.min} is above max ${vlanRange.max}; exchange them`,
-    })
-  return problems.length > 0 ? { ok: false, problems } : parsed
-}

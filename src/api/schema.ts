@@ -1,4 +1,4 @@
-import type { Parsed, Problem } from '../lib/fault.ts'
+import type { Problem } from '../lib/fault.ts'
 import { type Format, shown } from './format.ts'
 
 /**
@@ -89,13 +89,17 @@ export type AnySchema = { required?: boolean } & (
 
 /**
  * `input` as a `T`, with defaults filled in, texts in their one spelling and
- * unknown fields left out; or every problem, in the order of the schema.
+ * unknown fields left out, and every problem in the order of the schema.
  * `null` counts as absent, as it does in Kubernetes.
+ *
+ * What has a problem is left out of the value, in a list as a hole that
+ * `map`, `forEach` and the like skip, so that the rest can be looked at too.
+ * Undefined where nothing is left.
  */
-export function check<T>(schema: Schema<T>, input: unknown, path = ''): Parsed<T> {
+export function check<T>(schema: Schema<T>, input: unknown): { value: T | undefined; problems: Problem[] } {
   const problems: Problem[] = []
-  const value = read(schema as AnySchema, input, path, problems)
-  return problems.length > 0 ? { ok: false, problems } : { ok: true, value: value as T }
+  const value = read(schema as AnySchema, input, '', problems)
+  return { value: value as T | undefined, problems }
 }
 
 function read(schema: AnySchema, input: unknown, path: string, problems: Problem[]): unknown {
@@ -116,21 +120,28 @@ function read(schema: AnySchema, input: unknown, path: string, problems: Problem
       if (!Array.isArray(input)) return wrong(`${shown(input)} is not a list`)
       if (input.length > schema.maxItems)
         return wrong(`has ${input.length} entries; at most ${schema.maxItems} are possible`)
-      const items = input.map((item, i) => read(schema.items, item, `${path}[${i}]`, problems))
+      const items = new Array<unknown>(input.length)
+      for (const [i, item] of input.entries()) {
+        const value = read(schema.items, item, `${path}[${i}]`, problems)
+        if (value !== undefined) items[i] = value
+      }
       refuseTwins(schema, items, path, problems)
       return items
     }
     case 'object': {
       if (!isObject(input)) return wrong(`${shown(input)} is not an object`)
       const value: Record<string, unknown> = {}
+      let whole = true
       for (const [name, field] of Object.entries(schema.fields)) {
         const at = path ? `${path}.${name}` : name
         const given = (Object.hasOwn(input, name) ? input[name] : undefined) ?? field.default
-        if (given !== undefined) value[name] = read(field, given, at, problems)
-        else if (field.required)
+        const part = given === undefined ? undefined : read(field, given, at, problems)
+        if (part !== undefined) value[name] = part
+        else if (field.required) whole = false
+        if (field.required && given === undefined)
           problems.push({ path: at, problem: `is missing; add it: ${field.description}` })
       }
-      return value
+      return whole ? value : undefined
     }
   }
 }
@@ -166,8 +177,7 @@ function refuseTwins(
   const keys = schema.keys
   if (!keys && !schema.set) return
   const seen = new Map<string, number>()
-  for (const [i, item] of items.entries()) {
-    if (item === undefined) continue
+  items.forEach((item, i) => {
     const key = keys ? keys.map((k) => shown((item as Record<string, unknown>)[k])).join(' ') : shown(item)
     const first = seen.get(key)
     if (first === undefined) seen.set(key, i)
@@ -176,7 +186,7 @@ function refuseTwins(
         path: `${path}[${i}]${keys ? `.${keys[0]}` : ''}`,
         problem: `${key} is in ${path}[${first}] too; leave one out`,
       })
-  }
+  })
 }
 
 export const isObject = (value: unknown): value is Record<string, unknown> =>

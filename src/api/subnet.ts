@@ -12,7 +12,7 @@ import {
 } from '../lib/ip.ts'
 import type { Subnet } from './network.ts'
 
-/** What is wrong with a network's subnets, whose texts are known to be addresses and prefixes. */
+/** What is wrong with a network's subnets, whose texts are known to be addresses and prefixes; there may be holes. */
 export const subnetProblems = (subnets: readonly Subnet[]): Problem[] =>
   subnets.flatMap((subnet, i) => {
     const cidr = parsePrefix(subnet.cidr)!
@@ -49,10 +49,10 @@ function cidrProblems(cidr: Prefix, subnet: Subnet, at: string, before: readonly
   for (const [other, meaning] of reserved)
     if (overlaps(cidr, parsePrefix(other)!))
       say(`${subnet.cidr} overlaps ${other} (${meaning}); use another prefix`)
-  for (const [i, other] of before.entries())
-    if (other.cidr === subnet.cidr) say(`${subnet.cidr} is in spec.subnets[${i}] too; leave one out`)
-    else if (overlaps(cidr, parsePrefix(other.cidr)!))
+  before.forEach((other, i) => {
+    if (other.cidr !== subnet.cidr && overlaps(cidr, parsePrefix(other.cidr)!))
       say(`${subnet.cidr} overlaps spec.subnets[${i}] ${other.cidr}; use prefixes that share no address`)
+  })
   return found
 }
 
@@ -70,14 +70,14 @@ function gatewayProblems(cidr: Prefix, { gateway }: Subnet, at: string): Problem
 
 function rangeProblems(cidr: Prefix, { ranges = [] }: Subnet, at: string): Problem[] {
   const found: Problem[] = []
-  for (const [i, { start, end }] of ranges.entries()) {
+  ranges.forEach(({ start, end }, i) => {
     const path = `${at}.ranges[${i}]`
     const [first, last] = [parseAddress(start)!, parseAddress(end)!]
     if (!contains(cidr, first)) found.push({ path: `${path}.start`, problem: outside(start, at, cidr) })
     if (!contains(cidr, last)) found.push({ path: `${path}.end`, problem: outside(end, at, cidr) })
     if (first.family === last.family && first.value > last.value)
       found.push({ path, problem: `start ${start} is above end ${end}; exchange them` })
-  }
+  })
   return found
 }
 
@@ -104,14 +104,14 @@ const isBroadcast = (cidr: Prefix, address: Address): boolean =>
 export function usable(subnet: Subnet): bigint {
   const cidr = parsePrefix(subnet.cidr)!
   const last = lastOf(cidr).value
-  const spans = subnet.ranges?.map((r) => ({
-    from: parseAddress(r.start)!.value,
-    to: parseAddress(r.end)!.value,
-  })) ?? [{ from: cidr.value, to: last }]
+  const spans = subnet.ranges?.flatMap((r) => [
+    { from: parseAddress(r.start)!.value, to: parseAddress(r.end)!.value },
+  ]) ?? [{ from: cidr.value, to: last }]
   const taken = [
     { from: cidr.value, to: cidr.value },
     ...(cidr.family === 4 ? [{ from: last, to: last }] : []),
-    ...[...(subnet.exclude ?? []), ...(subnet.gateway ? [subnet.gateway] : [])].map(spanOf),
+    ...(subnet.exclude ?? []).flatMap((text) => [spanOf(text)]),
+    ...(subnet.gateway ? [spanOf(subnet.gateway)] : []),
   ]
   return sizeOfAll([...spans, ...taken]) - sizeOfAll(taken)
 }
