@@ -21,7 +21,7 @@ export function startScheduler(deps: { kube: Kube; clock: Clock; log: Log }): { 
   /** Bound by us, though the watch has not said so yet: they take room. */
   const bound = new Map<string, string>()
   const said = new Map<string, string>()
-  let turn: Promise<void> | undefined
+  let passing = false
   let again = false
 
   const pass = async () => {
@@ -46,24 +46,24 @@ export function startScheduler(deps: { kube: Kube; clock: Clock; log: Log }): { 
     }
   }
 
-  const wake = () => {
+  const wake = async () => {
     again = true
-    turn ??= (async () => {
-      await Promise.all([nodes.synced, pods.synced])
-      while (again) {
-        again = false
-        await pass().catch(async (error) => {
-          log.debug('schedule', { error: asFault(error, 'schedule').message })
-          await clock.sleep(200)
-          again = true
-        })
-      }
-      turn = undefined
-    })()
+    if (passing) return
+    passing = true
+    await Promise.all([nodes.synced, pods.synced])
+    while (again) {
+      again = false
+      await pass().catch(async (error) => {
+        log.debug('schedule', { error: asFault(error, 'schedule').message })
+        await clock.sleep(200)
+        again = true
+      })
+    }
+    passing = false
   }
   nodes.onChange(wake)
   pods.onChange(wake)
-  wake()
+  void wake()
 
   return {
     close() {

@@ -48,7 +48,7 @@ export function wiringPlan(wiring: Wiring): NamespacePlan[] {
     )
     const management = wire.nic === 'eth0'
     return {
-      ...empty(wire.switch),
+      ...emptyNamespace(wire.switch),
       links: [{ kind: 'existing', name: 'lo' }, { kind: 'bridge', name: 'switch', mtu }, ...cables],
       addresses: management
         ? [
@@ -60,7 +60,7 @@ export function wiringPlan(wiring: Wiring): NamespacePlan[] {
   })
   const nodes = wiring.nodes.map(
     (node, i): NamespacePlan => ({
-      ...empty(node),
+      ...emptyNamespace(node),
       links: [
         { kind: 'existing', name: 'lo' },
         ...wires.map((w): Link => ({ kind: 'existing', name: w.nic })),
@@ -72,7 +72,8 @@ export function wiringPlan(wiring: Wiring): NamespacePlan[] {
   return [...switches, ...nodes]
 }
 
-const empty = (netns: string): NamespacePlan => ({
+/** A namespace with its loopback up, and nothing else. */
+export const emptyNamespace = (netns: string): NamespacePlan => ({
   netns,
   sysctls: {},
   links: [],

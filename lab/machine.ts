@@ -1,0 +1,183 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readlinkSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { join } from 'node:path'
+import { buildShim } from '../src/cni/shim/build.ts'
+import { Fault } from '../src/lib/fault.ts'
+import type { Log } from '../src/lib/log.ts'
+
+/** Where distributions put CNI plugins; those that are there are on every node too. */
+const pluginDirs = ['/opt/cni/bin', '/usr/lib/cni', '/usr/libexec/cni']
+
+/**
+ * One machine of the lab: a network namespace, a mount namespace in which
+ * `/run` and `/var/lib` are its own, a disk that survives a reboot, and the
+ * agent as a process in it.
+ */
+export class Machine {
+  readonly name: string
+  /** Its disk: `etc/cni/net.d`, `opt/cni/bin`, `var/lib`, and `run`, which a reboot empties. */
+  readonly root: string
+  readonly #netns: string
+  readonly #api: string
+  readonly #log: Log
+  #holder: ChildProcess | undefined
+  #agent: ChildProcess | undefined
+  /** Whether the agent is meant to run; one that dies by itself is started again. */
+  #wanted = false
+
+  constructor(options: { name: string; root: string; netns: string; api: string; log: Log }) {
+    this.name = options.name
+    this.root = options.root
+    this.#netns = options.netns
+    this.#api = options.api
+    this.#log = options.log
+  }
+
+  get socket(): string {
+    return join(this.root, 'run/polynet/agent.sock')
+  }
+
+  get on(): boolean {
+    return this.#holder !== undefined
+  }
+
+  /** Its network namespace must be there. Repeating is harmless. */
+  async powerOn(): Promise<void> {
+    if (this.#holder) return
+    const at = (path: string) => join(this.root, path)
+    for (const dir of [
+      'run/polynet',
+      'run/netns',
+      'var/lib/polynet',
+      'var/lib/cni',
+      'etc/cni/net.d',
+      'opt/cni/bin',
+    ])
+      mkdirSync(at(dir), { recursive: true })
+    writeFileSync(at('boot_id'), `${randomUUID()}\n`)
+    writeFileSync(at('etc/cni/net.d/05-polynet.conflist'), conflist)
+    await buildShim(at('opt/cni/bin'))
+    linkPlugins(at('opt/cni/bin'))
+    this.#holder = await held(this.#netns, this.root)
+    this.startAgent()
+  }
+
+  /** As pulling the plug: what runs on it ends at once, and what is in memory is gone. */
+  powerOff(): void {
+    this.killAgent()
+    this.#holder?.kill('SIGKILL')
+    this.#holder = undefined
+    // Namespaces that were bound here are unmounted by whoever knows them: the kernel refuses to remove mount points.
+    rmSync(join(this.root, 'run/polynet'), { recursive: true, force: true })
+  }
+
+  /** What starts a program on the machine: in its network, seeing its disk. */
+  get prefix(): string[] {
+    if (!this.#holder?.pid)
+      throw new Fault('unavailable', `run something on ${this.name}`, 'it is switched off; start it')
+    return ['nsenter', `--target=${this.#holder.pid}`, '--net', '--mount', '--']
+  }
+
+  /** With `dieAt`, it kills itself when it comes to that step, once. */
+  startAgent(dieAt?: string): void {
+    this.#wanted = true
+    if (this.#agent) return
+    const log = openSync(join(this.root, 'agent.log'), 'a')
+    const main = join(import.meta.dirname, '../src/agent/main.ts')
+    const [program = '', ...rest] = this.prefix
+    const args = [
+      ...rest,
+      process.execPath,
+      main,
+      '--node',
+      this.name,
+      '--api',
+      this.#api,
+      '--root',
+      this.root,
+    ]
+    const env = { ...process.env, ...(dieAt ? { POLYNET_DIE_AT: dieAt } : {}) }
+    const agent = spawn(program, args, { stdio: ['ignore', log, log], env })
+    closeSync(log)
+    this.#agent = agent
+    agent.on('close', (code, signal) => {
+      if (this.#agent !== agent) return
+      this.#agent = undefined
+      if (!this.#wanted) return
+      this.#log.warn('an agent ended; it is started again', { node: this.name, code, signal })
+      setTimeout(() => this.#wanted && this.#holder && this.startAgent(), 200)
+    })
+  }
+
+  /** As `kill -9`; it stays away until it is started. */
+  killAgent(): void {
+    this.#wanted = false
+    this.#agent?.kill('SIGKILL')
+    this.#agent = undefined
+  }
+}
+
+const conflist = `${JSON.stringify({ cniVersion: '1.1.0', name: 'polynet', plugins: [{ type: 'polynet-cni' }] }, null, 2)}\n`
+
+function linkPlugins(into: string): void {
+  for (const dir of pluginDirs)
+    for (const name of existsSync(dir) ? readdirSync(dir) : []) {
+      const link = join(into, name)
+      try {
+        readlinkSync(link)
+      } catch {
+        if (!existsSync(link)) symlinkSync(join(dir, name), link)
+      }
+    }
+}
+
+/**
+ * A process that is nothing but the machine's namespaces. Mounts below `root`
+ * are shared with the lab: a pod's namespace that the lab binds there is seen
+ * on the machine, and the other way round.
+ */
+function held(netns: string, root: string): Promise<ChildProcess> {
+  const script = [
+    'set -e',
+    'mount --bind "$1/run" /run',
+    'mount --bind "$1/var/lib" /var/lib',
+    'mount --make-private /run',
+    'mount --make-private /var/lib',
+    'mount --bind "$1/boot_id" /proc/sys/kernel/random/boot_id',
+    // Another machine's NICs are not to be seen in /sys; where the kernel forbids that, nothing depends on it.
+    'mount -t sysfs sysfs /sys 2>/dev/null || true',
+    'echo on',
+    'exec cat',
+  ].join('\n')
+  const args = [
+    `--net=${netns}`,
+    'unshare',
+    '--mount',
+    '--propagation',
+    'unchanged',
+    'sh',
+    '-c',
+    script,
+    'sh',
+    root,
+  ]
+  const child = spawn('nsenter', args, { stdio: ['pipe', 'pipe', 'inherit'] })
+  return new Promise((resolve, reject) => {
+    child.stdout.once('data', () => resolve(child))
+    child.once('error', reject)
+    child.once('exit', (code) =>
+      reject(new Fault('kernel', `switch on ${root}`, `its first process ended with ${code}; see stderr`)),
+    )
+  })
+}
