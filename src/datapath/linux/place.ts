@@ -1,0 +1,78 @@
+import { readFileSync, writeFileSync } from 'node:fs'
+import { Fault } from '../../lib/fault.ts'
+import { Batch, NETLINK_NETFILTER, NETLINK_ROUTE, Netlink } from './netlink.ts'
+import { inside } from './netns.ts'
+import { getLink, seenLink } from './route.ts'
+import { close, open } from './syscall.ts'
+
+/**
+ * One network namespace, held open: its sockets stay in it, whichever
+ * namespace the thread is in. While it is open, the namespace cannot end.
+ */
+export class Place {
+  readonly path: string
+  readonly fd: number
+  readonly route: Netlink
+  #nft: Netlink | undefined
+  /** Indexes of links that were looked up; wrong once somebody replaces a link behind our back. */
+  readonly indexes = new Map<string, number>()
+
+  /** Throws a `kernel` fault when there is no namespace at `path`. */
+  constructor(path: string) {
+    this.path = path
+    this.fd = open(path)
+    try {
+      this.route = inside(this.fd, () => new Netlink(NETLINK_ROUTE))
+    } catch (error) {
+      close(this.fd)
+      throw error
+    }
+  }
+
+  get nft(): Netlink {
+    this.#nft ??= inside(this.fd, () => new Netlink(NETLINK_NETFILTER))
+    return this.#nft
+  }
+
+  /** The index of the link of that name. Throws when there is none. */
+  index(name: string): number {
+    const known = this.indexes.get(name)
+    if (known !== undefined) return known
+    const batch = new Batch()
+    getLink(batch, `find link ${name}`, name)
+    for (const message of this.route.send(batch)) this.indexes.set(name, seenLink(message).index)
+    const found = this.indexes.get(name)
+    if (found === undefined) throw new Fault('kernel', `find link ${name}`, `there is none in ${this.path}`)
+    return found
+  }
+
+  /** Writes below /proc/sys/net what differs; the names of what it wrote. Throws for a setting that this kernel does not have. */
+  sysctls(settings: [string, string][]): string[] {
+    if (settings.length === 0) return []
+    return inside(this.fd, () =>
+      settings
+        .filter(([name, value]) => {
+          const path = `/proc/sys/net/${name}`
+          try {
+            if (readFileSync(path, 'utf8').trim() === value) return false
+            writeFileSync(path, value)
+            return true
+          } catch (error) {
+            throw new Fault(
+              'kernel',
+              `set ${name} to ${value}`,
+              (error as NodeJS.ErrnoException).code ?? String(error),
+              error,
+            )
+          }
+        })
+        .map(([name]) => name),
+    )
+  }
+
+  close(): void {
+    this.route.close()
+    this.#nft?.close()
+    close(this.fd)
+  }
+}
