@@ -1,0 +1,70 @@
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
+import type { CniRequest } from '../cni/request.ts'
+import type { Agent } from './agent.ts'
+import type { Journal } from './journal.ts'
+import { recordsOf } from './record.ts'
+
+/** What an agent tells Prometheus. */
+export interface Metrics {
+  /** The agent, counted and timed. */
+  observed(agent: Agent): Agent
+  /** Everything, in Prometheus' text format. */
+  text(): Promise<string>
+  contentType: string
+}
+
+export function agentMetrics(node: string, journal: Journal): Metrics {
+  const registry = new Registry()
+  registry.setDefaultLabels({ node })
+  collectDefaultMetrics({ register: registry })
+  const requests = new Counter({
+    name: 'polynet_cni_requests_total',
+    help: 'Executions of the shim that the agent answered.',
+    labelNames: ['command', 'outcome'],
+    registers: [registry],
+  })
+  const seconds = new Histogram({
+    name: 'polynet_cni_request_seconds',
+    help: 'How long the agent took to answer the shim.',
+    labelNames: ['command'],
+    buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60],
+    registers: [registry],
+  })
+  new Gauge({
+    name: 'polynet_attachments',
+    help: 'Interfaces of pods on this node, by what made them.',
+    labelNames: ['by'],
+    registers: [registry],
+    collect() {
+      this.reset()
+      this.set({ by: 'polynet' }, 0)
+      for (const record of recordsOf(journal)) for (const a of record.attachments) this.inc({ by: a.kind })
+    },
+  })
+  let ready = () => 0
+  new Gauge({
+    name: 'polynet_agent_ready',
+    help: 'Whether the agent can attach pods.',
+    registers: [registry],
+    collect() {
+      this.set(ready())
+    },
+  })
+  return {
+    observed(agent) {
+      ready = () => (agent.unready() === undefined ? 1 : 0)
+      return {
+        ...agent,
+        async handle(request: CniRequest) {
+          const begun = performance.now()
+          const answer = await agent.handle(request)
+          seconds.observe({ command: request.command }, (performance.now() - begun) / 1000)
+          requests.inc({ command: request.command, outcome: answer.exit === 0 ? 'success' : 'error' })
+          return answer
+        },
+      }
+    },
+    text: () => registry.metrics(),
+    contentType: registry.contentType,
+  }
+}

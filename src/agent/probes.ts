@@ -1,0 +1,42 @@
+import { createServer, type Server } from 'node:http'
+import type { Metrics } from './metrics.ts'
+
+/**
+ * `/healthz` (the process answers), `/readyz` (it can attach pods; 503 says
+ * why not) and `/metrics`, on `host:port` or `unix:/path`.
+ */
+export async function serveProbes(
+  listen: string,
+  unready: () => string | undefined,
+  metrics: Metrics,
+): Promise<{ close(): Promise<void> }> {
+  const server: Server = createServer(async (request, response) => {
+    const answer = (status: number, body: string, type = 'text/plain; charset=utf-8') =>
+      response.writeHead(status, { 'content-type': type }).end(body)
+    switch (request.url?.split('?')[0]) {
+      case '/healthz':
+        return answer(200, 'ok\n')
+      case '/readyz': {
+        const why = unready()
+        return why === undefined ? answer(200, 'ok\n') : answer(503, `${why}\n`)
+      }
+      case '/metrics':
+        return answer(200, await metrics.text(), metrics.contentType)
+      default:
+        return answer(404, 'there are /healthz, /readyz and /metrics\n')
+    }
+  })
+  const colon = listen.lastIndexOf(':')
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject)
+    if (listen.startsWith('unix:')) server.listen(listen.slice(5), resolve)
+    else server.listen(Number(listen.slice(colon + 1)), listen.slice(0, colon) || undefined, resolve)
+  })
+  return {
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => resolve())
+        server.closeAllConnections()
+      }),
+  }
+}
