@@ -1,0 +1,178 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type { HostPhysicalNetwork, Nic } from '../api/host-physical-network.ts'
+import { apiVersionOf } from '../api/meta.ts'
+import type { PhysicalNetwork } from '../api/physical-network.ts'
+import { resources } from '../api/resources.ts'
+import { hostStatus, mappingsFor } from './wire.ts'
+
+const labels = { 'kubernetes.io/hostname': 'n1', rack: 'a' }
+
+const nics: Nic[] = [
+  {
+    name: 'eth0',
+    mac: '0a:58:c0:a8:01:0b',
+    mtu: 1500,
+    up: true,
+    driver: 'virtio_net',
+    addresses: ['192.168.1.11/24'],
+  },
+  {
+    name: 'eth1',
+    mac: '0a:58:c0:a8:0a:0b',
+    mtu: 1500,
+    up: true,
+    driver: 'ixgbe',
+    pciAddress: '0000:3b:00.0',
+    addresses: ['fe80::1/64', '192.168.10.11/24'],
+  },
+  {
+    name: 'eth2',
+    mac: '0a:58:c0:a8:14:0b',
+    mtu: 9000,
+    up: true,
+    driver: 'ixgbe',
+    pciAddress: '0000:3b:00.1',
+    addresses: ['169.254.3.4/16', 'fd00:20::11/64'],
+  },
+  { name: 'eth3', mac: '0a:58:00:00:00:03', mtu: 1500, up: false, addresses: ['192.168.30.11/24'] },
+  { name: 'eth4', mac: '0a:58:00:00:00:04', mtu: 1500, up: true, addresses: ['fe80::4/64'] },
+]
+
+const wire = (name: string, spec: PhysicalNetwork['spec']): PhysicalNetwork => ({
+  apiVersion: apiVersionOf(resources.physicalNetworks),
+  kind: 'PhysicalNetwork',
+  metadata: { name },
+  spec,
+})
+
+const host = (...mappings: NonNullable<HostPhysicalNetwork['spec']['mappings']>): HostPhysicalNetwork => ({
+  apiVersion: apiVersionOf(resources.hostPhysicalNetworks),
+  kind: 'HostPhysicalNetwork',
+  metadata: { name: 'n1' },
+  spec: { mappings },
+})
+
+const shown = (wires: PhysicalNetwork[], own?: HostPhysicalNetwork): string[] =>
+  mappingsFor(wires, own, nics, labels).map((m) =>
+    m.usable
+      ? `${m.physicalNetwork} ${m.nic} ${m.address} ${m.mtu}`
+      : `${m.physicalNetwork} ${m.nic ?? '-'}: ${m.message}`,
+  )
+
+const rules: [title: string, spec: PhysicalNetwork['spec'], want: string[]][] = [
+  ['by name', { nics: [{ match: { name: 'eth1' } }] }, ['phy-net0 eth1 192.168.10.11 1500']],
+  [
+    'by name glob and driver together',
+    { nics: [{ match: { name: 'eth?', driver: 'virtio_net' } }] },
+    ['phy-net0 eth0 192.168.1.11 1500'],
+  ],
+  [
+    'by PCI address, over IPv6 where there is no IPv4 but a link-local one',
+    { nics: [{ match: { pciAddress: '0000:3b:00.1' } }] },
+    ['phy-net0 eth2 fd00:20::11 9000'],
+  ],
+  [
+    'by MAC in any spelling',
+    { nics: [{ match: { mac: '0A-58-C0-A8-0A-0B' } }] },
+    ['phy-net0 eth1 192.168.10.11 1500'],
+  ],
+  [
+    'by the first rule that selects the node',
+    {
+      nics: [
+        { nodeSelector: { matchLabels: { rack: 'b' } }, match: { name: 'eth0' } },
+        { nodeSelector: { matchLabels: { rack: 'a' } }, match: { name: 'eth1' } },
+        { match: { name: 'eth2' } },
+      ],
+    },
+    ['phy-net0 eth1 192.168.10.11 1500'],
+  ],
+  [
+    'with the MTU of the wire where the NIC carries more',
+    { mtu: 4000, nics: [{ match: { name: 'eth2' } }] },
+    ['phy-net0 eth2 fd00:20::11 4000'],
+  ],
+  [
+    'not at all where no rule selects the node',
+    { nics: [{ nodeSelector: { matchLabels: { rack: 'b' } }, match: { name: 'eth0' } }] },
+    [],
+  ],
+  ['not at all without a rule', {}, []],
+  [
+    'not by a NIC that is not there',
+    { nics: [{ match: { name: 'eth9' } }] },
+    [
+      'phy-net0 -: no NIC has name eth9 (there are: eth0, eth1, eth2, eth3, eth4); correct spec.nics[0].match of PhysicalNetwork phy-net0, or plug it in',
+    ],
+  ],
+  [
+    'not by a dot that would be a wildcard',
+    { nics: [{ match: { name: 'eth.' } }] },
+    [
+      'phy-net0 -: no NIC has name eth. (there are: eth0, eth1, eth2, eth3, eth4); correct spec.nics[0].match of PhysicalNetwork phy-net0, or plug it in',
+    ],
+  ],
+  [
+    'not by one of two that match',
+    { nics: [{ match: { driver: 'ixgbe' } }] },
+    [
+      'phy-net0 -: eth1 and eth2 have driver ixgbe; narrow spec.nics[0].match of PhysicalNetwork phy-net0 to one',
+    ],
+  ],
+  [
+    'not by a NIC that is down',
+    { nics: [{ match: { name: 'eth3' } }] },
+    ['phy-net0 eth3: eth3 is down; set it up (ip link set eth3 up) and see whether its cable is in'],
+  ],
+  [
+    'not by a NIC without an address',
+    { nics: [{ match: { name: 'eth4' } }] },
+    [
+      'phy-net0 eth4: eth4 has no address that tunnels could start from; give it one (ip address add … dev eth4)',
+    ],
+  ],
+  [
+    'not by a NIC that carries less than the wire',
+    { mtu: 9000, nics: [{ match: { name: 'eth1' } }] },
+    [
+      'phy-net0 eth1: eth1 carries packets of 1500 bytes and spec.mtu of PhysicalNetwork phy-net0 says 9000; raise the one (ip link set eth1 mtu 9000) or lower the other',
+    ],
+  ],
+]
+
+for (const [title, spec, want] of rules)
+  test(`a NIC reaches a physical network ${title}`, () =>
+    assert.deepEqual(shown([wire('phy-net0', spec)]), want))
+
+const both = [
+  wire('phy-net1', { nics: [{ match: { name: 'eth2' } }] }),
+  wire('phy-net0', { nics: [{ match: { name: 'eth0' } }] }),
+]
+
+test("the host's own mapping wins over the rule of the physical network, and others keep theirs", () =>
+  assert.deepEqual(shown(both, host({ physicalNetwork: 'phy-net0', match: { name: 'eth1' } })), [
+    'phy-net0 eth1 192.168.10.11 1500',
+    'phy-net1 eth2 fd00:20::11 9000',
+  ]))
+
+test("the host's own mapping wins also where it matches nothing", () =>
+  assert.deepEqual(shown([both[1]!], host({ physicalNetwork: 'phy-net0', match: { name: 'eth7' } })), [
+    'phy-net0 -: no NIC has name eth7 (there are: eth0, eth1, eth2, eth3, eth4); correct spec.mappings[0].match of HostPhysicalNetwork n1, or plug it in',
+  ]))
+
+test('a mapping to a physical network that does not exist is named', () =>
+  assert.deepEqual(shown([], host({ physicalNetwork: 'phy-net7', match: { name: 'eth1' } })), [
+    'phy-net7 -: PhysicalNetwork phy-net7 does not exist; create it, or take the mapping out of HostPhysicalNetwork n1',
+  ]))
+
+test('the status sums NICs and mappings up for people', () => {
+  const mappings = mappingsFor(
+    both,
+    host({ physicalNetwork: 'phy-net1', match: { name: 'eth7' } }),
+    nics,
+    labels,
+  )
+  const { nicNames, mapped } = hostStatus(nics, mappings)
+  assert.deepEqual([nicNames, mapped], ['eth0,eth1,eth2,eth3,eth4', 'phy-net0=eth0,phy-net1=none'])
+})
