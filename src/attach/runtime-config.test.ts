@@ -1,0 +1,87 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type { NetworkConf } from '../cni/plugins.ts'
+import { sentence } from '../lib/fault.ts'
+import type { AttachmentRequest } from './request.ts'
+import { confFor, missingCapabilities, runtimeConfigFor } from './runtime-config.ts'
+
+const plain: AttachmentRequest = {
+  interface: 'net1',
+  target: { kind: 'NetworkAttachmentDefinition', namespace: 'blue', name: 'macvlan-conf' },
+  source: 'k8s.v1.cni.cncf.io/networks',
+  default: false,
+}
+const full: AttachmentRequest = {
+  ...plain,
+  ips: ['10.1.0.7/16'],
+  mac: '02:00:00:00:00:07',
+  portMappings: [
+    { hostPort: 80, containerPort: 8080 },
+    { hostPort: 53, containerPort: 53, protocol: 'udp' },
+  ],
+  bandwidth: { ingressRate: 1000000, ingressBurst: 80000 },
+  infinibandGuid: '24:8a:07:03:00:8d:ae:2e',
+  deviceID: '0000:81:00.1',
+  cniArgs: { mode: 'fast' },
+  ipamClaim: 'not a capability',
+}
+const conf = (...plugins: Record<string, unknown>[]): NetworkConf => ({
+  name: 'macvlan-conf',
+  cniVersion: '1.0.0',
+  plugins,
+  source: 'NetworkAttachmentDefinition blue/macvlan-conf',
+})
+
+test('a request that wishes nothing says nothing to plugins', () =>
+  assert.deepEqual(runtimeConfigFor(plain), {}))
+
+test('each wish becomes the argument of its capability', () =>
+  assert.deepEqual(runtimeConfigFor(full), {
+    ips: ['10.1.0.7/16'],
+    mac: '02:00:00:00:00:07',
+    portMappings: [
+      { hostPort: 80, containerPort: 8080, protocol: 'tcp' },
+      { hostPort: 53, containerPort: 53, protocol: 'udp' },
+    ],
+    bandwidth: { ingressRate: 1000000, ingressBurst: 80000 },
+    infinibandGUID: '24:8a:07:03:00:8d:ae:2e',
+    deviceID: '0000:81:00.1',
+  }))
+
+const told = (network: NetworkConf) => sentence(missingCapabilities(network, runtimeConfigFor(full)))
+const remedy = (name: string) =>
+  'no plugin of NetworkAttachmentDefinition blue/macvlan-conf takes it; ' +
+  `add "capabilities": {"${name}": true} to the one that does, or do not ask for it`
+
+test('what no plugin of the chain takes is named', () =>
+  assert.equal(
+    told(
+      conf(
+        { type: 'macvlan', capabilities: { ips: true, mac: false } },
+        { type: 'portmap', capabilities: { portMappings: true } },
+      ),
+    ),
+    `mac: ${remedy('mac')}; bandwidth: ${remedy('bandwidth')}; infiniband-guid: ${remedy('infinibandGUID')}`,
+  ))
+
+test('one plugin of the chain is enough', () => {
+  const all = { ips: true, mac: true, portMappings: true, bandwidth: true, infinibandGUID: true }
+  assert.equal(told(conf({ type: 'tuning' }, { type: 'all', capabilities: all })), '')
+})
+
+test('the pod’s cni-args win over each plugin’s, and the device goes to the first', () =>
+  assert.deepEqual(
+    confFor(
+      conf({ type: 'sriov', args: { cni: { mode: 'slow', vlan: 7 }, other: {} } }, { type: 'tuning' }),
+      full,
+    ).plugins,
+    [
+      {
+        type: 'sriov',
+        args: { cni: { mode: 'fast', vlan: 7 }, other: {} },
+        deviceID: '0000:81:00.1',
+        pciBusID: '0000:81:00.1',
+      },
+      { type: 'tuning', args: { cni: { mode: 'fast' } } },
+    ],
+  ))
