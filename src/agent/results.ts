@@ -24,11 +24,11 @@ export function attachmentResults(record: SandboxRecord, wanted: Wanted[]): CniR
           sandbox: record.netns,
         },
       ],
-      ips: (a.held?.addresses ?? []).map(({ address, gateway }) => ({
-        address,
-        ...(gateway ? { gateway } : {}),
-        interface: 0,
-      })),
+      // As the kernel has them: a routed pod's neighbours are not on its link.
+      ips: (port?.inside.addresses ?? []).map((address, i) => {
+        const gateway = a.held?.addresses[i]?.gateway
+        return { address, ...(gateway ? { gateway } : {}), interface: 0 }
+      }),
       routes: (port?.inside.routes ?? []).map(({ to, via }) => ({ dst: to, ...(via ? { gw: via } : {}) })),
       ...(spec?.dns
         ? { dns: { nameservers: spec.dns.nameservers, search: spec.dns.searches, options: spec.dns.options } }
