@@ -378,6 +378,14 @@ test('every NetworkAttachmentDefinition is everybody’s where the administrator
   ])
 })
 
+test('nothing follows from the labels of a namespace that nobody has seen', () => {
+  const selecting =
+    'Network red/gold does not admit pods of namespace blue: its selector does not match the labels'
+  assert.deepEqual(told(asking({ networks: 'red/gold' }, { namespace: undefined })), [
+    `annotation networks[0]: ${selecting} of namespace blue; ask its owner to widen spec.allowedNamespaces`,
+  ])
+})
+
 const at = 'annotation k8s.v1.cni.cncf.io/networks'
 const wrong: [annotations: Record<string, string>, want: string][] = [
   // names
