@@ -133,6 +133,8 @@ function podCauses(pod: Pod, old: Pod | undefined): Cause[] {
 function podUpdateCauses(pod: Pod, old: Pod): Cause[] {
   const fixed = ({ spec }: Pod): unknown => ({
     ...spec,
+    // A scheduler without the binding subresource gives a node to a pod that has none.
+    nodeName: old.spec.nodeName ? spec.nodeName : undefined,
     tolerations: undefined,
     activeDeadlineSeconds: undefined,
     schedulingGates: undefined,

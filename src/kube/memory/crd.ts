@@ -1,10 +1,12 @@
 import type { KubeObject, Resource } from '../../api/meta.ts'
 import type { Cause } from '../status.ts'
+import { hasRules, ruleCauses, ruleProblem } from './cel.ts'
 import { columns } from './columns.ts'
 import { schemas } from './core-schemas.ts'
 import { plainKind, type ServedKind, statusOf, withStatus } from './kind.ts'
-import { required } from './metadata.ts'
-import type { Schema } from './schema.ts'
+import { forbidden, required } from './metadata.ts'
+import { type Schema, schemaCauses, shaped } from './schema.ts'
+import { isRecord } from './value.ts'
 
 /** apiextensions.k8s.io/v1 CustomResourceDefinition, as far as the server obeys it. */
 export interface CustomResourceDefinition extends KubeObject {
@@ -130,6 +132,44 @@ function crdCauses({ metadata, spec }: CustomResourceDefinition): Cause[] {
         field: `spec.versions[${i}].schema.openAPIV3Schema.type`,
       })
   })
+  spec.versions.forEach((version, i) => {
+    const schema = version.schema?.openAPIV3Schema
+    if (schema) causes.push(...schemaProblems(schema, `spec.versions[${i}].schema.openAPIV3Schema`))
+  })
+  if (spec.versions.filter((v) => v.served).length > 1 || spec.conversion?.strategy === 'Webhook')
+    causes.push(forbidden('spec.versions', 'this API server serves one version of a kind, and converts none'))
+  return causes
+}
+
+/** What makes a schema not structural, and rules that do not compile. */
+function schemaProblems(schema: Schema, path: string): Cause[] {
+  const causes: Cause[] = []
+  if (
+    !schema.type &&
+    !schema['x-kubernetes-int-or-string'] &&
+    !schema['x-kubernetes-preserve-unknown-fields']
+  )
+    causes.push(required(`${path}.type`, 'must not be empty for specified object fields'))
+  if (schema.type === 'array' && !schema.items) causes.push(required(`${path}.items`, 'must be specified'))
+  if (schema.properties && schema.additionalProperties)
+    causes.push(
+      forbidden(`${path}.additionalProperties`, 'additionalProperties and properties are mutual exclusive'),
+    )
+  ;(schema['x-kubernetes-validations'] ?? []).forEach(({ rule }, i) => {
+    const problem = ruleProblem(rule)
+    if (problem)
+      causes.push({
+        reason: 'FieldValueInvalid',
+        message: `Invalid value: ${JSON.stringify(rule)}: compilation failed: ${problem}`,
+        field: `${path}.x-kubernetes-validations[${i}].rule`,
+      })
+  })
+  for (const [key, inner] of Object.entries(schema.properties ?? {}))
+    if (!(path.endsWith('openAPIV3Schema') && key === 'metadata'))
+      causes.push(...schemaProblems(inner, `${path}.properties[${key}]`))
+  if (schema.items) causes.push(...schemaProblems(schema.items, `${path}.items`))
+  if (isRecord(schema.additionalProperties))
+    causes.push(...schemaProblems(schema.additionalProperties as Schema, `${path}.additionalProperties`))
   return causes
 }
 
@@ -164,6 +204,12 @@ export function definedKind(crd: CustomResourceDefinition): ServedKind {
     namespaced: scope === 'Namespaced',
   }
   const status = version.subresources?.status !== undefined
+  const schema = rootOf(version.schema?.openAPIV3Schema ?? {})
+  /** What an object holds beside its type and metadata; those the server keeps itself. */
+  const shape = (object: KubeObject, unknown?: string[]): KubeObject => {
+    const shapedObject = shaped(schema, object, unknown) as KubeObject
+    return { ...shapedObject, apiVersion: object.apiVersion, kind: object.kind, metadata: object.metadata }
+  }
   return plainKind(resource, {
     singular: names.singular ?? names.kind.toLowerCase(),
     shortNames: names.shortNames ?? [],
@@ -173,10 +219,50 @@ export function definedKind(crd: CustomResourceDefinition): ServedKind {
     generations: true,
     selectable: (version.selectableFields ?? []).map((f) => f.jsonPath.replace(/^\./, '')),
     columns: [],
-    schema: version.schema?.openAPIV3Schema ?? {},
+    schema,
     mergeKeys: undefined,
+    defaulted: shape,
     created: (object) => (status ? withStatus(object, undefined) : object),
     updated: (object, old) => (status ? withStatus(object, statusOf(old)) : object),
     statusUpdated: (object, old) => withStatus(old, statusOf(object)),
+    causes: (object, old) => {
+      const causes = schemaCauses(schema, object)
+      const blocking = causes.some((c) => /Required|TooLong|TooMany|TypeInvalid/.test(c.reason))
+      if (blocking && hasRules(schema)) return [...causes, unchecked]
+      return [...causes, ...ruleCauses(schema, ruled(object), old && ruled(old))]
+    },
+    unknown: (object) => {
+      const unknown: string[] = []
+      shape(object, unknown)
+      return unknown
+    },
   })
 }
+
+const unchecked: Cause = {
+  reason: 'FieldValueInvalid',
+  message:
+    'Invalid value: "null": some validation rules were not checked because the object was invalid; correct the existing errors to complete validation',
+  field: '<nil>',
+}
+
+/** Rules see of the metadata only the name. */
+const ruled = (object: KubeObject): unknown => ({
+  ...object,
+  metadata: { name: object.metadata.name, generateName: object.metadata.generateName },
+})
+
+/** The schema of the whole object: type and metadata are always there, and checked elsewhere. */
+const rootOf = (schema: Schema): Schema => ({
+  ...schema,
+  properties: {
+    ...schema.properties,
+    apiVersion: { type: 'string', ...schema.properties?.apiVersion },
+    kind: { type: 'string', ...schema.properties?.kind },
+    metadata: {
+      type: 'object',
+      ...schema.properties?.metadata,
+      'x-kubernetes-preserve-unknown-fields': true,
+    },
+  },
+})

@@ -19,7 +19,13 @@ import {
 } from '../status.ts'
 import { Changes, type Watcher } from './changes.ts'
 import { coreKinds } from './core-kinds.ts'
-import { type CustomResourceDefinition, crdKind, definedKind, establishedStatus } from './crd.ts'
+import {
+  type CustomResourceDefinition,
+  crdKind,
+  customResourceDefinitions,
+  definedKind,
+  establishedStatus,
+} from './crd.ts'
 import { Dependents } from './dependents.ts'
 import { type ServedKind, statusOf, withStatus } from './kind.ts'
 import { keepSystemFields, metadataCauses, metadataUpdateCauses } from './metadata.ts'
@@ -34,6 +40,8 @@ export interface MemoryKubeOptions {
   history?: number
   /** Where UIDs and generated names come from. */
   random?: () => number
+  /** CustomResourceDefinitions that are there from the start. */
+  crds?: readonly KubeObject[]
 }
 
 /** How a write is to be done, beyond what the port says. */
@@ -56,14 +64,21 @@ export class MemoryKube implements Kube {
   readonly #shelves = new Map<string, Shelf>()
   readonly #dependents = new Dependents()
   #version = 0
+  #compactions = 0
 
-  constructor({ clock = realClock, history = 10_000, random = Math.random }: MemoryKubeOptions = {}) {
+  constructor({
+    clock = realClock,
+    history = 10_000,
+    random = Math.random,
+    crds = [],
+  }: MemoryKubeOptions = {}) {
     this.clock = clock
     this.#random = random
     this.#history = history
     for (const kind of [...coreKinds, crdKind]) this.#serve(kind)
     for (const name of ['default', 'kube-node-lease', 'kube-public', 'kube-system'])
       this.#create(this.#shelfOf(resources.namespaces, 'start'), namespaceNamed(name), {}, 'start')
+    for (const crd of crds) this.#create(this.#shelfOf(customResourceDefinitions, 'start'), crd, {}, 'start')
   }
 
   // Reading
@@ -211,7 +226,13 @@ export class MemoryKube implements Kube {
 
   /** Forgets history, so that a watch from before now is `expired`; as etcd's compaction does. */
   compact(): void {
+    this.#compactions++
     for (const { changes } of this.#shelves.values()) changes.forget(0)
+  }
+
+  /** How often history was forgotten. */
+  get compactions(): number {
+    return this.#compactions
   }
 
   /** Sends every watch a bookmark, instead of waiting for the minute. */
