@@ -46,12 +46,12 @@ export function enter(
   way: Exclude<Way, { how: 'none' }>,
   script: string,
   args: string[],
-  stdio: { output: 'inherit' | number; listener: number },
+  stdio: { input: 'pipe' | 'ignore'; output: 'inherit' | number; listener: number },
 ): ChildProcess {
   const init = ['sh', '-c', '"$@" <&0 & wait $!', 'init']
   const node = [process.execPath, join(import.meta.dirname, script), ...args]
   return spawn('unshare', [...way.flags, ...init, ...node], {
     detached: true,
-    stdio: ['pipe', stdio.output, stdio.output, stdio.listener],
+    stdio: [stdio.input, stdio.output, stdio.output, stdio.listener],
   })
 }

@@ -1,23 +1,11 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
-import {
-  closeSync,
-  existsSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  readlinkSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs'
+import { closeSync, existsSync, mkdirSync, openSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { buildShim } from '../src/cni/shim/build.ts'
+import { removeNamespace } from '../src/datapath/linux/netns.ts'
 import { Fault } from '../src/lib/fault.ts'
 import type { Log } from '../src/lib/log.ts'
-
-/** Where distributions put CNI plugins; those that are there are on every node too. */
-const pluginDirs = ['/opt/cni/bin', '/usr/lib/cni', '/usr/libexec/cni']
 
 /**
  * One machine of the lab: a network namespace, a mount namespace in which
@@ -68,7 +56,6 @@ export class Machine {
     writeFileSync(at('boot_id'), `${randomUUID()}\n`)
     writeFileSync(at('etc/cni/net.d/05-polynet.conflist'), conflist)
     await buildShim(at('opt/cni/bin'))
-    linkPlugins(at('opt/cni/bin'))
     this.#holder = await held(this.#netns, this.root)
     this.startAgent()
   }
@@ -78,8 +65,9 @@ export class Machine {
     this.killAgent()
     this.#holder?.kill('SIGKILL')
     this.#holder = undefined
-    // Namespaces that were bound here are unmounted by whoever knows them: the kernel refuses to remove mount points.
-    rmSync(join(this.root, 'run/polynet'), { recursive: true, force: true })
+    const bound = join(this.root, 'run/polynet/netns')
+    for (const name of existsSync(bound) ? readdirSync(bound) : []) removeNamespace(join(bound, name))
+    rmSync(join(this.root, 'run'), { recursive: true, force: true })
   }
 
   /** What starts a program on the machine: in its network, seeing its disk. */
@@ -107,7 +95,10 @@ export class Machine {
       '--root',
       this.root,
     ]
-    const env = { ...process.env, ...(dieAt ? { POLYNET_DIE_AT: dieAt } : {}) }
+    const point = join(this.root, 'var/lib/polynet/die-at')
+    if (dieAt) writeFileSync(point, dieAt)
+    else rmSync(point, { force: true })
+    const env = { ...process.env, POLYNET_TEST: '1' }
     const agent = spawn(program, args, { stdio: ['ignore', log, log], env })
     closeSync(log)
     this.#agent = agent
@@ -129,18 +120,6 @@ export class Machine {
 }
 
 const conflist = `${JSON.stringify({ cniVersion: '1.1.0', name: 'polynet', plugins: [{ type: 'polynet-cni' }] }, null, 2)}\n`
-
-function linkPlugins(into: string): void {
-  for (const dir of pluginDirs)
-    for (const name of existsSync(dir) ? readdirSync(dir) : []) {
-      const link = join(into, name)
-      try {
-        readlinkSync(link)
-      } catch {
-        if (!existsSync(link)) symlinkSync(join(dir, name), link)
-      }
-    }
-}
 
 /**
  * A process that is nothing but the machine's namespaces. Mounts below `root`

@@ -11,16 +11,16 @@ export interface Place {
   nodes(): Promise<string[]>
   /**
    * Sends a packet from each interface of each running pod to each address
-   * of each other pod, and says what came of every one; with `only`, just
-   * between pods for which it holds.
+   * of each other pod, and says what came of every one; with `pods`
+   * (`<namespace>/<name>`), just between these.
    */
-  reach(only?: (pod: string) => boolean): Promise<Probe[]>
+  reach(pods?: string[]): Promise<Probe[]>
   /** Runs a program inside the pod's network namespace. `pod` is `<namespace>/<name>`. */
   exec(pod: string, argv: string[]): Promise<{ exit: number; output: string }>
   /**
    * As `kill -9`: the agent alone, or the node with its agent and pods. With
-   * `at`, the agent kills itself as soon as it comes to that point (see
-   * `src/agent/fault-point.ts`), and comes back by itself.
+   * `at`, the agent kills itself as soon as it comes to that step
+   * (`steps` of `src/agent/sandboxes.ts`), and comes back by itself.
    */
   kill(node: string, what: 'agent' | 'node', at?: string): Promise<void>
   /** Starts what `kill` ended: a node comes up as after a reboot, its kernel empty. */
@@ -29,6 +29,8 @@ export interface Place {
   outage(on: boolean): Promise<void>
   /** Everything Polynet owns on the node: kernel and files, a line each. */
   leftovers(node: string): Promise<string[]>
+  /** Resolves when every node that is on is Ready. */
+  ready(): Promise<void>
   close(): Promise<void>
 }
 

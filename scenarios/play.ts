@@ -93,8 +93,7 @@ const fullName = (pod: string): string => (pod.includes('/') ? pod : `default/${
  * pods only. Sorted, so that a page can say it.
  */
 async function reach(place: Place, pods: string[]): Promise<string> {
-  const wanted = pods.map(fullName)
-  const probes = await place.reach(wanted.length > 0 ? (pod) => wanted.includes(pod) : undefined)
+  const probes = await place.reach(pods.length > 0 ? pods.map(fullName) : undefined)
   return probes
     .map(
       (probe) =>

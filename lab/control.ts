@@ -1,0 +1,104 @@
+import { request } from 'node:http'
+import { connect, createServer, type Server } from 'node:net'
+import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
+import { asFault, Fault, type Kind } from '../src/lib/fault.ts'
+import type { ApiAnswer, ApiRequest, Place } from './place.ts'
+
+/** Where a lab's sockets are, below its folder. */
+export const sockets = (dir: string) => ({
+  /** The API server, as agents and the controller see it. */
+  api: join(dir, 'api.sock'),
+  /** The API server, as people and stories see it: never away. */
+  people: join(dir, 'people.sock'),
+  control: join(dir, 'control.sock'),
+})
+
+/** What can be asked of a lab beyond what a place does. */
+export interface Controlled extends Place {
+  /** Path of the pod's network namespace, inside the lab. */
+  netnsOf(pod: string): Promise<string>
+}
+
+type Call = { method: string; args: unknown[] }
+type Answer = { value: unknown } | { kind: Kind; doing: string; problem: string }
+
+/** Answers calls, one per connection: a line of JSON in, one out. */
+export function serveControl(path: string, lab: Controlled): Server {
+  const methods = new Map<string, (...args: never[]) => Promise<unknown>>([
+    ['nodes', () => lab.nodes()],
+    ['reach', (pods?: string[]) => lab.reach(pods)],
+    ['exec', (pod: string, argv: string[]) => lab.exec(pod, argv)],
+    ['kill', (node: string, what: 'agent' | 'node', at?: string) => lab.kill(node, what, at)],
+    ['start', (node: string) => lab.start(node)],
+    ['outage', (on: boolean) => lab.outage(on)],
+    ['leftovers', (node: string) => lab.leftovers(node)],
+    ['ready', () => lab.ready()],
+    ['netnsOf', (pod: string) => lab.netnsOf(pod)],
+    ['close', () => lab.close()],
+  ])
+  const server = createServer({ allowHalfOpen: true }, async (socket) => {
+    socket.on('error', () => {})
+    let answer: Answer
+    try {
+      const { method, args } = JSON.parse(await text(socket)) as Call
+      const run = methods.get(method)
+      if (!run) throw new Fault('unsupported', `call ${method}`, 'the lab has no such call')
+      answer = { value: await run(...(args as never[])) }
+    } catch (error) {
+      const { kind, doing, problem } = asFault(error, 'run the lab')
+      answer = { kind, doing, problem }
+    }
+    socket.end(JSON.stringify(answer))
+  })
+  return server.listen(path)
+}
+
+/** A running lab, from another process. Every method rejects with `unavailable` when it is not there (any more). */
+export function connectLab(dir: string): Controlled {
+  const { control, people } = sockets(dir)
+  const call = async <T>(method: string, ...args: unknown[]): Promise<T> => {
+    const socket = connect({ path: control, allowHalfOpen: true })
+    const failed = new Promise<never>((_, reject) => {
+      socket.once('error', (error) =>
+        reject(
+          new Fault(
+            'unavailable',
+            `ask the lab in ${dir}`,
+            `${error.message}; start one with npm run lab -- up`,
+          ),
+        ),
+      )
+    })
+    socket.end(JSON.stringify({ method, args } satisfies Call))
+    const reply = await Promise.race([text(socket), failed])
+    if (reply === '') throw new Fault('unavailable', `ask the lab in ${dir}`, 'it ended meanwhile')
+    const answer = JSON.parse(reply) as Answer
+    if ('kind' in answer) throw new Fault(answer.kind, answer.doing, answer.problem)
+    return answer.value as T
+  }
+  return {
+    kind: 'lab',
+    api: (asked) => apiAt(people, asked),
+    nodes: () => call('nodes'),
+    reach: (pods) => call('reach', pods),
+    exec: (pod, argv) => call('exec', pod, argv),
+    kill: (node, what, at) => call('kill', node, what, at),
+    start: (node) => call('start', node),
+    outage: (on) => call('outage', on),
+    leftovers: (node) => call('leftovers', node),
+    ready: () => call('ready'),
+    netnsOf: (pod) => call('netnsOf', pod),
+    close: () => call('close'),
+  }
+}
+
+/** One HTTP request to the server behind a unix socket. */
+export const apiAt = (socketPath: string, { method, path, headers, body }: ApiRequest): Promise<ApiAnswer> =>
+  new Promise((resolve, reject) => {
+    const asked = request({ socketPath, method, path, headers: headers ?? {} }, async (answer) =>
+      resolve({ status: answer.statusCode ?? 0, body: await text(answer) }),
+    )
+    asked.on('error', (error) => reject(new Fault('unavailable', `${method} ${path}`, error.message)))
+    asked.end(body)
+  })

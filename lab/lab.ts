@@ -1,0 +1,256 @@
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs'
+import type { Server } from 'node:http'
+import { join } from 'node:path'
+import { crds } from '../src/api/crds.ts'
+import { resources } from '../src/api/resources.ts'
+import { applyNamespaces } from '../src/datapath/linux/namespaces.ts'
+import { createNamespace, removeNamespace } from '../src/datapath/linux/netns.ts'
+import { customResourceDefinitions } from '../src/kube/memory/crd.ts'
+import { serveKube } from '../src/kube/memory/server.ts'
+import { MemoryKube } from '../src/kube/memory/store.ts'
+import { realClock } from '../src/lib/clock.ts'
+import { Fault } from '../src/lib/fault.ts'
+import type { Log } from '../src/lib/log.ts'
+import { apiAt, type Controlled, sockets } from './control.ts'
+import { type Kubelet, startKubelet } from './kubelet.ts'
+import { Machine } from './machine.ts'
+import { probeAll } from './packets.ts'
+import type { ApiAnswer, ApiRequest } from './place.ts'
+import { Processes } from './processes.ts'
+import { endpointsOf, type Probe } from './reach.ts'
+import { startScheduler } from './schedule.ts'
+import { addressOf, type Wiring, wiresOf, wiringPlan } from './wires.ts'
+
+export interface LabOptions {
+  /** An empty folder, the lab's own. */
+  dir: string
+  wiring: Wiring
+  /** A descriptor that people's API server listens on, beside its unix socket. */
+  listener?: number
+  log: Log
+}
+
+/** One machine with what runs on it beside the agent. */
+interface Host {
+  machine: Machine
+  runtime: Processes
+  kubelet?: Kubelet
+}
+
+/**
+ * A whole cluster on this kernel. Must run inside the lab's own namespaces
+ * (`enter`): it makes network namespaces and mounts, and takes none away
+ * that its end does not take away by itself.
+ */
+export class Lab implements Controlled {
+  readonly kind = 'lab'
+  readonly #options: LabOptions
+  readonly #kube = new MemoryKube()
+  readonly #paths: Record<string, string>
+  readonly #hosts = new Map<string, Host>()
+  readonly #servers: Server[] = []
+  #agentsApi: Server | undefined
+  #controller: ChildProcess | undefined
+  #scheduler: { close(): void } | undefined
+  #end: () => void = () => {}
+  /** Resolves when somebody asked it to close. */
+  readonly ended = new Promise<void>((resolve) => {
+    this.#end = resolve
+  })
+
+  constructor(options: LabOptions) {
+    this.#options = options
+    const names = wiringPlan(options.wiring).map((plan) => plan.netns)
+    this.#paths = Object.fromEntries(names.map((name) => [name, join(options.dir, 'netns', name)]))
+  }
+
+  /** Plugs everything together and switches it on; nodes become Ready a moment later. */
+  async begin(): Promise<void> {
+    const { dir, wiring, log, listener } = this.#options
+    shareMounts(dir)
+    for (const definition of crds()) await this.#kube.create(customResourceDefinitions, definition)
+    const people = serveKube(this.#kube, this.#extras()).listen(sockets(dir).people)
+    this.#servers.push(people)
+    if (listener !== undefined)
+      this.#servers.push(serveKube(this.#kube, this.#extras()).listen({ fd: listener }))
+    await this.outage(false)
+    this.#controller = this.#startController()
+    this.#scheduler = startScheduler({ kube: this.#kube, clock: realClock, log })
+    for (const path of Object.values(this.#paths)) createNamespace(path)
+    applyNamespaces(wiringPlan(wiring), this.#paths)
+    const wires = wiresOf(wiring)
+    for (const [i, name] of wiring.nodes.entries()) {
+      const root = join(dir, 'nodes', name)
+      mkdirSync(root, { recursive: true })
+      const api = `unix:${sockets(dir).api}`
+      const machine = new Machine({ name, root, netns: this.#paths[name]!, api, log })
+      this.#hosts.set(name, { machine, runtime: new Processes(machine, [addressOf(wires[0]!, i)]) })
+    }
+    await Promise.all(wiring.nodes.map((name) => this.#switchOn(name)))
+  }
+
+  async ready(): Promise<void> {
+    for (;;) {
+      const { items } = await this.#kube.list(resources.nodes)
+      const on = this.#options.wiring.nodes.filter((name) => this.#hosts.get(name)?.machine.on)
+      const isReady = (name: string) =>
+        items
+          .find((node) => node.metadata.name === name)
+          ?.status?.conditions?.some((each) => each.type === 'Ready' && each.status === 'True')
+      if (on.every(isReady)) return
+      await realClock.sleep(20)
+    }
+  }
+
+  api(request: ApiRequest): Promise<ApiAnswer> {
+    return apiAt(sockets(this.#options.dir).people, request)
+  }
+
+  async nodes(): Promise<string[]> {
+    return this.#options.wiring.nodes
+  }
+
+  async reach(only?: string[]): Promise<Probe[]> {
+    const { items } = await this.#kube.list(resources.pods)
+    const placed = items.flatMap((pod) => {
+      const name = `${pod.metadata.namespace}/${pod.metadata.name}`
+      const sandbox = this.#sandboxOf(name)
+      const asked = only === undefined || only.includes(name)
+      if (!asked || !sandbox?.netns || pod.status?.phase !== 'Running') return []
+      return endpointsOf(pod).map((endpoint) => ({ endpoint, netns: sandbox.netns }))
+    })
+    const switches = wiresOf(this.#options.wiring).map((wire) => ({
+      nic: wire.nic,
+      netns: this.#paths[wire.switch]!,
+    }))
+    return probeAll(placed, switches)
+  }
+
+  async netnsOf(pod: string): Promise<string> {
+    const netns = this.#sandboxOf(pod)?.netns
+    if (!netns)
+      throw new Fault('missing', `find pod ${pod}`, 'it has no network namespace; see kubectl get pods -A')
+    return netns
+  }
+
+  async exec(pod: string, argv: string[]): Promise<{ exit: number; output: string }> {
+    return outputOf(['nsenter', `--net=${await this.netnsOf(pod)}`, '--', ...argv])
+  }
+
+  async kill(node: string, what: 'agent' | 'node', at?: string): Promise<void> {
+    const host = this.#host(node)
+    if (what === 'agent') {
+      host.machine.killAgent()
+      if (at !== undefined) host.machine.startAgent(at)
+      return
+    }
+    host.kubelet?.close()
+    host.kubelet = undefined
+    host.machine.powerOff()
+    host.runtime.crash()
+    removeNamespace(this.#paths[node]!)
+  }
+
+  async start(node: string): Promise<void> {
+    const { machine } = this.#host(node)
+    if (machine.on) return machine.startAgent()
+    createNamespace(this.#paths[node]!)
+    applyNamespaces(wiringPlan(this.#options.wiring), this.#paths)
+    await this.#switchOn(node)
+  }
+
+  async outage(on: boolean): Promise<void> {
+    if (on) {
+      this.#agentsApi?.close()
+      this.#agentsApi?.closeAllConnections()
+      this.#agentsApi = undefined
+    } else this.#agentsApi ??= serveKube(this.#kube, this.#extras()).listen(sockets(this.#options.dir).api)
+  }
+
+  async leftovers(node: string): Promise<string[]> {
+    const { machine } = this.#host(node)
+    const [program = '', ...prefix] = machine.prefix
+    const script = join(import.meta.dirname, 'leftovers.ts')
+    const { output } = await outputOf([program, ...prefix, process.execPath, script, machine.root])
+    return output.split('\n').filter((line) => line !== '')
+  }
+
+  /** What is not ended here ends with the lab's first process. */
+  async close(): Promise<void> {
+    this.#scheduler?.close()
+    for (const { kubelet, machine } of this.#hosts.values()) {
+      kubelet?.close()
+      machine.killAgent()
+    }
+    this.#controller?.kill('SIGKILL')
+    this.#end()
+  }
+
+  async #switchOn(name: string): Promise<void> {
+    const { wiring, log } = this.#options
+    const host = this.#host(name)
+    await host.machine.powerOn()
+    const address = addressOf(wiresOf(wiring)[0]!, wiring.nodes.indexOf(name))
+    const deps = { kube: this.#kube, clock: realClock, log }
+    host.kubelet = startKubelet({ ...deps, node: name, addresses: [address], runtime: host.runtime })
+  }
+
+  #host(name: string): Host {
+    const host = this.#hosts.get(name)
+    if (!host)
+      throw new Fault('missing', `find node ${name}`, `the lab has ${[...this.#hosts.keys()].join(', ')}`)
+    return host
+  }
+
+  #sandboxOf(pod: string) {
+    for (const { runtime } of this.#hosts.values()) {
+      const sandbox = runtime.sandboxOf(pod)
+      if (sandbox) return sandbox
+    }
+    return undefined
+  }
+
+  #startController(): ChildProcess {
+    const { dir } = this.#options
+    const out = openSync(join(dir, 'controller.log'), 'a')
+    const main = join(import.meta.dirname, '../src/controller/main.ts')
+    const child = spawn(process.execPath, [main, '--api', `unix:${sockets(dir).api}`], {
+      stdio: ['ignore', out, out],
+    })
+    closeSync(out)
+    return child
+  }
+
+  #extras() {
+    return {
+      logs: async (pod: { uid: string; node: string }, container: string): Promise<string> => {
+        const log = this.#hosts.get(pod.node)?.runtime.logOf(pod, container)
+        try {
+          return log ? readFileSync(log, 'utf8') : ''
+        } catch {
+          return ''
+        }
+      },
+    }
+  }
+}
+
+/** What is mounted below `dir` is seen by every machine of the lab, and what they mount there is seen here. */
+function shareMounts(dir: string): void {
+  execFileSync('mount', ['--bind', dir, dir])
+  execFileSync('mount', ['--make-shared', dir])
+}
+
+const outputOf = ([program = '', ...args]: string[]): Promise<{ exit: number; output: string }> =>
+  new Promise((resolve) => {
+    const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] })
+    let output = ''
+    const take = (chunk: string) => {
+      output += chunk
+    }
+    child.stdout.setEncoding('utf8').on('data', take)
+    child.stderr.setEncoding('utf8').on('data', take)
+    child.on('error', (error) => resolve({ exit: 127, output: error.message }))
+    child.on('close', (code) => resolve({ exit: code ?? 128, output }))
+  })

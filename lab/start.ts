@@ -1,0 +1,73 @@
+import { join } from 'node:path'
+import { kubectl } from '../scenarios/kubectl.ts'
+import { answers, asFault, Fault } from '../src/lib/fault.ts'
+import { bootLab, labs } from './boot.ts'
+import { wayIn } from './enter.ts'
+import type { Place } from './place.ts'
+import { screenOf } from './show.ts'
+
+const wiring = { nodes: ['n1', 'n2', 'n3'], nics: ['eth1', 'eth2'] }
+const example = join(import.meta.dirname, '../examples/talk')
+
+/** `npm start`: a cluster with the talk's example on it. With `--exit` it ends when it has shown it. */
+async function start(): Promise<void> {
+  const way = wayIn()
+  let place: Place
+  let kubeconfig: string | undefined
+  const began = performance.now()
+  if (way.how === 'none') {
+    console.log(`This is a simulation: a lab on the kernel cannot run here, because ${way.why}.\n`)
+    const { startSim } = await import('../sim/sim.ts')
+    place = await startSim(wiring)
+  } else {
+    const name = freeName()
+    const booted = await bootLab(way, { name, wiring })
+    place = booted.place
+    kubeconfig = booted.kubeconfig
+    const how = way.how === 'root' ? 'as root' : 'without root, by user namespaces'
+    console.log(`This is lab ${name}, on this machine's kernel (${how}).\n`)
+  }
+  try {
+    await kubectlOrFail(place, ['apply', '-f', example])
+    await kubectlOrFail(place, ['wait', 'pods', '--all', '-A', '--for=condition=Ready', '--timeout=60s'])
+    console.log(await screenOf(place))
+    console.log(`\nUp in ${((performance.now() - began) / 1000).toFixed(1)} s.`)
+    if (process.argv.includes('--exit')) return
+    if (kubeconfig) console.log(`kubectl works on it:\n\n  export KUBECONFIG=${kubeconfig}\n`)
+    console.log('It ends with Ctrl-C.')
+    await new Promise<void>((resolve) => {
+      for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => resolve())
+    })
+  } finally {
+    await place.close()
+  }
+}
+
+async function kubectlOrFail(place: Place, argv: string[]): Promise<void> {
+  const { exit, output } = await kubectl(place, argv)
+  if (exit === 0) return
+  const events = await kubectl(place, ['get', 'events', '-A'])
+  throw new Fault(
+    'unavailable',
+    `kubectl ${argv.join(' ')}`,
+    `${output}\n${events.output}\n${await screenOf(place)}`,
+  )
+}
+
+/** Several can run at once. */
+function freeName(): string {
+  const taken = labs()
+  for (let i = 1; ; i++) {
+    const name = i === 1 ? 'lab' : `lab-${i}`
+    if (!taken.includes(name)) return name
+  }
+}
+
+try {
+  await start()
+  process.exit(0)
+} catch (error) {
+  const fault = asFault(error, 'start')
+  console.error(fault.message)
+  process.exit(answers[fault.kind].exit)
+}
