@@ -435,6 +435,8 @@ const problemsOf = (network: Network): Problem[] => [
 ]
 
 function pluginProblems(spec: Network['spec']): Problem[] {
+  // The plugin has a default: it is absent only where what was given is refused already.
+  if (spec.plugin === undefined) return []
   if (!isOurs(spec))
     return [
       ...(spec.topology
