@@ -37,6 +37,8 @@ export interface RenderedAttachment {
 
 export interface ForeignAttachment {
   kind: 'plugin'
+  /** `<namespace>/<name>` of what the pod named, or the conf's own name. */
+  name: string
   interface: string
   default: boolean
   /** Exactly what the plugins were given. */

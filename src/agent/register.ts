@@ -4,6 +4,7 @@ import { resources } from '../api/resources.ts'
 import type { Kube } from '../kube/port.ts'
 import type { Clock } from '../lib/clock.ts'
 import { isFault } from '../lib/fault.ts'
+import { hostStatus } from '../plan/wire.ts'
 
 /**
  * Writes this node's HostPhysicalNetwork: makes it when it is not there,
@@ -35,7 +36,7 @@ export async function register(
     }
   }
   const ready = readyOf(mappings, host, clock)
-  const status = { nics, mappings, conditions: [ready] }
+  const status = { ...hostStatus(nics, mappings), conditions: [ready] }
   if (JSON.stringify(host.status ?? {}) === JSON.stringify(status)) return
   await kube.patch(resource, { name: node.name }, { type: 'merge', subresource: 'status', body: { status } })
 }

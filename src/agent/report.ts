@@ -11,8 +11,8 @@ import { recordKey, recordsOf, type SandboxRecord } from './record.ts'
 export const acknowledgedWithinMs = 300
 
 export interface Reporter {
-  /** Writes these annotations to the record's pod; resolves when they are there, or after `acknowledgedWithinMs`. Never rejects. */
-  report(record: SandboxRecord, annotations: Record<string, string>): Promise<void>
+  /** Writes what the record says is unreported; resolves when it is there, or after `acknowledgedWithinMs`. Never rejects. */
+  report(record: SandboxRecord): Promise<void>
   close(): Promise<void>
 }
 
@@ -24,14 +24,14 @@ export interface Reporter {
 export function startReporter(deps: { kube: Kube; journal: Journal; clock: Clock; log: Log }): Reporter {
   const { kube, journal, clock, log } = deps
 
-  const write = async (record: SandboxRecord, annotations: Record<string, string>) => {
+  const write = async (record: SandboxRecord) => {
     const { namespace, name, uid } = record.pod
     try {
       await kube.patch(
         resources.pods,
         { namespace, name },
         // The UID is a precondition: the API server refuses to change it.
-        { type: 'merge', body: { metadata: { uid, annotations } } },
+        { type: 'merge', body: { metadata: { uid, annotations: record.unreported } } },
       )
     } catch (error) {
       if (!isFault(error, 'missing', 'conflict', 'invalid', 'forbidden')) throw error
@@ -54,7 +54,7 @@ export function startReporter(deps: { kube: Kube; journal: Journal; clock: Clock
     round: async () => {
       for (const record of recordsOf(journal)) {
         if (!record.unreported || record.state !== 'added') continue
-        await write(record, record.unreported)
+        await write(record)
         await settle(record)
       }
     },
@@ -62,9 +62,9 @@ export function startReporter(deps: { kube: Kube; journal: Journal; clock: Clock
   if (recordsOf(journal).some((r) => r.unreported)) late.wake()
 
   return {
-    async report(record, annotations) {
+    async report(record) {
       const giveUp = new AbortController()
-      const written = write(record, annotations).then(
+      const written = write(record).then(
         () => settle(record),
         (error) => {
           log.warn(asFault(error, 'write network-status').message, {

@@ -18,6 +18,7 @@ import {
   type SandboxRecord,
 } from './record.ts'
 import { resultOf } from './results.ts'
+import { statusAnnotations } from './status.ts'
 import type { Wanted } from './wanted.ts'
 
 export interface SandboxDeps {
@@ -30,10 +31,8 @@ export interface SandboxDeps {
   view: (network: Network) => NetworkView
   /** Resolves when the namespaces of the networks that records use are in the kernel. */
   rendered: (networks: Network[]) => Promise<void>
-  /** What the pod's annotations will say. */
-  annotations: (record: SandboxRecord, wanted: Wanted[]) => Record<string, string>
-  /** Writes them; resolves when they are there or when waiting longer is not worth it. */
-  report: (record: SandboxRecord, wanted: Wanted[]) => Promise<void>
+  /** Writes what the record says is unreported; resolves when it is there or when waiting longer is not worth it. */
+  report: (record: SandboxRecord) => Promise<void>
   /** Called at every step by name; tests die there. */
   at: (step: Step) => void
   /** Called when an attachment came or went. */
@@ -110,21 +109,21 @@ export class Sandboxes {
       at('add:leased')
       // Known before anything is made where no foreign plugin has a say: then the API server works while the kernel does.
       const foreign = record.attachments.some((a) => a.kind === 'plugin')
-      if (!foreign) record = { ...record, unreported: this.#deps.annotations(record, wanted) }
+      if (!foreign) record = { ...record, unreported: statusAnnotations(record, wanted, pod) }
       await journal.write(new Map([[recordKey(record.containerID), record]]))
       at('add:journaled')
       await this.#deps.rendered(wanted.flatMap(({ by }) => (by.kind === 'polynet' ? [by.network] : [])))
       at('add:rendered')
-      const early = foreign ? undefined : this.#deps.report(record, wanted)
+      const early = foreign ? undefined : this.#deps.report(record)
       record = await this.#make(record)
       at('add:attached')
       const unreported = foreign
-        ? this.#deps.annotations(record, wanted)
+        ? statusAnnotations(record, wanted, pod)
         : this.find(record.containerID)?.unreported
       record = { ...record, state: 'added', result: resultOf(record, wanted), unreported }
       await journal.write(new Map([[recordKey(record.containerID), record]]))
       this.#deps.changed()
-      await (early ?? this.#deps.report(record, wanted))
+      await (early ?? this.#deps.report(record))
       at('add:done')
       return record.result as CniResult
     } catch (error) {
@@ -165,6 +164,7 @@ export class Sandboxes {
       if (by.kind === 'plugin')
         return {
           kind: 'plugin',
+          name: by.name,
           interface: request.interface,
           default: request.default,
           conf: by.conf,

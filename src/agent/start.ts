@@ -16,7 +16,6 @@ import { Rendering } from './rendering.ts'
 import { startReporter } from './report.ts'
 import { Sandboxes } from './sandboxes.ts'
 import { startSlices } from './slices.ts'
-import { statusAnnotations } from './status.ts'
 import { Turns } from './turns.ts'
 import { Views } from './views.ts'
 import { wantedBy } from './wanted.ts'
@@ -120,8 +119,7 @@ export function startAgent(deps: AgentDeps): Agent {
       log,
       view: (network) => views.network(network),
       rendered: (networks) => rendering.has(networks),
-      annotations: statusAnnotations,
-      report: (record, wanted) => reporter.report(record, statusAnnotations(record, wanted)),
+      report: (record) => reporter.report(record),
       at: deps.at ?? (() => {}),
       changed: () => slices.wake(),
     })

@@ -4,7 +4,7 @@ import { attachmentsFor } from '../attach/attachments.ts'
 import { genieConf } from '../attach/genie.ts'
 import { confOf } from '../attach/plugin-name.ts'
 import type { AttachmentRequest } from '../attach/request.ts'
-import { missingCapabilities, runtimeConfigFor } from '../attach/runtime-config.ts'
+import { confFor, missingCapabilities, runtimeConfigFor } from '../attach/runtime-config.ts'
 import { parseConf } from '../cni/conf.ts'
 import type { NetworkConf } from '../cni/plugins.ts'
 import { Fault, sentence } from '../lib/fault.ts'
@@ -18,7 +18,7 @@ export interface Wanted {
   request: AttachmentRequest
   by:
     | { kind: 'polynet'; network: Network }
-    | ({ kind: 'plugin' } & Pick<ForeignAttachment, 'conf' | 'args' | 'capabilityArgs'>)
+    | ({ kind: 'plugin' } & Pick<ForeignAttachment, 'name' | 'conf' | 'args' | 'capabilityArgs'>)
 }
 
 /**
@@ -84,19 +84,9 @@ function plugin(request: AttachmentRequest, conf: NetworkConf, args: Record<stri
   const problems = missingCapabilities(conf, capabilityArgs)
   if (problems.length > 0)
     throw new Fault('invalid', `attach ${request.interface} by ${conf.source}`, sentence(problems))
-  return { kind: 'plugin', conf: withCniArgs(conf, request.cniArgs), args, capabilityArgs }
-}
-
-/** NPWG v1.3 section 4.1.2.1.6: the pod's `cni-args` win over `args.cni` of each plugin. */
-function withCniArgs(conf: NetworkConf, cniArgs: Record<string, unknown> | undefined): NetworkConf {
-  if (!cniArgs) return conf
-  return {
-    ...conf,
-    plugins: conf.plugins.map((p) => {
-      const own = (p.args ?? {}) as { cni?: object }
-      return { ...p, args: { ...own, cni: { ...own.cni, ...cniArgs } } }
-    }),
-  }
+  const { target } = request
+  const name = target.kind === 'Plugin' ? conf.name : `${target.namespace}/${target.name}`
+  return { kind: 'plugin', name, conf: confFor(conf, request), args, capabilityArgs }
 }
 
 /** A Network that another plugin carries: its own conf, else the node's; addresses from the Network where the conf names none. */

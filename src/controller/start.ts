@@ -1,6 +1,6 @@
 import type { AddressBlock } from '../api/address-block.ts'
 import type { KubeObject, Resource } from '../api/meta.ts'
-import { parseNetwork } from '../api/network.ts'
+import { parseNetwork, shownOf } from '../api/network.ts'
 import { resources } from '../api/resources.ts'
 import { type Mirror, mirror } from '../kube/mirror.ts'
 import type { Kube } from '../kube/port.ts'
@@ -89,6 +89,7 @@ export async function startController(deps: { kube: Kube; clock: Clock; log: Log
       await writeStatus(resources.networks, network, {
         ...(own && network.spec.topology !== 'Direct' ? { vni } : {}),
         ...(own ? { mtu: mtuFor(network, around) } : {}),
+        ...shownOf(network),
         nodes: new Set(mine.map((b) => b.spec.node)).size,
         ...(own ? { addresses: addressesText(network, mine) } : {}),
         conditions: conditionsWith(network.status?.conditions, [ready], network.metadata.generation, now()),
