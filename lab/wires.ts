@@ -85,5 +85,5 @@ export const emptyNamespace = (netns: string): NamespacePlan => ({
 })
 
 /** Says which NIC of which node it is. */
-const macOf = (nic: number, node: number): string =>
+export const macOf = (nic: number, node: number): string =>
   `0a:00:00:00:${nic.toString(16).padStart(2, '0')}:${(node + 1).toString(16).padStart(2, '0')}`

@@ -1,0 +1,221 @@
+import { randomBytes } from 'node:crypto'
+import type { Process, Runtime, Sandbox } from '../lab/runtime.ts'
+import type { Agent } from '../src/agent/agent.ts'
+import { type MemoryDisk, memoryDisk, memoryJournal } from '../src/agent/journal-memory.ts'
+import { startAgent } from '../src/agent/start.ts'
+import type { Container, Pod } from '../src/api/core.ts'
+import type { Plugins } from '../src/cni/plugins.ts'
+import type { CniRequest } from '../src/cni/request.ts'
+import type { CniResult } from '../src/cni/result.ts'
+import { memoryDatapath } from '../src/datapath/memory/datapath.ts'
+import type { MemoryFabric } from '../src/datapath/memory/fabric.ts'
+import type { Kube } from '../src/kube/port.ts'
+import type { Clock } from '../src/lib/clock.ts'
+import { Fault } from '../src/lib/fault.ts'
+import type { Log } from '../src/lib/log.ts'
+import { type Cord, cord, kubeThrough, type Outage, through } from './severed.ts'
+
+export interface MachineDeps {
+  node: string
+  addresses: string[]
+  fabric: MemoryFabric
+  kube: Kube
+  outage: Outage
+  clock: Clock
+  log: Log
+}
+
+/**
+ * One machine of the simulation: its agent, and a container runtime whose
+ * sandboxes are namespaces of the fabric and whose containers do nothing
+ * until they are killed.
+ */
+export class Machine implements Runtime {
+  readonly #deps: MachineDeps
+  readonly #disk: MemoryDisk = memoryDisk()
+  readonly #sandboxes = new Map<string, Sandbox & { processes: Set<Process> }>()
+  /** DELs that nobody answered: the shim's spool. */
+  #spool: CniRequest[] = []
+  #running: { agent: Agent; line: Cord; crash(): void } | undefined
+  #boots = 1
+
+  constructor(deps: MachineDeps) {
+    this.#deps = deps
+  }
+
+  sandboxes(): Sandbox[] {
+    return [...this.#sandboxes.values()]
+  }
+
+  /** With `dieAt`, it dies when it comes to that step, and comes back by itself. */
+  startAgent(dieAt?: string): void {
+    if (this.#running) return
+    const { node, fabric, kube, outage, clock, log } = this.#deps
+    const line = cord()
+    const journal = memoryJournal(this.#disk, { bootId: `boot-${this.#boots}` })
+    const agent = startAgent({
+      node,
+      kube: kubeThrough(kube, line, outage),
+      datapath: through(memoryDatapath(fabric, node), line),
+      journal: through(journal, line),
+      plugins: noPlugins,
+      clock: through(clock, line),
+      log: through(log, line),
+      at: (step) => {
+        if (step !== dieAt) return
+        this.killAgent()
+        void clock.sleep(100).then(() => this.startAgent())
+      },
+    })
+    this.#running = { agent, line, crash: () => journal.crash() }
+    void this.#workOff(line)
+  }
+
+  killAgent(): void {
+    this.#running?.line.cut()
+    this.#running?.crash()
+    this.#running = undefined
+  }
+
+  /** The next start is another boot; nothing that ran is there any more. */
+  powerOff(): void {
+    this.killAgent()
+    this.#boots++
+    this.#spool = []
+    for (const sandbox of this.#sandboxes.values()) this.#drop(sandbox.id)
+  }
+
+  async run(pod: Pod): Promise<Sandbox> {
+    const { namespace = '', name, uid = '' } = pod.metadata
+    const id = randomBytes(32).toString('hex')
+    const netns = pod.spec.hostNetwork ? '' : `/run/netns/${this.#deps.node}-${id.slice(0, 16)}`
+    const sandbox = {
+      id,
+      netns,
+      pod: { namespace, name, uid },
+      ips: this.#deps.addresses,
+      processes: new Set<Process>(),
+    }
+    this.#sandboxes.set(id, sandbox)
+    if (netns === '') return sandbox
+    this.#deps.fabric.addPodNamespace(netns)
+    try {
+      const result = JSON.parse(await this.#ask('ADD', sandbox)) as CniResult
+      const eth0 = result.interfaces?.findIndex((each) => each.name === 'eth0' && each.sandbox)
+      sandbox.ips = (result.ips ?? [])
+        .filter((ip) => ip.interface === undefined || ip.interface === eth0)
+        .map((ip) => ip.address.replace(/\/\d+$/, ''))
+      return sandbox
+    } catch (error) {
+      await this.remove(sandbox).catch(() => this.#drop(id))
+      throw error
+    }
+  }
+
+  start(sandbox: Sandbox, _pod: Pod, _container: Container): Process {
+    const { promise, resolve } = Promise.withResolvers<number>()
+    const process: Process = { ended: promise, kill: (signal) => resolve(signal === 'SIGKILL' ? 137 : 143) }
+    this.#sandboxes.get(sandbox.id)?.processes.add(process)
+    return process
+  }
+
+  async remove(sandbox: Sandbox): Promise<void> {
+    const held = this.#sandboxes.get(sandbox.id)
+    if (!held) return
+    for (const process of held.processes) process.kill('SIGKILL')
+    if (held.netns) await this.#ask('DEL', held)
+    this.#drop(held.id)
+  }
+
+  async exec(): Promise<number> {
+    return 0
+  }
+
+  async connects(): Promise<boolean> {
+    return true
+  }
+
+  async status(): Promise<void> {
+    await this.#ask('STATUS')
+  }
+
+  async collect(): Promise<void> {
+    const valid = [...this.#sandboxes.keys()].map((containerID) => ({ containerID, ifname: 'eth0' }))
+    await this.#ask('GC', undefined, { 'cni.dev/valid-attachments': valid })
+  }
+
+  #drop(id: string): void {
+    const held = this.#sandboxes.get(id)
+    if (held?.netns) this.#deps.fabric.removePodNamespace(held.netns)
+    this.#sandboxes.delete(id)
+  }
+
+  /** As the shim does: the agent's answer, or what there is to say while it is away. */
+  async #ask(command: CniRequest['command'], sandbox?: Sandbox, more: object = {}): Promise<string> {
+    const request = requestFor(command, sandbox, more)
+    const running = this.#running
+    const answer = running && (await Promise.race([running.agent.handle(request), cutOff(running.line)]))
+    const doing = `plugin type="polynet-cni" name="polynet" failed (${command.toLowerCase()})`
+    if (answer?.exit === 0) return answer.stdout
+    if (answer) {
+      const { msg, details } = JSON.parse(answer.stdout)
+      throw new Fault('plugin', doing, [msg, details].filter(Boolean).join('; '))
+    }
+    if (command === 'DEL') this.#spool.push(request)
+    if (command === 'DEL' || command === 'GC') return ''
+    throw new Fault('plugin', doing, 'the polynet agent does not answer; it is tried again')
+  }
+
+  async #workOff(line: Cord): Promise<void> {
+    while (!line.isCut) {
+      const running = this.#running
+      const first = this.#spool[0]
+      if (running?.line === line && first && !running.agent.unready()) {
+        const answer = await Promise.race([running.agent.handle(first), cutOff(line)])
+        if (answer?.exit === 0) this.#spool.shift()
+      } else await this.#deps.clock.sleep(50)
+    }
+  }
+}
+
+const cutOff = (line: Cord): Promise<undefined> =>
+  new Promise((resolve) => {
+    if (line.isCut) resolve(undefined)
+    else line.signal.addEventListener('abort', () => resolve(undefined), { once: true })
+  })
+
+const requestFor = (
+  command: CniRequest['command'],
+  sandbox: Sandbox | undefined,
+  more: object,
+): CniRequest => ({
+  program: 'polynet-cni',
+  command,
+  containerID: sandbox?.id ?? '',
+  netns: sandbox?.netns ?? '',
+  ifName: sandbox ? 'eth0' : '',
+  args: sandbox
+    ? {
+        IgnoreUnknown: '1',
+        K8S_POD_NAMESPACE: sandbox.pod.namespace,
+        K8S_POD_NAME: sandbox.pod.name,
+        K8S_POD_INFRA_CONTAINER_ID: sandbox.id,
+        K8S_POD_UID: sandbox.pod.uid,
+      }
+    : {},
+  path: ['/opt/cni/bin'],
+  config: { cniVersion: '1.1.0', name: 'polynet', type: 'polynet-cni', ...more },
+})
+
+/** No other plugin is installed on simulated machines. */
+const noPlugins: Plugins = {
+  confs: async () => [],
+  installed: async () => false,
+  add: async ({ conf }) => {
+    throw new Fault('plugin', `run plugin ${conf.name}`, 'there is none on a simulated machine; use a lab')
+  },
+  del: async () => {},
+  check: async () => {},
+  gc: async () => {},
+  status: async () => {},
+}

@@ -1,0 +1,151 @@
+import { type Kubelet, startKubelet } from '../lab/kubelet.ts'
+import type { Place } from '../lab/place.ts'
+import { endpointsOf, type Probe, questionsFor } from '../lab/reach.ts'
+import { startScheduler } from '../lab/schedule.ts'
+import { addressOf, macOf, type Wiring, wiresOf } from '../lab/wires.ts'
+import { crds } from '../src/api/crds.ts'
+import { resources } from '../src/api/resources.ts'
+import { startController } from '../src/controller/start.ts'
+import { memoryDatapath } from '../src/datapath/memory/datapath.ts'
+import { MemoryFabric } from '../src/datapath/memory/fabric.ts'
+import { customResourceDefinitions } from '../src/kube/memory/crd.ts'
+import { apiOf } from '../src/kube/memory/server.ts'
+import { MemoryKube } from '../src/kube/memory/store.ts'
+import { realClock } from '../src/lib/clock.ts'
+import { Fault } from '../src/lib/fault.ts'
+import { type Log, silentLog } from '../src/lib/log.ts'
+import { Machine } from './machine.ts'
+import { cord, kubeThrough, Outage } from './severed.ts'
+
+/**
+ * A whole cluster in this process, all nodes Ready: the same agents,
+ * controller, scheduler and kubelets as the lab's, on an API server and
+ * kernels in memory. A packet walks the plans that the agents made.
+ */
+export async function startSim(wiring: Wiring, log: Log = silentLog): Promise<Place> {
+  const clock = realClock
+  const kube = new MemoryKube({ clock })
+  const outage = new Outage()
+  for (const definition of crds()) await kube.create(customResourceDefinitions, definition)
+  const fabric = new MemoryFabric(() => clock.now())
+  const wires = wiresOf(wiring)
+  for (const wire of wires) fabric.addSwitch(wire.nic)
+  const life = cord()
+  const machines = new Map<string, Machine>()
+  const kubelets = new Map<string, Kubelet>()
+
+  const plugIn = (node: string) => {
+    const i = wiring.nodes.indexOf(node)
+    const nics = wires.map((wire, nic) => ({
+      name: wire.nic,
+      mac: macOf(nic, i),
+      mtu: wiring.mtu ?? 1500,
+      addresses: [`${addressOf(wire, i)}/24`],
+      switch: wire.nic,
+      driver: 'veth',
+    }))
+    fabric.addNode(node, nics)
+  }
+  const switchOn = (node: string) => {
+    const addresses = [addressOf(wires[0]!, wiring.nodes.indexOf(node))]
+    const known = machines.get(node)
+    const machine = known ?? new Machine({ node, addresses, fabric, kube, outage, clock, log })
+    machines.set(node, machine)
+    machine.startAgent()
+    kubelets.set(node, startKubelet({ node, addresses, kube, runtime: machine, clock, log }))
+  }
+  const machineOf = (node: string): Machine => {
+    const machine = machines.get(node)
+    if (!machine) throw new Fault('missing', `find node ${node}`, `there are ${wiring.nodes.join(', ')}`)
+    return machine
+  }
+
+  const controllerKube = kubeThrough(kube, life, outage)
+  const controller = await startController({ kube: controllerKube, clock, log })
+  const scheduler = startScheduler({ kube, clock, log })
+  for (const node of wiring.nodes) {
+    plugIn(node)
+    switchOn(node)
+  }
+
+  const place: Place = {
+    kind: 'sim',
+    api: apiOf(kube),
+    nodes: async () => wiring.nodes,
+    async reach(only) {
+      const { items } = await kube.list(resources.pods)
+      const sandboxes = [...machines.values()].flatMap((machine) => machine.sandboxes())
+      const netnsOf = new Map(sandboxes.map((each) => [`${each.pod.namespace}/${each.pod.name}`, each.netns]))
+      const endpoints = items
+        .filter((pod) => pod.status?.phase === 'Running')
+        .flatMap(endpointsOf)
+        .filter((each) => netnsOf.get(each.pod) && (only === undefined || only.includes(each.pod)))
+      return questionsFor(endpoints).map((question) => walked(fabric, netnsOf, question))
+    },
+    async exec(pod) {
+      return { exit: 127, output: `exec ${pod}: nothing runs in a simulation; use a lab` }
+    },
+    async kill(node, what, at) {
+      const machine = machineOf(node)
+      if (what === 'agent') {
+        machine.killAgent()
+        if (at !== undefined) machine.startAgent(at)
+        return
+      }
+      kubelets.get(node)?.close()
+      kubelets.delete(node)
+      machine.powerOff()
+      fabric.removeNode(node)
+    },
+    async start(node) {
+      if (kubelets.has(node)) return machineOf(node).startAgent()
+      plugIn(node)
+      switchOn(node)
+    },
+    outage: async (on) => outage.set(on),
+    leftovers: (node) => memoryDatapath(fabric, node).describe(),
+    async ready() {
+      for (;;) {
+        const { items } = await kube.list(resources.nodes)
+        const ready = items.filter((node) =>
+          node.status?.conditions?.some((each) => each.type === 'Ready' && each.status === 'True'),
+        )
+        if ([...kubelets.keys()].every((name) => ready.some((node) => node.metadata.name === name))) return
+        await clock.sleep(5)
+      }
+    },
+    async close() {
+      scheduler.close()
+      for (const kubelet of kubelets.values()) kubelet.close()
+      for (const machine of machines.values()) machine.killAgent()
+      life.cut()
+      void controller.close()
+    },
+  }
+  await place.ready()
+  return place
+}
+
+type Question = ReturnType<typeof questionsFor>[number]
+
+/** The question as a packet with the sender's own address, and whoever gets it answers. */
+function walked(fabric: MemoryFabric, netnsOf: Map<string, string>, question: Question): Probe {
+  const probe: Probe = { ...question, switches: [] }
+  const family = (address: string) => address.includes(':')
+  const source = probe.from.addresses.find((each) => family(each) === family(probe.address))
+  if (source === undefined) return probe
+  const udp = { l4proto: 'udp', sport: 20777, dport: 20777 } as const
+  const sent = netnsOf.get(probe.from.pod)!
+  const there = fabric.send(sent, { ...udp, ip: { saddr: source, daddr: probe.address } })
+  const crossed = [...there.crossed]
+  for (const { netns, packet } of there.delivered) {
+    const pod = [...netnsOf].find(([, path]) => path === netns)?.[0]
+    if (pod === undefined || !packet.ip) continue
+    const back = fabric.send(netns, { ...udp, ip: { saddr: packet.ip.daddr, daddr: packet.ip.saddr } })
+    crossed.push(...back.crossed)
+    if (back.delivered.some((each) => each.netns === sent)) probe.answeredBy = pod
+  }
+  // A switch is named after the NICs behind it; `n1/eth1` is the NIC.
+  probe.switches = [...new Set(crossed.filter((each) => !each.includes('/')))].sort()
+  return probe
+}
