@@ -160,7 +160,7 @@ function ports(family: 'inet' | 'bridge'): Table {
   const arp: Rule[] = [
     {
       do: [
-        { lookup: ['iifname', 'ether saddr', 'arp saddr ether', 'arp saddr ip'], in: 'arp' },
+        { lookup: ['iifname', 'ether saddr', 'arp saddr ether', 'arp saddr ip'], in: 'arps' },
         { verdict: 'accept' },
       ],
     },
@@ -182,7 +182,7 @@ function ports(family: 'inet' | 'bridge'): Table {
       ...(family === 'bridge'
         ? [
             {
-              name: 'arp',
+              name: 'arps',
               key: ['iifname', 'ether saddr', 'arp saddr ether', 'arp saddr ip'] as const,
               elements: [],
             },
@@ -222,7 +222,7 @@ export function port(network: TestNetwork, node: NodeName, n: number, pod: strin
     { family, set: 'ports', key: [link, mac, ipv4] },
     { family, set: 'ports6', key: [link, mac, ipv6] },
   ]
-  if (!routed) elements.push({ family, set: 'arp', key: [link, mac, mac, ipv4] })
+  if (!routed) elements.push({ family, set: 'arps', key: [link, mac, mac, ipv4] })
   return {
     key,
     network: `default/${network.name}`,
