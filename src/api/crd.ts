@@ -137,8 +137,8 @@ export type OpenAPI = Record<string, unknown>
 function objectSchema<T extends KubeObject>(kind: Kind<T>): OpenAPI {
   const body = openAPIOf(kind.schema as unknown as AnySchema, kind.internal ? 'pattern' : 'rule')
   const properties = {
-    apiVersion: { type: 'string', description: `${apiVersionOf(kind.resource)}.` },
-    kind: { type: 'string', description: `${kind.resource.kind}.` },
+    apiVersion: { type: 'string', description: `Always ${apiVersionOf(kind.resource)}.` },
+    kind: { type: 'string', description: `Always ${kind.resource.kind}.` },
     metadata: { type: 'object' },
     ...(body.properties as OpenAPI),
   }

@@ -97,6 +97,34 @@ for (const [title, spec, want] of defaults)
 
 const subnet = (part: object) => ({ subnets: [{ ...blue, ...part }] })
 
+const taken: [title: string, spec: unknown][] = [
+  ['the smallest subnets', { subnets: [{ cidr: '10.1.0.0/30' }, { cidr: 'fd00:10:1::/126' }] }],
+  [
+    'one address left',
+    { subnets: [{ cidr: '10.1.0.0/30', exclude: ['10.1.0.2'], ranges: [] }], topology: 'Layer3' },
+  ],
+  [
+    'ranges that touch and overlap',
+    subnet({
+      ranges: [
+        { start: '10.1.0.1', end: '10.1.0.9' },
+        { start: '10.1.0.5', end: '10.1.0.5' },
+      ],
+    }),
+  ],
+  ['another plugin with subnets for its addresses', { plugin: 'bridge', subnets: [blue] }],
+  [
+    'a conf and a conflist',
+    { plugin: 'bridge', config: '{"cniVersion":"1.0.0","plugins":[{"type":"bridge"},{"type":"portmap"}]}' },
+  ],
+  [
+    'a route by the other networks of the wire',
+    { subnets: [blue], routes: [{ to: '0.0.0.0/0', via: '10.1.0.1' }] },
+  ],
+]
+
+for (const [title, spec] of taken) test(`taken: ${title}`, () => assert.deepEqual(problems(spec), []))
+
 const refused: [spec: unknown, want: string[]][] = [
   // subnets
   [{}, ['spec.subnets: is missing; give at least one cidr, such as 10.1.0.0/16']],
@@ -213,6 +241,11 @@ const refused: [spec: unknown, want: string[]][] = [
   ],
   [
     { subnets: [{ cidr: '10.1.0.0/30', exclude: ['10.1.0.1', '10.1.0.2'] }] },
+    ['spec.subnets[0]: no address is left for pods; widen cidr or ranges, or exclude less'],
+  ],
+  // pods that share a link have a gateway, whether it is named or not
+  [
+    { topology: 'Layer2', subnets: [{ cidr: '10.1.0.0/30', exclude: ['10.1.0.2'] }] },
     ['spec.subnets[0]: no address is left for pods; widen cidr or ranges, or exclude less'],
   ],
   // blocks

@@ -278,7 +278,7 @@ export const networkKind: Kind<Network> = {
                 type: 'string',
                 required: true,
                 description:
-                  'macvlan (the default): a MAC of its own on the NIC. ipvlan: the MAC of the NIC. vlan: a VLAN interface of the NIC. host-device: the NIC itself, for one pod.',
+                  'One of macvlan (the default): a MAC of its own on the NIC. ipvlan: the MAC of the NIC. vlan: a VLAN interface of the NIC. host-device: the NIC itself, for one pod.',
                 enum: ['macvlan', 'ipvlan', 'vlan', 'host-device'],
               },
             },
@@ -426,7 +426,7 @@ export function parseNetwork(input: unknown): Parsed<Network> {
 
 const problemsOf = (network: Network): Problem[] => [
   ...pluginProblems(network.spec),
-  ...subnetProblems(network.spec.subnets ?? []),
+  ...subnetProblems(network.spec.subnets ?? [], network.spec.topology),
   ...blockProblems(network),
   ...directProblems(network.spec),
   ...routeProblems(network.spec),

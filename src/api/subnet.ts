@@ -10,10 +10,10 @@ import {
   parseAddress,
   parsePrefix,
 } from '../lib/ip.ts'
-import type { Subnet } from './network.ts'
+import type { Subnet, Topology } from './network.ts'
 
 /** What is wrong with a network's subnets, whose texts are known to be addresses and prefixes; there may be holes. */
-export const subnetProblems = (subnets: readonly Subnet[]): Problem[] =>
+export const subnetProblems = (subnets: readonly Subnet[], topology?: Topology): Problem[] =>
   subnets.flatMap((subnet, i) => {
     const cidr = parsePrefix(subnet.cidr)!
     const at = `spec.subnets[${i}]`
@@ -24,7 +24,7 @@ export const subnetProblems = (subnets: readonly Subnet[]): Problem[] =>
       ...rangeProblems(cidr, subnet, at),
       ...excludeProblems(cidr, subnet, at),
     ]
-    if (ofParts.length > 0 || usable(subnet) > 0n) return ofParts
+    if (ofParts.length > 0 || usable(subnet, topology) > 0n) return ofParts
     return [{ path: at, problem: 'no address is left for pods; widen cidr or ranges, or exclude less' }]
   })
 
@@ -98,20 +98,22 @@ const isBroadcast = (cidr: Prefix, address: Address): boolean =>
 
 /**
  * How many addresses of a valid subnet pods can get: its ranges without what
- * is excluded, without the gateway, the network's own address and the
- * broadcast address.
+ * is excluded, without the gateway (the first address where none is named and
+ * pods share a link that needs one), the network's own and the broadcast
+ * address.
  */
-export function usable(subnet: Subnet): bigint {
+export function usable(subnet: Subnet, topology: Topology = 'Layer3'): bigint {
   const cidr = parsePrefix(subnet.cidr)!
   const last = lastOf(cidr).value
-  const spans = subnet.ranges?.flatMap((r) => [
-    { from: parseAddress(r.start)!.value, to: parseAddress(r.end)!.value },
-  ]) ?? [{ from: cidr.value, to: last }]
+  const gateway = subnet.gateway ?? (topology === 'Layer3' ? undefined : second(cidr))
+  const spans = subnet.ranges?.length
+    ? subnet.ranges.flatMap((r) => [{ from: parseAddress(r.start)!.value, to: parseAddress(r.end)!.value }])
+    : [{ from: cidr.value, to: last }]
   const taken = [
     { from: cidr.value, to: cidr.value },
     ...(cidr.family === 4 ? [{ from: last, to: last }] : []),
     ...(subnet.exclude ?? []).flatMap((text) => [spanOf(text)]),
-    ...(subnet.gateway ? [spanOf(subnet.gateway)] : []),
+    ...(gateway ? [spanOf(gateway)] : []),
   ]
   return sizeOfAll([...spans, ...taken]) - sizeOfAll(taken)
 }
