@@ -12,6 +12,7 @@ import {
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { kubeconfig as kubeconfigFor } from '../src/kube/memory/http.ts'
 import { Fault } from '../src/lib/fault.ts'
 import { type Controlled, connectLab } from './control.ts'
 import { enter, type Way } from './enter.ts'
@@ -74,7 +75,7 @@ export async function bootLab(way: Exclude<Way, { how: 'none' }>, options: BootO
   mkdirSync(dir, { mode: 0o700 })
   const listener = await listenerOn(port)
   const kubeconfig = join(dir, 'kubeconfig')
-  writeFileSync(kubeconfig, kubeconfigText(name, listener.port))
+  writeFileSync(kubeconfig, kubeconfigFor(`http://127.0.0.1:${listener.port}`))
   const log = openSync(join(dir, 'lab.log'), 'a')
   const child = enter(way, 'main.ts', [dir, JSON.stringify(wiring), ...(stay ? ['stay'] : [])], {
     input: stay ? 'ignore' : 'pipe',
@@ -174,20 +175,3 @@ async function listenerOn(port: number): Promise<{ fd: number; port: number; clo
   bind(fd, address)
   return { fd, port: socketName(fd).readUInt16BE(2), close: () => close(fd) }
 }
-
-const kubeconfigText = (name: string, port: number): string => `apiVersion: v1
-kind: Config
-clusters:
-- name: polynet-lab-${name}
-  cluster:
-    server: http://127.0.0.1:${port}
-users:
-- name: polynet-lab-${name}
-  user: {}
-contexts:
-- name: polynet-lab-${name}
-  context:
-    cluster: polynet-lab-${name}
-    user: polynet-lab-${name}
-current-context: polynet-lab-${name}
-`

@@ -1,4 +1,4 @@
-import { request } from 'node:http'
+import { type IncomingMessage, request } from 'node:http'
 import { connect, createServer, type Server } from 'node:net'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
@@ -79,7 +79,7 @@ export function connectLab(dir: string): Controlled {
   }
   return {
     kind: 'lab',
-    api: (asked) => apiAt(people, asked),
+    api: (asked) => apiAt({ socketPath: people }, asked),
     nodes: () => call('nodes'),
     reach: (pods) => call('reach', pods),
     exec: (pod, argv) => call('exec', pod, argv),
@@ -93,12 +93,19 @@ export function connectLab(dir: string): Controlled {
   }
 }
 
-/** One HTTP request to the server behind a unix socket. */
-export const apiAt = (socketPath: string, { method, path, headers, body }: ApiRequest): Promise<ApiAnswer> =>
+/** One HTTP request to the server at a URL or behind a unix socket. */
+export const apiAt = (
+  where: { socketPath: string } | { url: string },
+  asked: ApiRequest,
+): Promise<ApiAnswer> =>
   new Promise((resolve, reject) => {
-    const asked = request({ socketPath, method, path, headers: headers ?? {} }, async (answer) =>
-      resolve({ status: answer.statusCode ?? 0, body: await text(answer) }),
-    )
-    asked.on('error', (error) => reject(new Fault('unavailable', `${method} ${path}`, error.message)))
-    asked.end(body)
+    const { method, path, headers = {}, body } = asked
+    const take = async (answer: IncomingMessage) =>
+      resolve({ status: answer.statusCode ?? 0, body: await text(answer) })
+    const sent =
+      'url' in where
+        ? request(new URL(path, where.url), { method, headers }, take)
+        : request({ ...where, method, path, headers }, take)
+    sent.on('error', (error) => reject(new Fault('unavailable', `${method} ${path}`, error.message)))
+    sent.end(body)
   })

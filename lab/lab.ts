@@ -1,14 +1,16 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
-import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs'
-import type { Server } from 'node:http'
+import { closeSync, mkdirSync, openSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { crds } from '../src/api/crds.ts'
 import { resources } from '../src/api/resources.ts'
 import { applyNamespaces } from '../src/datapath/linux/namespaces.ts'
 import { createNamespace, removeNamespace } from '../src/datapath/linux/netns.ts'
 import { customResourceDefinitions } from '../src/kube/memory/crd.ts'
+import { type ServedKube, serve } from '../src/kube/memory/http.ts'
 import { serveKube } from '../src/kube/memory/server.ts'
 import { MemoryKube } from '../src/kube/memory/store.ts'
+import type { Logs } from '../src/kube/memory/verbs.ts'
 import { realClock } from '../src/lib/clock.ts'
 import { Fault } from '../src/lib/fault.ts'
 import type { Log } from '../src/lib/log.ts'
@@ -49,8 +51,7 @@ export class Lab implements Controlled {
   readonly #kube = new MemoryKube()
   readonly #paths: Record<string, string>
   readonly #hosts = new Map<string, Host>()
-  readonly #servers: Server[] = []
-  #agentsApi: Server | undefined
+  #agentsApi: ServedKube | undefined
   #controller: ChildProcess | undefined
   #scheduler: { close(): void } | undefined
   #end: () => void = () => {}
@@ -70,11 +71,10 @@ export class Lab implements Controlled {
     const { dir, wiring, log, listener } = this.#options
     shareMounts(dir)
     for (const definition of crds()) await this.#kube.create(customResourceDefinitions, definition)
-    const people = serveKube(this.#kube, this.#extras()).listen(sockets(dir).people)
-    this.#servers.push(people)
-    if (listener !== undefined)
-      this.#servers.push(serveKube(this.#kube, this.#extras()).listen({ fd: listener }))
-    await this.outage(false)
+    const extras = { logs: this.#logs() }
+    await serve(this.#kube, { ...extras, socketPath: sockets(dir).people })
+    if (listener !== undefined) serveKube(this.#kube, extras).listen({ fd: listener })
+    this.#agentsApi = await serve(this.#kube, { socketPath: sockets(dir).api })
     this.#controller = this.#startController()
     this.#scheduler = startScheduler({ kube: this.#kube, clock: realClock, log })
     for (const path of Object.values(this.#paths)) createNamespace(path)
@@ -104,7 +104,7 @@ export class Lab implements Controlled {
   }
 
   api(request: ApiRequest): Promise<ApiAnswer> {
-    return apiAt(sockets(this.#options.dir).people, request)
+    return apiAt({ socketPath: sockets(this.#options.dir).people }, request)
   }
 
   async nodes(): Promise<string[]> {
@@ -161,11 +161,7 @@ export class Lab implements Controlled {
   }
 
   async outage(on: boolean): Promise<void> {
-    if (on) {
-      this.#agentsApi?.close()
-      this.#agentsApi?.closeAllConnections()
-      this.#agentsApi = undefined
-    } else this.#agentsApi ??= serveKube(this.#kube, this.#extras()).listen(sockets(this.#options.dir).api)
+    await this.#agentsApi?.outage(on)
   }
 
   async leftovers(node: string): Promise<string[]> {
@@ -222,17 +218,27 @@ export class Lab implements Controlled {
     return child
   }
 
-  #extras() {
-    return {
-      logs: async (pod: { uid: string; node: string }, container: string): Promise<string> => {
-        const log = this.#hosts.get(pod.node)?.runtime.logOf(pod, container)
-        try {
-          return log ? readFileSync(log, 'utf8') : ''
-        } catch {
-          return ''
-        }
-      },
+  #logs(): Logs {
+    return (pod, container, options) => {
+      const path = this.#hosts.get(pod.node)?.runtime.logOf(pod, container) ?? ''
+      return options.follow ? followed(path, options.signal) : logText(path, options.tailLines)
     }
+  }
+}
+
+async function logText(path: string, tailLines?: number): Promise<string> {
+  const text = await readFile(path, 'utf8').catch(() => '')
+  if (tailLines === undefined) return text
+  const lines = text.split('\n')
+  return lines.slice(Math.max(0, lines.length - 1 - tailLines)).join('\n')
+}
+
+/** What is in the log and what comes, until `signal` aborts. */
+async function* followed(path: string, signal: AbortSignal): AsyncIterable<string> {
+  for (let seen = 0; !signal.aborted; await realClock.sleep(200, signal)) {
+    const text = await logText(path)
+    if (text.length > seen) yield text.slice(seen)
+    seen = text.length
   }
 }
 

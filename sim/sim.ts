@@ -1,3 +1,4 @@
+import { apiAt } from '../lab/control.ts'
 import { type Kubelet, startKubelet } from '../lab/kubelet.ts'
 import type { Place } from '../lab/place.ts'
 import { endpointsOf, type Probe, questionsFor } from '../lab/reach.ts'
@@ -9,7 +10,7 @@ import { startController } from '../src/controller/start.ts'
 import { memoryDatapath } from '../src/datapath/memory/datapath.ts'
 import { MemoryFabric } from '../src/datapath/memory/fabric.ts'
 import { customResourceDefinitions } from '../src/kube/memory/crd.ts'
-import { apiOf } from '../src/kube/memory/server.ts'
+import { serve } from '../src/kube/memory/http.ts'
 import { MemoryKube } from '../src/kube/memory/store.ts'
 import { realClock } from '../src/lib/clock.ts'
 import { Fault } from '../src/lib/fault.ts'
@@ -17,12 +18,17 @@ import { type Log, silentLog } from '../src/lib/log.ts'
 import { Machine } from './machine.ts'
 import { cord, kubeThrough, Outage } from './severed.ts'
 
+export interface Simulated extends Place {
+  /** What kubectl needs to find its API server. */
+  kubeconfig: string
+}
+
 /**
  * A whole cluster in this process, all nodes Ready: the same agents,
  * controller, scheduler and kubelets as the lab's, on an API server and
  * kernels in memory. A packet walks the plans that the agents made.
  */
-export async function startSim(wiring: Wiring, log: Log = silentLog): Promise<Place> {
+export async function startSim(wiring: Wiring, log: Log = silentLog): Promise<Simulated> {
   const clock = realClock
   const kube = new MemoryKube({ clock })
   const outage = new Outage()
@@ -68,9 +74,11 @@ export async function startSim(wiring: Wiring, log: Log = silentLog): Promise<Pl
     switchOn(node)
   }
 
-  const place: Place = {
+  const served = await serve(kube, { logs: async () => '' })
+  const place: Simulated = {
     kind: 'sim',
-    api: apiOf(kube),
+    api: (request) => apiAt(served, request),
+    kubeconfig: served.kubeconfig,
     nodes: async () => wiring.nodes,
     async reach(only) {
       const { items } = await kube.list(resources.pods)
@@ -120,6 +128,7 @@ export async function startSim(wiring: Wiring, log: Log = silentLog): Promise<Pl
       for (const machine of machines.values()) machine.killAgent()
       life.cut()
       void controller.close()
+      await served.close()
     },
   }
   await place.ready()
