@@ -9,8 +9,9 @@ import { planNode } from '../plan/plan-node.ts'
 import type { NetworkView } from '../plan/view.ts'
 import { type Loop, startLoop } from '../reconcile/loop.ts'
 import { Lingering, lingerMs } from './lingering.ts'
+import { isDefaultNetwork } from './overlap.ts'
 import type { SandboxRecord } from './record.ts'
-import { isDefaultNetwork, type Views } from './views.ts'
+import type { Views } from './views.ts'
 import type { Watched } from './watched.ts'
 
 /** Changes of the cluster that come within this time of each other are rendered together. */
@@ -130,7 +131,10 @@ export class Rendering {
           }),
     )
     return {
-      plan: { ...planNode({ networks: views, attachments }), untouched: [...untouched].sort() },
+      plan: {
+        ...planNode({ networks: views, attachments, closed: this.#views.closed(views) }),
+        untouched: [...untouched].sort(),
+      },
       views,
     }
   }

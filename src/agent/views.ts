@@ -1,26 +1,26 @@
 import type { HostPhysicalNetwork, Nic, NicMapping } from '../api/host-physical-network.ts'
 import type { Network } from '../api/network.ts'
 import { Fault } from '../lib/fault.ts'
+import { contains, formatPrefix, hostPrefix, type Prefix, parseAddress, parsePrefix } from '../lib/ip.ts'
+import { transit } from '../plan/uplink.ts'
 import type { NetworkView, Peer, Remote, Wire } from '../plan/view.ts'
 import { mappingsFor } from '../plan/wire.ts'
+import { defaultNetwork, isDefaultNetwork, overlapOf } from './overlap.ts'
 import type { Watched } from './watched.ts'
 
 /** UDP port of tunnels between the nodes' own addresses; PhysicalNetworks get the ones above it. */
 export const defaultTunnelPort = 14789
 
-/** The cluster's default network: rendered in the host's namespace. */
-export const defaultNetwork = { namespace: 'polynet-system', name: 'default' } as const
-
-export const isDefaultNetwork = (n: Network): boolean =>
-  n.metadata.namespace === defaultNetwork.namespace && n.metadata.name === defaultNetwork.name
-
 /** How this node sees the cluster's networks: values for `plan/`, out of what is watched and the NICs at hand. */
 export class Views {
   readonly #watched: Watched
   readonly #node: string
+  readonly #alwaysClosed: string[]
   #nics: Nic[] = []
 
-  constructor(watched: Watched, node: string) {
+  /** `services` are the cluster's service ranges. */
+  constructor(watched: Watched, node: string, services: string[] = []) {
+    this.#alwaysClosed = ['169.254.0.0/16', 'fe80::/10', transit.ipv6, ...services]
     this.#watched = watched
     this.#node = node
   }
@@ -62,8 +62,27 @@ export class Views {
       place: isDefaultNetwork(network) ? 'host' : 'own',
       wire,
       remotes,
+      local: overlapOf(network, this.#watched.networks.list()) ? [] : this.#ownBlocks(network),
       peers: network.spec.topology === 'Layer2' ? this.#peers(network) : [],
     }
+  }
+
+  /** What logical networks must not reach by their uplinks: everything link-local, the wires this node is on, the other nodes, pods and services. */
+  closed(views: NetworkView[]): string[] {
+    const closed = new Set(this.#alwaysClosed)
+    for (const nic of this.#nics) for (const text of nic.addresses ?? []) addTo(closed, parsePrefix(text))
+    for (const { remotes } of views) for (const { endpoint } of remotes) addTo(closed, hostOf(endpoint))
+    const own = this.#watched.networks.get(defaultNetwork)
+    for (const { cidr } of own?.spec.subnets ?? []) closed.add(cidr)
+    return withoutContained(closed)
+  }
+
+  #ownBlocks(network: Network): string[] {
+    return this.#watched
+      .blocksOf(network)
+      .filter((b) => b.spec.node === this.#node)
+      .map((b) => b.spec.cidr)
+      .sort()
   }
 
   #peers(network: Network): Peer[] {
@@ -121,4 +140,22 @@ export class Views {
       )
     return { nic: nic.name, endpoint, tunnelPort: defaultTunnelPort }
   }
+}
+
+function addTo(closed: Set<string>, prefix: Prefix | undefined): void {
+  if (prefix) closed.add(formatPrefix(prefix))
+}
+
+function hostOf(address: string): Prefix | undefined {
+  const parsed = parseAddress(address)
+  return parsed && hostPrefix(parsed)
+}
+
+/** A set of intervals takes no prefix that lies in another. */
+function withoutContained(texts: Set<string>): string[] {
+  const prefixes = [...texts].flatMap((t) => parsePrefix(t) ?? [])
+  return prefixes
+    .filter((p) => !prefixes.some((q) => q.length < p.length && contains(q, p)))
+    .map(formatPrefix)
+    .sort()
 }

@@ -8,9 +8,8 @@ import { confFor, missingCapabilities, runtimeConfigFor } from '../attach/runtim
 import { parseConf } from '../cni/conf.ts'
 import type { NetworkConf } from '../cni/plugins.ts'
 import { Fault, sentence } from '../lib/fault.ts'
-import { overlaps, type Prefix, parsePrefix } from '../lib/ip.ts'
+import { overlapOf } from './overlap.ts'
 import type { ForeignAttachment } from './record.ts'
-import { isDefaultNetwork } from './views.ts'
 import type { Watched } from './watched.ts'
 
 /** An attachment that a pod asks for, and how it will be made. */
@@ -120,23 +119,3 @@ function parsed(config: string, source: string, name: string): NetworkConf {
   if (!conf.ok) throw new Fault('invalid', `read the conf of ${source}`, sentence(conf.problems))
   return conf.value
 }
-
-/**
- * What the network overlaps that is older than it: another network that may
- * be someone's eth0, in words.
- */
-function overlapOf(network: Network, networks: Network[]): string | undefined {
-  if (isDefaultNetwork(network)) return undefined
-  for (const other of networks) {
-    if (other.metadata.uid === network.metadata.uid) continue
-    if (!isDefaultNetwork(other) && !older(other, network)) continue
-    if (prefixesOf(network).some((a) => prefixesOf(other).some((b) => overlaps(a, b))))
-      return `Network ${other.metadata.namespace}/${other.metadata.name}`
-  }
-  return undefined
-}
-
-const older = (a: Network, b: Network): boolean =>
-  `${a.metadata.creationTimestamp} ${a.metadata.uid}` < `${b.metadata.creationTimestamp} ${b.metadata.uid}`
-
-const prefixesOf = (n: Network): Prefix[] => (n.spec.subnets ?? []).flatMap((s) => parsePrefix(s.cidr) ?? [])

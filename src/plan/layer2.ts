@@ -4,6 +4,7 @@ import { bridgeName, portName, tunnelName } from './names.ts'
 import type { Forwarding, NamespacePlan, PortElement, PortPlan } from './node-plan.ts'
 import type { Table } from './ruleset.ts'
 import { mtuOf, netnsOf, podRoutes, routable, vxlanOf } from './tunnel.ts'
+import { uplinkWithin } from './uplink.ts'
 import type { HeldAttachment, NetworkView } from './view.ts'
 
 /**
@@ -13,6 +14,7 @@ import type { HeldAttachment, NetworkView } from './view.ts'
  * gateway, under the same MAC, which never crosses the tunnel.
  */
 export function planLayer2(view: NetworkView): NamespacePlan {
+  const up = uplinkWithin(view)
   const endpoints = [...new Set(routable(view).map((r) => r.endpoint))].sort()
   const forwarding: Forwarding[] = endpoints.map((endpoint) => ({
     link: tunnelName,
@@ -37,14 +39,23 @@ export function planLayer2(view: NetworkView): NamespacePlan {
       { kind: 'existing', name: 'lo' },
       { kind: 'bridge', name: bridgeName, mac: gatewayMac, mtu: mtuOf(view.network) },
       vxlanOf(view, bridgeName),
+      ...up.links,
     ],
-    addresses: (view.network.spec.subnets ?? []).flatMap((s) =>
-      s.gateway ? [{ link: bridgeName, address: `${s.gateway}/${s.cidr.split('/')[1]}` }] : [],
-    ),
-    routes: [],
+    addresses: [
+      ...(view.network.spec.subnets ?? []).flatMap((s) =>
+        s.gateway ? [{ link: bridgeName, address: `${s.gateway}/${s.cidr.split('/')[1]}` }] : [],
+      ),
+      ...up.addresses,
+    ],
+    routes: up.routes,
     neighbours: [],
     forwarding,
-    tables: [bridgeTable],
+    tables: [
+      bridgeTable,
+      ...(up.chains.length > 0
+        ? [{ family: 'inet' as const, name: 'polynet', sets: up.sets, chains: up.chains }]
+        : []),
+    ],
   }
 }
 

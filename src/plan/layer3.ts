@@ -4,6 +4,7 @@ import { gateway, portName, tunnelLinkLocal, tunnelName } from './names.ts'
 import type { Forwarding, NamespacePlan, Neighbour, PortElement, PortPlan, Route } from './node-plan.ts'
 import type { Table } from './ruleset.ts'
 import { mtuOf, netnsOf, podRoutes, routable, vxlanOf } from './tunnel.ts'
+import { uplinkWithin } from './uplink.ts'
 import type { HeldAttachment, NetworkView } from './view.ts'
 
 /**
@@ -25,6 +26,7 @@ export function planLayer3(view: NetworkView): NamespacePlan {
     forwarding.push({ link: tunnelName, mac, endpoint })
   }
   const own = view.place === 'own'
+  const up = uplinkWithin(view)
   return {
     netns: netnsOf(view),
     sysctls: {
@@ -33,16 +35,25 @@ export function planLayer3(view: NetworkView): NamespacePlan {
       // What the host's own interfaces do is the host's business.
       ...(own ? { 'ipv4/conf/all/send_redirects': '0', 'ipv4/conf/default/send_redirects': '0' } : {}),
     },
-    links: [...(own ? [{ kind: 'existing' as const, name: 'lo' }] : []), vxlanOf(view)],
+    links: [...(own ? [{ kind: 'existing' as const, name: 'lo' }] : []), vxlanOf(view), ...up.links],
     // Answers pings of the gateway, and is the source of ICMP errors.
-    addresses: own ? [{ link: 'lo', address: `${gateway.ipv4}/32` }] : [],
-    routes: remotes.map((r): Route => {
-      const endpoint = parseAddress(r.endpoint) as Address
-      return { to: r.cidr, link: tunnelName, via: tunnelLinkLocal(endpoint) }
-    }),
+    addresses: [...(own ? [{ link: 'lo', address: `${gateway.ipv4}/32` }] : []), ...up.addresses],
+    routes: [
+      ...remotes.map((r): Route => {
+        const endpoint = parseAddress(r.endpoint) as Address
+        return { to: r.cidr, link: tunnelName, via: tunnelLinkLocal(endpoint) }
+      }),
+      ...up.routes,
+    ],
     neighbours,
     forwarding,
-    tables: [portTable],
+    tables: [
+      {
+        ...portTable,
+        sets: [...portTable.sets, ...up.sets],
+        chains: [...portTable.chains, ...up.chains],
+      },
+    ],
   }
 }
 

@@ -18,6 +18,10 @@ export const tunnelName = 'pnvx'
 
 export const bridgeName = 'pnbr'
 
+/** The host's end of a network's uplink, and the network's end. */
+export const uplinkName = (networkUID: string): string => `pnu${hash(networkUID, 12)}`
+export const uplinkInside = 'pnup'
+
 /** What every Layer3 pod has as its next hop; never resolved, never seen on a wire. */
 export const gateway = { ipv4: '169.254.1.1', ipv6: 'fe80::1' } as const
 

@@ -7,6 +7,8 @@ import type { HeldAttachment, NetworkView } from './view.ts'
 
 // Address plan: blue 10.1.0.0/16 and fd00:10:1::/64 on phy-net0 192.168.10.0/24; node n gets .n+10.
 
+const closed = ['192.168.10.0/24', '169.254.0.0/16']
+
 const blue = network('tenant-a', 'blue', 'blue-uid', {
   physicalNetwork: 'phy-net0',
   subnets: [{ cidr: '10.1.0.0/16' }, { cidr: 'fd00:10:1::/64' }],
@@ -30,6 +32,7 @@ const onN1 = (n: Network, more: Partial<NetworkView> = {}): NetworkView => ({
     { cidr: '10.1.0.64/26', endpoint: '192.168.10.12' },
     { cidr: 'fd00:10:1::40/122', endpoint: '192.168.10.12' },
   ],
+  local: ['10.1.0.0/26'],
   peers: [],
   ...more,
 })
@@ -71,21 +74,26 @@ const portText = (p: PortPlan): string[] => [
 ]
 
 test('a Layer3 network is a namespace with a tunnel, a neighbour per node and a route per block', () => {
-  const [, own] = planNode({ networks: [onN1(blue)], attachments: [] }).namespaces
+  const [, own] = planNode({ closed, networks: [onN1(blue)], attachments: [] }).namespaces
   assert.equal(own!.netns, 'pn-ad64e92015c6')
   assert.deepEqual(namespaceText(own!), [
     'existing lo',
     'vxlan pnvx vni 4096 port 14790 from 192.168.10.11 by eth1 mac 0a:54:c0:a8:0a:0b mtu 1450',
+    'existing pnup',
     'address 169.254.1.1/32 lo',
+    'address 169.254.192.1/31 pnup',
+    'address fd70:6f6c:796e:6574::1/127 pnup',
     'route 10.1.0.64/26 pnvx via fe80::a54:c0a8:a0c',
     'route fd00:10:1::40/122 pnvx via fe80::a54:c0a8:a0c',
+    'route 0.0.0.0/0 pnup via 169.254.192.0',
+    'route ::/0 pnup via fd70:6f6c:796e:6574::',
     'neighbour fe80::a54:c0a8:a0c 0a:54:c0:a8:0a:0c pnvx',
     'forward 0a:54:c0:a8:0a:0c 192.168.10.12 pnvx',
   ])
 })
 
 test('a pod of a Layer3 network has host addresses, one next hop and permanent neighbours on both sides', () => {
-  const { ports } = planNode({ networks: [onN1(blue)], attachments: [held()] })
+  const { ports } = planNode({ closed, networks: [onN1(blue)], attachments: [held()] })
   assert.deepEqual(ports.flatMap(portText), [
     'c1/eth1 in pn-ad64e92015c6: veth',
     'mac 0a:58:0a:01:00:07 mtu 1450',
@@ -108,6 +116,7 @@ test('a pod of a Layer3 network has host addresses, one next hop and permanent n
 test('the default route goes to the attachment that asks for it, by the gateway it asks for', () => {
   const routes = (more: Partial<HeldAttachment>) =>
     planNode({
+      closed,
       networks: [onN1(blue)],
       attachments: [held({ index: 0, ...more })],
     }).ports[0]!.inside.routes.map((r) => `${r.to} via ${r.via}`)
@@ -127,6 +136,7 @@ test('the default route goes to the attachment that asks for it, by the gateway 
 test('two networks with the same subnet are two namespaces that share nothing', () => {
   const green = network('tenant-b', 'green', 'green-uid', { ...blue.spec }, 4097)
   const plan = planNode({
+    closed,
     networks: [onN1(green), onN1(blue)],
     attachments: [held({ networkUID: 'green-uid', containerID: 'c2' }), held()],
   })
@@ -141,7 +151,7 @@ test('two networks with the same subnet are two namespaces that share nothing', 
 })
 
 test('the default network is rendered in the host, beside the guard of the tunnel ports, in one table', () => {
-  const [host] = planNode({ networks: [onN1(blue, { place: 'host' })], attachments: [] }).namespaces
+  const [host] = planNode({ closed, networks: [onN1(blue, { place: 'host' })], attachments: [] }).namespaces
   assert.deepEqual(
     host!.tables.map((t) => `${t.family} ${t.name}: ${t.chains.map((c) => c.name).join(' ')}`),
     ['inet polynet: from-ports tunnels-arriving tunnels-leaving tunnelled'],
@@ -155,8 +165,9 @@ test('the order of what is known changes nothing', () => {
   const red1 = held({ networkUID: 'red-uid', containerID: 'c0', addresses: [{ address: '10.2.0.9/16' }] })
   const remotes = onN1(blue).remotes
   assert.deepEqual(
-    planNode({ networks: [onN1(blue), onN1(red)], attachments: [held(), red1] }),
+    planNode({ closed, networks: [onN1(blue), onN1(red)], attachments: [held(), red1] }),
     planNode({
+      closed,
       networks: [onN1(red), onN1(blue, { remotes: remotes.toReversed() })],
       attachments: [red1, held()],
     }),
@@ -165,10 +176,14 @@ test('the order of what is known changes nothing', () => {
 
 test('a block that lies in none of the subnets leads nowhere', () => {
   const [, own] = planNode({
+    closed,
     networks: [onN1(blue, { remotes: [{ cidr: '10.9.0.0/26', endpoint: '192.168.10.12' }] })],
     attachments: [],
   }).namespaces
-  assert.deepEqual(own!.routes, [])
+  assert.deepEqual(
+    own!.routes.filter((r) => r.link === 'pnvx'),
+    [],
+  )
   assert.deepEqual(own!.forwarding, [])
 })
 
@@ -181,6 +196,7 @@ test('a Layer2 network floods to the nodes that hold addresses and knows where e
     peers: [{ attachment: { ips: ['10.1.0.70'] }, endpoint: '192.168.10.12' }],
   })
   const plan = planNode({
+    closed,
     networks: [view],
     attachments: [held({ networkUID: 'l2-uid', addresses: [{ address: '10.1.0.7/16' }], defaultRoute: [] })],
   })
@@ -188,7 +204,10 @@ test('a Layer2 network floods to the nodes that hold addresses and knows where e
     'existing lo',
     'bridge pnbr',
     'vxlan pnvx vni 4096 port 14790 from 192.168.10.11 by eth1 mac 0a:54:c0:a8:0a:0b mtu 1450 bridge pnbr',
+    'existing pnup',
     'address 10.1.0.1/16 pnbr',
+    'address 169.254.192.1/31 pnup',
+    'route 0.0.0.0/0 pnup via 169.254.192.0',
     'forward 00:00:00:00:00:00 192.168.10.12 pnvx',
     'forward 0a:58:0a:01:00:46 192.168.10.12 pnvx',
   ])
@@ -208,6 +227,7 @@ test('a Direct attachment sits on the NIC and is checked inside the pod', () => 
     subnets: [{ cidr: '192.168.10.0/24', gateway: '192.168.10.1' }],
   })
   const plan = planNode({
+    closed,
     networks: [onN1(direct, { remotes: [] })],
     attachments: [held({ networkUID: 'direct-uid', addresses: [{ address: '192.168.10.77/24' }] })],
   })

@@ -5,6 +5,7 @@ import { planLayer3, planLayer3Port } from './layer3.ts'
 import type { NamespacePlan, NodePlan, PortPlan } from './node-plan.ts'
 import type { Table } from './ruleset.ts'
 import { tunnelGuard } from './tunnel-guard.ts'
+import { uplinksInHost } from './uplink.ts'
 import type { HeldAttachment, NetworkView, NodeView } from './view.ts'
 
 /** What this node's kernel should look like. The same view gives the same plan, in the same order. */
@@ -20,7 +21,7 @@ export function planNode(view: NodeView): NodePlan {
   const inHost = view.networks.filter((n) => n.place === 'host')
   return {
     namespaces: [
-      planHost(inHost, view.networks),
+      planHost(inHost, view.networks, view.closed),
       ...own.map(planNetwork).sort((a, b) => (a.netns < b.netns ? -1 : 1)),
     ],
     ports,
@@ -44,8 +45,9 @@ const topologyOf = (network: Network) => network.spec.topology ?? 'Layer3'
 const planNetwork = (view: NetworkView): NamespacePlan =>
   topologyOf(view.network) === 'Layer2' ? planLayer2(view) : planLayer3(view)
 
-function planHost(inHost: NetworkView[], all: NetworkView[]): NamespacePlan {
-  const parts = inHost.map(planLayer3)
+function planHost(inHost: NetworkView[], all: NetworkView[], closed: string[]): NamespacePlan {
+  const tunnelled = all.filter((n) => topologyOf(n.network) !== 'Direct')
+  const parts = [...inHost.map(planLayer3), uplinksInHost(tunnelled.toSorted(byUID), closed)]
   return {
     netns: 'host',
     sysctls: Object.assign({}, ...parts.map((p) => p.sysctls)),
@@ -54,12 +56,12 @@ function planHost(inHost: NetworkView[], all: NetworkView[]): NamespacePlan {
     routes: parts.flatMap((p) => p.routes),
     neighbours: parts.flatMap((p) => p.neighbours),
     forwarding: parts.flatMap((p) => p.forwarding),
-    tables: hostTables([
-      ...parts.flatMap((p) => p.tables),
-      ...tunnelGuard(all.filter((n) => topologyOf(n.network) !== 'Direct')),
-    ]),
+    tables: hostTables([...parts.flatMap((p) => p.tables), ...tunnelGuard(tunnelled)]),
   }
 }
+
+const byUID = (a: NetworkView, b: NetworkView): number =>
+  (a.network.metadata.uid ?? '') < (b.network.metadata.uid ?? '') ? -1 : 1
 
 /** One table of each family: a namespace has no other of ours. */
 function hostTables(parts: Table[]): Table[] {

@@ -3,12 +3,16 @@ import { contains, type Family, parseAddress, parsePrefix } from '../lib/ip.ts'
 import { tunnelMac } from '../lib/mac.ts'
 import { namespaceName, tunnelName } from './names.ts'
 import type { Route, Vxlan } from './node-plan.ts'
+import { transit } from './uplink.ts'
 import type { HeldAttachment, NetworkView } from './view.ts'
 
 /** What the controller has not said yet is the smallest that carries IPv6 (RFC 8200 section 5). */
 const smallestMtu = 1280
 
 export const mtuOf = (network: Network): number => network.spec.mtu ?? network.status?.mtu ?? smallestMtu
+
+export const familiesOf = (network: Network): Set<Family> =>
+  new Set((network.spec.subnets ?? []).flatMap((s) => parsePrefix(s.cidr)?.family ?? []))
 
 export function vxlanOf(view: NetworkView, bridge?: string): Vxlan {
   const endpoint = parseAddress(view.wire.endpoint)
@@ -45,6 +49,8 @@ export function podRoutes(
     const asked = (family: Family) => held.defaultRoute?.find((g) => parseAddress(g)?.family === family)
     wanted.push({ to: '0.0.0.0/0', via: asked(4) }, { to: '::/0', via: asked(6) })
   }
+  // What the host asks a pod by its eth0 (probes) is answered by it, wherever the default route goes.
+  if (held.interface === 'eth0') wanted.push({ to: transit.ipv4 }, { to: transit.ipv6 })
   const routes: Route[] = []
   for (const route of wanted) {
     const family = parsePrefix(route.to)?.family

@@ -7,6 +7,8 @@ export interface NodeView {
   networks: NetworkView[]
   /** What this node's pods hold, in any order. */
   attachments: HeldAttachment[]
+  /** Prefixes that no logical network reaches by its uplink: nodes, pods, services, link-local. */
+  closed: string[]
 }
 
 export interface NetworkView {
@@ -17,6 +19,8 @@ export interface NetworkView {
   wire: Wire
   /** Blocks and single addresses that other nodes hold, with the tunnel address to reach them by. */
   remotes: Remote[]
+  /** Blocks that this node holds and the host may reach: none where the network's subnets overlap another's. */
+  local: string[]
   /** Layer2 only: who sits on other nodes. */
   peers: Peer[]
 }
