@@ -6,6 +6,7 @@ import { schemas } from './core-schemas.ts'
 import { plainKind, type ServedKind, statusOf, withStatus } from './kind.ts'
 import { forbidden, required } from './metadata.ts'
 import { type Schema, schemaCauses, shaped } from './schema.ts'
+import { printerColumns } from './table.ts'
 import { isRecord } from './value.ts'
 
 /** apiextensions.k8s.io/v1 CustomResourceDefinition, as far as the server obeys it. */
@@ -218,7 +219,7 @@ export function definedKind(crd: CustomResourceDefinition): ServedKind {
     unconditional: false,
     generations: true,
     selectable: (version.selectableFields ?? []).map((f) => f.jsonPath.replace(/^\./, '')),
-    columns: [],
+    columns: printerColumns(version.additionalPrinterColumns),
     schema,
     mergeKeys: undefined,
     defaulted: shape,
