@@ -1,5 +1,5 @@
 import { type IncomingMessage, request } from 'node:http'
-import { connect, createServer, type Server } from 'node:net'
+import { connect, createServer, type Server, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { asFault, Fault, type Kind } from '../src/lib/fault.ts'
@@ -41,7 +41,7 @@ export function serveControl(path: string, lab: Controlled): Server {
     socket.on('error', () => {})
     let answer: Answer
     try {
-      const { method, args } = JSON.parse(await text(socket)) as Call
+      const { method, args } = JSON.parse(await sentBy(socket)) as Call
       const run = methods.get(method)
       if (!run) throw new Fault('unsupported', `call ${method}`, 'the lab has no such call')
       answer = { value: await run(...(args as never[])) }
@@ -53,6 +53,16 @@ export function serveControl(path: string, lab: Controlled): Server {
   })
   return server.listen(path)
 }
+
+/** All that the other side sends; unlike reading by iteration, it leaves the socket open for the answer. */
+const sentBy = (socket: Socket): Promise<string> =>
+  new Promise((resolve) => {
+    let sent = ''
+    socket.setEncoding('utf8').on('data', (chunk) => {
+      sent += chunk
+    })
+    socket.on('end', () => resolve(sent))
+  })
 
 /** A running lab, from another process. Every method rejects with `unavailable` when it is not there (any more). */
 export function connectLab(dir: string): Controlled {

@@ -48,7 +48,8 @@ export function enter(
   args: string[],
   stdio: { input: 'pipe' | 'ignore'; output: 'inherit' | number; listener: number },
 ): ChildProcess {
-  const init = ['sh', '-c', '"$@" <&0 & wait $!', 'init']
+  // A shell gives what runs in the background no stdin, unless it is another descriptor's.
+  const init = ['sh', '-c', 'exec 4<&0; "$@" <&4 4<&- & wait $!', 'init']
   const node = [process.execPath, join(import.meta.dirname, script), ...args]
   return spawn('unshare', [...way.flags, ...init, ...node], {
     detached: true,
