@@ -1,0 +1,325 @@
+import type { AddressBlock } from '../api/address-block.ts'
+import type { Network } from '../api/network.ts'
+import { resources } from '../api/resources.ts'
+import { blockCount, blockName, blockObject, candidates, labels } from '../ipam/block.ts'
+import { canTake, countStock } from '../ipam/stock.ts'
+import type { Kube } from '../kube/port.ts'
+import type { Clock } from '../lib/clock.ts'
+import { asFault, Fault, isFault } from '../lib/fault.ts'
+import { type Family, formatPrefix, type Prefix } from '../lib/ip.ts'
+import type { Log } from '../lib/log.ts'
+import { type BlockRecord, keys, recordOf } from './address-records.ts'
+import type { NetworkStock, Stocks } from './address-stocks.ts'
+import type { Journal } from './journal.ts'
+import { Turns } from './turns.ts'
+
+/** Blocks tried without knowing which are taken; then all of the network's are listed once. */
+const blindTries = 4
+/** For how long a network without a free block is not asked again. */
+const fullMs = 1000
+
+/**
+ * The node's blocks at the API server: leases them by creating AddressBlocks,
+ * learns at the start which ones it has, and gives back what nobody needs.
+ */
+export class Blocks {
+  readonly #kube: Kube
+  readonly #journal: Journal
+  readonly #stocks: Stocks
+  readonly #node: { name: string; uid: string }
+  readonly #clock: Clock
+  readonly #log: Log
+  readonly #endpointOf: (network: Network) => string | undefined
+  readonly #closed = new AbortController()
+  /** One thing after another for each block: what is on its way back may be asked for again. */
+  readonly turns = new Turns()
+  /** The first look at what the API server has, well or ill ended. */
+  readonly #looked: Promise<void>
+
+  constructor(deps: {
+    kube: Kube
+    journal: Journal
+    stocks: Stocks
+    node: { name: string; uid: string }
+    clock: Clock
+    log: Log
+    endpointOf: (network: Network) => string | undefined
+  }) {
+    this.#kube = deps.kube
+    this.#journal = deps.journal
+    this.#stocks = deps.stocks
+    this.#node = deps.node
+    this.#clock = deps.clock
+    this.#log = deps.log
+    this.#endpointOf = deps.endpointOf
+    this.#looked = this.#look()
+  }
+
+  close(): void {
+    this.#closed.abort()
+  }
+
+  get signal(): AbortSignal {
+    return this.#closed.signal
+  }
+
+  /**
+   * Gets a block of the family, unless there is a free address meanwhile;
+   * `spare`: one more in any case. One request at a time per network and
+   * family: who comes meanwhile waits for the same.
+   */
+  obtain(network: NetworkStock, family: Family, spare = false): Promise<void> {
+    const under = network.asking.get(family)
+    if (under) return under
+    const asking = this.#obtain(network, family, spare).finally(() => network.asking.delete(family))
+    network.asking.set(family, asking)
+    return asking
+  }
+
+  async #obtain(network: NetworkStock, family: Family, spare: boolean): Promise<void> {
+    await this.#looked
+    // The first look may have brought what is needed.
+    if (!spare && canTake(network.stock, family, this.#clock.now())) return
+    const full = network.full.get(family)
+    if (full && full.until > this.#clock.now()) throw this.#exhausted(network, full.problem)
+    if (await this.first(network, () => candidates(network.pool, family, this.#node.name))) return
+    const problem = this.#fullProblem(network, family)
+    network.full.set(family, { until: this.#clock.now() + fullMs, problem })
+    throw this.#exhausted(network, problem)
+  }
+
+  /** The first of some blocks that nobody has, now this node's. First without knowing which are taken, then knowing. */
+  async first(
+    network: NetworkStock,
+    candidates: () => Iterable<Prefix>,
+    holder?: string,
+  ): Promise<Prefix | undefined> {
+    for (const listed of [false, true]) {
+      if (listed) await this.#listTaken(network)
+      let tries = 0
+      for (const prefix of candidates()) {
+        const name = blockName(network.uid, prefix)
+        if (this.#stocks.blocks.has(name) || network.taken.has(name)) continue
+        if (!listed && tries++ === blindTries) break
+        if (await this.create(network, prefix, holder)) return prefix
+      }
+    }
+    return undefined
+  }
+
+  endpointOf({ network }: NetworkStock): string | undefined {
+    return (network && this.#endpointOf(network)) || undefined
+  }
+
+  /** Whether the block is now this node's; false when another has it. */
+  async create(network: NetworkStock, prefix: Prefix, holder?: string): Promise<boolean> {
+    const [namespace = '', name = ''] = network.pool.network.split('/')
+    const endpoint = this.endpointOf(network)
+    const wanted = blockObject(namespace, {
+      network: name,
+      networkUID: network.uid,
+      cidr: formatPrefix(prefix),
+      node: this.#node.name,
+      nodeUID: this.#node.uid,
+      ...(endpoint === undefined ? {} : { endpoint }),
+      ...(holder === undefined ? {} : { holder }),
+    })
+    let block: AddressBlock
+    try {
+      block = await this.#kube.create(resources.addressBlocks, wanted)
+    } catch (error) {
+      if (!isFault(error, 'exists')) throw error
+      const there = await this.read(namespace, wanted.metadata.name)
+      // One that an earlier request made, though its answer was lost.
+      if (there?.spec.nodeUID !== this.#node.uid || there.spec.holder !== holder) {
+        if (there) network.taken.add(wanted.metadata.name)
+        return false
+      }
+      block = there
+    }
+    await this.adopt(block)
+    return true
+  }
+
+  async read(namespace: string, name: string): Promise<AddressBlock | undefined> {
+    try {
+      return await this.#kube.get(resources.addressBlocks, { namespace, name })
+    } catch (error) {
+      if (isFault(error, 'missing')) return undefined
+      throw error
+    }
+  }
+
+  /** Makes a block that is the node's at the API server its own here: in the journal, then in memory. */
+  async adopt(block: AddressBlock): Promise<void> {
+    const name = block.metadata.name
+    const record = recordOf(block)
+    await this.#journal.put(keys.block(name), record)
+    this.#stocks.addBlock(name, record, this.#clock.now())
+  }
+
+  async #listTaken(network: NetworkStock): Promise<void> {
+    const [namespace] = network.pool.network.split('/')
+    const { items } = await this.#kube.list(resources.addressBlocks, {
+      namespace,
+      labels: `${labels.network}=${network.uid}`,
+    })
+    network.taken = new Set()
+    for (const block of items)
+      if (block.spec.nodeUID !== this.#node.uid) network.taken.add(block.metadata.name)
+  }
+
+  #fullProblem(network: NetworkStock, family: Family): string {
+    const now = this.#clock.now()
+    const { size, held, resting, nextAt } = countStock(network.stock, family, now)
+    const blocks = blockCount(network.pool, family)
+    const next = nextAt === undefined ? '' : `, the next is free in ${Math.ceil((nextAt - now) / 1000)} s`
+    return (
+      `network ${network.pool.network} has no free IPv${family} address here: all ${blocks} of its blocks are leased to nodes, ` +
+      `and of the ${size} addresses of this node's blocks ${held} are held and ${resting} rest${next}; ` +
+      'append a subnet to spec.subnets, or delete pods that are not needed'
+    )
+  }
+
+  #exhausted(network: NetworkStock, problem: string): Fault {
+    return new Fault('exhausted', `lease an address of ${network.pool.network}`, problem)
+  }
+
+  /** What the API server has under this node's UID, again and again until it answers; then what differs is put right. */
+  async #look(): Promise<void> {
+    try {
+      await this.#compare()
+    } catch (error) {
+      this.#log.debug('the API server does not say which address blocks this node has; asking again', {
+        fault: asFault(error, 'list address blocks').message,
+      })
+      void this.#lookAgain()
+    }
+  }
+
+  async #lookAgain(): Promise<void> {
+    for (let pauseMs = 1000; ; pauseMs = Math.min(30_000, pauseMs * 2)) {
+      await this.#clock.sleep(pauseMs, this.signal)
+      if (this.signal.aborted) return
+      try {
+        return await this.#compare()
+      } catch {}
+    }
+  }
+
+  async #compare(): Promise<void> {
+    const before = new Map(this.#stocks.blocks)
+    const { items } = await this.#kube.list(resources.addressBlocks, {
+      labels: `${labels.node}=${this.#node.uid}`,
+    })
+    const there = new Set<string>()
+    for (const block of items) {
+      if (block.spec.nodeUID !== this.#node.uid) continue
+      there.add(block.metadata.name)
+      if (!this.#stocks.blocks.has(block.metadata.name)) await this.adopt(block)
+    }
+    for (const [name, record] of before)
+      if (!there.has(name) && record.nodeUID === this.#node.uid) await this.#missing(name, record)
+  }
+
+  /** A block of the journal that the API server does not have (as this node's): forgotten, unless pods live in it. */
+  async #missing(name: string, record: BlockRecord): Promise<void> {
+    const block = this.#stocks.of(record.networkUID).stock.blocks.get(name)
+    if (!block || block.held.size === 0) return this.forget(name)
+    const [ref, fields] = [`${record.namespace}/${name}`, { cidr: record.cidr, addresses: block.held.size }]
+    try {
+      const { namespace, uid, returning, ...spec } = record
+      const made = await this.#kube.create(
+        resources.addressBlocks,
+        blockObject(namespace, { ...spec, node: this.#node.name }),
+      )
+      await this.#journal.put(keys.block(name), recordOf(made))
+      this.#stocks.blocks.set(name, recordOf(made))
+      this.#log.warn(`address block ${ref} was deleted while pods use it; made it again`, fields)
+    } catch (error) {
+      block.apart = true
+      this.#log.error(
+        `address block ${ref} is not this node's any more while pods use it; delete those pods, their addresses may be given to others`,
+        { ...fields, fault: asFault(error, 'make it again').message },
+      )
+    }
+  }
+
+  /** The block and everything about it leaves the journal, then the memory. */
+  async forget(name: string): Promise<void> {
+    const changes = new Map<string, unknown>([[keys.block(name), undefined]])
+    const rests = keys.rest(name, '')
+    for (const key of this.#journal.entries().keys()) if (key.startsWith(rests)) changes.set(key, undefined)
+    await this.#journal.write(changes)
+    this.#stocks.removeBlock(name)
+  }
+
+  /**
+   * Gives a block back: first nothing is leased from it any more, also after
+   * a crash, then the API server forgets it, then the journal. False: the API
+   * server is away, to be tried again.
+   */
+  giveBack(name: string): Promise<boolean> {
+    return this.turns.take(name, () => this.#giveBack(name))
+  }
+
+  async #giveBack(name: string): Promise<boolean> {
+    const record = this.#stocks.blocks.get(name)
+    if (!record) return true
+    const block = this.#stocks.of(record.networkUID).stock.blocks.get(name)
+    if (block && block.held.size > 0) return true
+    if (block) block.apart = true
+    try {
+      if (record.nodeUID !== this.#node.uid) {
+        await this.forget(name)
+        return true
+      }
+      if (!record.returning) {
+        const returning = { ...record, returning: true }
+        await this.#journal.put(keys.block(name), returning)
+        this.#stocks.blocks.set(name, returning)
+      }
+      await this.#delete(name, record)
+      await this.forget(name)
+      return true
+    } catch (error) {
+      this.#log.debug('give an address block back; trying again later', {
+        block: name,
+        fault: asFault(error, 'give it back').message,
+      })
+      return false
+    }
+  }
+
+  async #delete(name: string, record: BlockRecord): Promise<void> {
+    const ref = { namespace: record.namespace, name }
+    try {
+      if (record.holder === undefined)
+        return await this.#kube.delete(resources.addressBlocks, ref, { uid: record.uid })
+      // One that is kept for somebody may have moved to another node meanwhile.
+      const there = await this.#kube.get(resources.addressBlocks, ref)
+      if (there.spec.nodeUID !== this.#node.uid) return
+      const { uid, resourceVersion } = there.metadata
+      await this.#kube.delete(resources.addressBlocks, ref, { uid, resourceVersion })
+    } catch (error) {
+      if (!isFault(error, 'missing')) throw error
+    }
+  }
+
+  /** Tells the API server where packets to the network's blocks go now, if that has changed. */
+  async freshenEndpoint(network: NetworkStock): Promise<void> {
+    const endpoint = this.endpointOf(network)
+    for (const name of network.stock.blocks.keys()) {
+      const record = this.#stocks.blocks.get(name)
+      if (!record || record.nodeUID !== this.#node.uid || record.endpoint === endpoint) continue
+      const ref = { namespace: record.namespace, name }
+      await this.#kube.patch(resources.addressBlocks, ref, {
+        type: 'merge',
+        body: { metadata: { uid: record.uid }, spec: { endpoint: endpoint ?? null } },
+      })
+      const changed: BlockRecord = { ...record, endpoint }
+      await this.#journal.put(keys.block(name), changed)
+      this.#stocks.blocks.set(name, changed)
+    }
+  }
+}

@@ -1,0 +1,329 @@
+import { constants } from 'node:fs'
+import { type FileHandle, open, readFile, rename, rm, stat } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import { crc32 } from 'node:zlib'
+import { Fault } from '../lib/fault.ts'
+import { native } from '../lib/libc.ts'
+import type { Journal } from './journal.ts'
+
+/**
+ * The journal in a file. After a first line come records: length and CRC-32
+ * of what follows (little-endian, 4 bytes each), then a JSON list of changes.
+ * What is written in one tick, or while the disk is busy, becomes one record,
+ * one write and one fdatasync. A file that is mostly overtaken by later
+ * records is written anew and renamed.
+ */
+const magic = Buffer.from('polynet-journal/1\n')
+const headBytes = 8
+const compactBytes = 256 * 1024
+
+/** In the order of a record: `b` a boot, `f` what came before it is forgotten, `k`/`v` a change; no `v` deletes. */
+type Change = { b: string } | { f: true } | { k: string; v?: unknown }
+
+interface State {
+  boot: string
+  entries: Map<string, unknown>
+  previous: Map<string, unknown>
+}
+
+interface Waiting {
+  changes: Change[]
+  done: () => void
+  failed: (fault: Fault) => void
+}
+
+export interface JournalOptions {
+  /** Absent: this machine's. */
+  bootId?: string
+  /** False where a test or a benchmark need not survive a power cut. */
+  fsync?: boolean
+}
+
+/**
+ * Opens the journal, or makes an empty one. What a crash left half-written at
+ * its end is cut off. Rejects with `unavailable` when another process has it
+ * open, `kernel` when it is damaged elsewhere or cannot be read.
+ */
+export async function openJournal(path: string, options: JournalOptions = {}): Promise<Journal> {
+  const doing = `open the journal ${path}`
+  const bootId = options.bootId ?? (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim()
+  const sync = options.fsync ?? true
+  const file = await openLocked(path, sync)
+  try {
+    const { state, end, size } = replay(await readAll(file), doing)
+    if (end < size) await file.truncate(end)
+    const journal = new FileJournal(path, file, end, state, sync)
+    if (state.boot !== bootId) await journal.boot(bootId)
+    return journal
+  } catch (error) {
+    await file.close()
+    throw diskFault(error, doing)
+  }
+}
+
+const flock = native('int flock(int fd, int operation)')
+const exclusiveNoWait = 2 | 4
+
+/** The file, locked for this process until it is closed; made with its first line if it was not there. */
+async function openLocked(path: string, sync: boolean): Promise<FileHandle> {
+  for (;;) {
+    const file = await openOrMake(path, sync)
+    if (flock(file.fd, exclusiveNoWait) !== 0) {
+      await file.close()
+      throw new Fault(
+        'unavailable',
+        `open the journal ${path}`,
+        'another agent has it open; stop that one first',
+      )
+    }
+    // The one who had it may have renamed a new file over it just before it let go.
+    const [mine, there] = [await file.stat(), await stat(path).catch(() => undefined)]
+    if (mine.ino === there?.ino) return file
+    await file.close()
+  }
+}
+
+async function openOrMake(path: string, sync: boolean): Promise<FileHandle> {
+  const mode = constants.O_RDWR | constants.O_CREAT
+  try {
+    const file = await open(path, mode, 0o600)
+    if ((await file.stat()).size < magic.length) {
+      await file.write(magic, 0, magic.length, 0)
+      if (sync) await file.datasync()
+      if (sync) await syncDirectory(path)
+    }
+    return file
+  } catch (error) {
+    throw diskFault(error, `open the journal ${path}`)
+  }
+}
+
+async function syncDirectory(path: string): Promise<void> {
+  const directory = await open(dirname(path), constants.O_RDONLY)
+  await directory.sync().finally(() => directory.close())
+}
+
+async function readAll(file: FileHandle): Promise<Buffer> {
+  const bytes = Buffer.alloc((await file.stat()).size)
+  const { bytesRead } = await file.read(bytes, 0, bytes.length, 0)
+  return bytes.subarray(0, bytesRead)
+}
+
+/** What the records come to, and where the last whole one ends. */
+function replay(bytes: Buffer, doing: string): { state: State; end: number; size: number } {
+  const state: State = { boot: '', entries: new Map(), previous: new Map() }
+  if (!bytes.subarray(0, magic.length).equals(magic))
+    throw new Fault('kernel', doing, 'the file is no journal of Polynet; move it away')
+  let at = magic.length
+  for (;;) {
+    const record = recordAt(bytes, at)
+    if (!record) break
+    for (const change of record.changes) apply(state, change)
+    at = record.end
+  }
+  // Only the last record can be torn: the next is written once it is on disk. One that is whole further on means damage.
+  const claimed = at + headBytes <= bytes.length ? at + headBytes + bytes.readUInt32LE(at) : bytes.length
+  if (claimed < bytes.length && recordAt(bytes, claimed))
+    throw new Fault(
+      'kernel',
+      doing,
+      `it is damaged at byte ${at}, and what follows cannot be trusted; drain the node, move the file away and start the agent again`,
+    )
+  return { state, end: at, size: bytes.length }
+}
+
+function recordAt(bytes: Buffer, at: number): { changes: Change[]; end: number } | undefined {
+  if (at + headBytes > bytes.length) return undefined
+  const length = bytes.readUInt32LE(at)
+  const end = at + headBytes + length
+  if (length === 0 || end > bytes.length) return undefined
+  const body = bytes.subarray(at + headBytes, end)
+  if (crc32(body) !== bytes.readUInt32LE(at + 4)) return undefined
+  return { changes: JSON.parse(body.toString('utf8')), end }
+}
+
+function recordOf(changes: Change[]): Buffer {
+  const body = Buffer.from(JSON.stringify(changes))
+  const head = Buffer.alloc(headBytes)
+  head.writeUInt32LE(body.length, 0)
+  head.writeUInt32LE(crc32(body), 4)
+  return Buffer.concat([head, body])
+}
+
+function apply(state: State, change: Change): void {
+  if ('b' in change) {
+    if (state.boot !== '') {
+      for (const [key, value] of state.entries) state.previous.set(key, value)
+      state.entries.clear()
+    }
+    state.boot = change.b
+  } else if ('f' in change) state.previous.clear()
+  else if (change.v === undefined) state.entries.delete(change.k)
+  else state.entries.set(change.k, change.v)
+}
+
+class FileJournal implements Journal {
+  readonly #path: string
+  readonly #sync: boolean
+  readonly #state: State
+  #file: FileHandle
+  #end: number
+  /** How long the file was when it was last written anew. */
+  #compacted = 0
+  #waiting: Waiting[] = []
+  #writing: Promise<void> | undefined
+  #broken: Fault | undefined
+
+  constructor(path: string, file: FileHandle, end: number, state: State, sync: boolean) {
+    this.#path = path
+    this.#file = file
+    this.#end = end
+    this.#state = state
+    this.#sync = sync
+  }
+
+  get previousBoot(): ReadonlyMap<string, unknown> {
+    return this.#state.previous
+  }
+
+  entries(): ReadonlyMap<string, unknown> {
+    return this.#state.entries
+  }
+
+  get(key: string): unknown {
+    return this.#state.entries.get(key)
+  }
+
+  put(key: string, value: unknown): Promise<void> {
+    return this.#append([{ k: key, v: value }])
+  }
+
+  delete(key: string): Promise<void> {
+    return this.#append([{ k: key }])
+  }
+
+  write(changes: ReadonlyMap<string, unknown>): Promise<void> {
+    return this.#append(Array.from(changes, ([k, v]) => ({ k, v })))
+  }
+
+  forgetPreviousBoot(): Promise<void> {
+    return this.#state.previous.size === 0 ? Promise.resolve() : this.#append([{ f: true }])
+  }
+
+  boot(bootId: string): Promise<void> {
+    return this.#append([{ b: bootId }])
+  }
+
+  async close(): Promise<void> {
+    await this.#writing
+    this.#broken ??= new Fault('unavailable', `write the journal ${this.#path}`, 'it is closed')
+    await this.#file.close()
+  }
+
+  #append(changes: Change[]): Promise<void> {
+    if (changes.length === 0) return Promise.resolve()
+    // Copied now: the caller may go on changing its value.
+    const copy: Change[] = JSON.parse(JSON.stringify(changes))
+    return new Promise((done, failed) => {
+      this.#waiting.push({ changes: copy, done, failed })
+      this.#writing ??= this.#writeAll()
+    })
+  }
+
+  async #writeAll(): Promise<void> {
+    await new Promise<void>((resolve) => setImmediate(resolve))
+    while (this.#waiting.length > 0) {
+      const batch = this.#waiting
+      this.#waiting = []
+      try {
+        if (this.#broken) throw this.#broken
+        const changes = batch.flatMap((w) => w.changes)
+        await this.#writeRecord(recordOf(changes))
+        for (const change of changes) apply(this.#state, change)
+        for (const { done } of batch) done()
+      } catch (error) {
+        const fault = diskFault(error, `write the journal ${this.#path}`)
+        for (const { failed } of batch) failed(fault)
+      }
+      if (this.#end > compactBytes && this.#end > 2 * this.#compacted) await this.#compact()
+    }
+    // In the same stretch as the last look at the queue: who comes later starts the writing again.
+    this.#writing = undefined
+  }
+
+  async #writeRecord(record: Buffer): Promise<void> {
+    try {
+      await writeFully(this.#file, record, this.#end)
+    } catch (error) {
+      await this.#cutBack()
+      throw error
+    }
+    try {
+      if (this.#sync) await this.#file.datasync()
+    } catch (error) {
+      // What reached the disk is unknown, and asking again would not tell (fsync reports an error once).
+      this.#broken = new Fault(
+        'kernel',
+        `write the journal ${this.#path}`,
+        `the disk failed (${problemOf(error)}); repair it and restart the agent`,
+      )
+      throw this.#broken
+    }
+    this.#end += record.length
+  }
+
+  async #cutBack(): Promise<void> {
+    try {
+      await this.#file.truncate(this.#end)
+    } catch (error) {
+      this.#broken = diskFault(error, `write the journal ${this.#path}`)
+    }
+  }
+
+  /** Writes what is held into a new file and puts it in the old one's place; on failure the old one goes on. */
+  async #compact(): Promise<void> {
+    const path = `${this.#path}.new`
+    const { boot, entries, previous } = this.#state
+    const record = recordOf([
+      ...Array.from(previous, ([k, v]) => ({ k, v })),
+      ...(previous.size > 0 ? [{ b: 'previous' }] : []),
+      { b: boot },
+      ...Array.from(entries, ([k, v]) => ({ k, v })),
+    ])
+    let file: FileHandle | undefined
+    try {
+      file = await open(path, constants.O_RDWR | constants.O_CREAT | constants.O_TRUNC, 0o600)
+      flock(file.fd, exclusiveNoWait)
+      await writeFully(file, Buffer.concat([magic, record]), 0)
+      if (this.#sync) await file.sync()
+      await rename(path, this.#path)
+    } catch {
+      await file?.close()
+      await rm(path, { force: true })
+      this.#compacted = this.#end
+      return
+    }
+    const old = this.#file
+    this.#file = file
+    this.#end = this.#compacted = magic.length + record.length
+    await old.close()
+    if (this.#sync) await syncDirectory(this.#path).catch(() => {})
+  }
+}
+
+async function writeFully(file: FileHandle, bytes: Buffer, position: number): Promise<void> {
+  for (let done = 0; done < bytes.length; ) {
+    const { bytesWritten } = await file.write(bytes, done, bytes.length - done, position + done)
+    done += bytesWritten
+  }
+}
+
+const problemOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
+
+function diskFault(error: unknown, doing: string): Fault {
+  if (error instanceof Fault) return error
+  const code = (error as NodeJS.ErrnoException).code
+  if (code === 'ENOSPC' || code === 'EDQUOT')
+    return new Fault('kernel', doing, 'the disk is full; make room, then it goes on by itself', error)
+  return new Fault('kernel', doing, `${problemOf(error)}; check the disk and the directory's rights`, error)
+}
