@@ -3,7 +3,9 @@
  * line `polynet-cni/1 <program>\n`, then `CNI_…=value` strings each ended by a
  * zero byte, an empty one, and stdin as it came; then the shim closes its
  * writing side. The agent answers with the exit code as one digit and a
- * newline, then what goes to stdout.
+ * newline, then what goes to stdout, whose last byte is a newline too unless
+ * it is empty: an answer that was cut short is not mistaken for a whole one.
+ * `frame.ts` writes and reads both.
  */
 export interface CniRequest {
   /** `polynet-cni` or `polynet-ipam`: the name the shim was executed by. */

@@ -1,0 +1,148 @@
+import { chmod, lstat, mkdir, readdir, readFile, rename, rm } from 'node:fs/promises'
+import { connect, createServer, type Server, type Socket } from 'node:net'
+import { dirname, join } from 'node:path'
+import { errorAnswer, frameLimit, parseRequest, replyOf } from '../cni/frame.ts'
+import type { CniRequest } from '../cni/request.ts'
+import { Fault } from '../lib/fault.ts'
+import type { Log } from '../lib/log.ts'
+import type { CniAnswer } from './agent.ts'
+
+export type Handle = (request: CniRequest) => Promise<CniAnswer>
+
+export interface ShimServer {
+  /** Takes the socket away, so that shims help themselves, and resolves when those in flight have their answers. */
+  close(): Promise<void>
+}
+
+/** How long a shim may take to send a request; it has all of it in hand before it connects. */
+const sendingMs = 10_000
+
+/**
+ * The agent's side of the shim: a unix socket at `socketPath` that only root
+ * can open. A socket that a dead agent left behind is replaced; where an agent
+ * answers, or something that is no socket is in the way, rejects with a fault.
+ */
+export async function serveShim(socketPath: string, handle: Handle, log: Log): Promise<ShimServer> {
+  const doing = `listen on ${socketPath}`
+  const fresh = `${socketPath}.${process.pid}`
+  // sockaddr_un: 108 bytes with the zero at the end.
+  if (Buffer.byteLength(fresh) > 107)
+    throw new Fault('invalid', doing, 'the path is too long for a unix socket; use one of 95 bytes or less')
+  await mkdir(dirname(socketPath), { recursive: true, mode: 0o700 })
+  await makeWay(socketPath, doing)
+  const server = createServer({ allowHalfOpen: true }, (socket) => serve(socket, handle, log))
+  await rm(fresh, { force: true })
+  await listening(server, fresh)
+  // Nobody else could connect before this: connecting takes the right to write, which no umask gives to others.
+  await chmod(fresh, 0o600)
+  await rename(fresh, socketPath)
+  const ours = await lstat(socketPath)
+  return {
+    async close() {
+      const there = await lstat(socketPath).catch(() => undefined)
+      if (there?.ino === ours.ino && there.dev === ours.dev) await rm(socketPath, { force: true })
+      await new Promise((resolve) => server.close(resolve))
+    },
+  }
+}
+
+async function makeWay(path: string, doing: string): Promise<void> {
+  const there = await lstat(path).catch(() => undefined)
+  if (!there) return
+  if (!there.isSocket())
+    throw new Fault('exists', doing, 'something that is no socket is there; move it away')
+  if (await answers(path))
+    throw new Fault(
+      'exists',
+      doing,
+      'another agent answers there; stop it, or give this one a path of its own',
+    )
+}
+
+const answers = (path: string): Promise<boolean> =>
+  new Promise((resolve) => {
+    const probe = connect(path)
+    probe.on('connect', () => {
+      probe.destroy()
+      resolve(true)
+    })
+    probe.on('error', () => resolve(false))
+  })
+
+const listening = (server: Server, path: string): Promise<void> =>
+  new Promise((resolve, reject) => {
+    server.once('error', reject)
+    server.listen({ path, backlog: 1024 }, () => {
+      server.off('error', reject)
+      resolve()
+    })
+  })
+
+function serve(socket: Socket, handle: Handle, log: Log): void {
+  const chunks: Buffer[] = []
+  let length = 0
+  let answered = false
+  const answer = (reply: CniAnswer) => {
+    if (answered) return
+    answered = true
+    socket.setTimeout(0)
+    socket.end(replyOf(reply), () => socket.destroy())
+  }
+  socket.setTimeout(sendingMs, () => {
+    if (!answered && length > 0) log.warn(`answer a shim: it sent no whole request in ${sendingMs} ms`)
+    socket.destroy()
+  })
+  socket.on('error', (error) => log.debug('answer a shim: it went away', { error: error.message }))
+  socket.on('data', (chunk: Buffer) => {
+    length += chunk.length
+    if (length <= frameLimit) chunks.push(chunk)
+    else
+      answer(
+        errorAnswer(6, `the request is larger than ${frameLimit} bytes`, 'make the configuration smaller'),
+      )
+  })
+  socket.on('end', () => {
+    socket.setTimeout(0)
+    // An empty one is somebody looking whether an agent is here.
+    if (length === 0) socket.destroy()
+    else if (!answered) void answerTo(Buffer.concat(chunks), handle, log).then(answer)
+  })
+}
+
+/** Never rejects: whoever asks gets an answer, and what nobody foresaw is logged. */
+async function answerTo(frame: Buffer, handle: Handle, log: Log): Promise<CniAnswer> {
+  try {
+    const parsed = parseRequest(frame)
+    return parsed.ok ? await handle(parsed.request) : parsed.answer
+  } catch (error) {
+    log.error('answer a shim: unforeseen', { error: error instanceof Error ? error.stack : String(error) })
+    return errorAnswer(11, 'the polynet agent failed in a way nobody foresaw', 'its log says where')
+  }
+}
+
+/**
+ * Plays the DELs that shims took down while no agent answered, oldest first,
+ * and removes each that succeeds; says how many are left. What is no DEL is
+ * logged and removed: it can never succeed.
+ */
+export async function workOffSpool(dir: string, handle: Handle, log: Log): Promise<number> {
+  const names = (await readdir(dir).catch(() => [])).filter((name) => !name.startsWith('.')).sort()
+  let left = 0
+  for (const name of names) {
+    const path = join(dir, name)
+    const parsed = parseRequest(await readFile(path))
+    const fields = { file: path, ...(parsed.ok ? { containerID: parsed.request.containerID } : {}) }
+    if (!parsed.ok || parsed.request.command !== 'DEL') {
+      log.warn('work off the spool: not a DEL; dropped', { ...fields, ...(parsed.ok ? {} : parsed.answer) })
+      await rm(path)
+      continue
+    }
+    const answer = await handle(parsed.request)
+    if (answer.exit === 0) await rm(path)
+    else {
+      left++
+      log.warn('work off the spool: a DEL failed; it stays there', { ...fields, ...answer })
+    }
+  }
+  return left
+}
