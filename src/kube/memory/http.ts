@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { chmodSync } from 'node:fs'
+import { chmodSync, lstatSync, rmSync } from 'node:fs'
 import type { Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { type Extras, serveKube } from './server.ts'
@@ -39,6 +39,8 @@ export async function serve(kube: MemoryKube, options: ServeOptions = {}): Promi
       tcpPort = (server.address() as AddressInfo).port
     }
     if (socketPath !== undefined) {
+      // What a server that was killed left behind.
+      if (lstatSync(socketPath, { throwIfNoEntry: false })?.isSocket()) rmSync(socketPath)
       const mask = process.umask(0o177)
       const server = serveKube(kube, options).listen(socketPath)
       process.umask(mask)
