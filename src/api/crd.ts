@@ -55,7 +55,8 @@ export const ageColumn: Column = {
  * The object that `input` is, with defaults filled in, or every problem with
  * it: first those of its shape, then those that `together` finds in what its
  * fields mean together. `together` sees a value without the fields that have
- * a wrong shape (see `check`); what it says of those is left out.
+ * a wrong shape (see `check`); what it says of those, and of what they are
+ * part of, is left out.
  */
 export function parseAs<T extends KubeObject>(
   kind: Kind<T>,
@@ -81,9 +82,7 @@ export function parseAs<T extends KubeObject>(
   problems.push(...shape.problems)
   if (!shape.value) return { ok: false, problems }
   const value = { ...wanted, metadata: input.metadata as ObjectMeta, ...shape.value } as T
-  problems.push(
-    ...together(value).filter((t) => !problems.some((p) => within(t.path, p.path) || within(p.path, t.path))),
-  )
+  problems.push(...together(value).filter(({ path }) => !problems.some((p) => within(p.path, path))))
   return problems.length > 0 ? { ok: false, problems } : { ok: true, value }
 }
 

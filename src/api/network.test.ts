@@ -97,6 +97,13 @@ for (const [title, spec, want] of defaults)
 
 const subnet = (part: object) => ({ subnets: [{ ...blue, ...part }] })
 
+test('what is parsed parses to itself', () => {
+  for (const [, spec] of defaults) {
+    const first = parse(spec)
+    assert.deepEqual(first.ok && parseNetwork(first.value), first)
+  }
+})
+
 const taken: [title: string, spec: unknown][] = [
   ['the smallest subnets', { subnets: [{ cidr: '10.1.0.0/30' }, { cidr: 'fd00:10:1::/126' }] }],
   [
@@ -247,6 +254,25 @@ const refused: [spec: unknown, want: string[]][] = [
   [
     { topology: 'Layer2', subnets: [{ cidr: '10.1.0.0/30', exclude: ['10.1.0.2'] }] },
     ['spec.subnets[0]: no address is left for pods; widen cidr or ranges, or exclude less'],
+  ],
+  // what only follows from another problem is not told
+  [
+    {
+      subnets: [
+        { cidr: '10.1.0.0' },
+        { cidr: 'fd00:10:1::/64', ranges: [{ start: 'x', end: 'fd00:10:1::9' }] },
+      ],
+      blockSize: { ipv4: 26 },
+      routes: [{ to: '10.9.0.0/16', via: '10.1.0.1' }],
+      topology: 'Direct',
+      direct: { mode: 'vlan' },
+      vlan: 0,
+    },
+    [
+      'spec.subnets[0].cidr: 10.1.0.0 is an address, not a prefix; add a length (0–32)',
+      'spec.subnets[1].ranges[0].start: x is not an address such as 10.1.0.7 or fd00:10:1::7',
+      'spec.vlan: 0 is out of bounds; use 1–4094',
+    ],
   ],
   // blocks
   [

@@ -465,6 +465,7 @@ function pluginProblems(spec: Network['spec']): Problem[] {
 
 function blockProblems(network: Network): Problem[] {
   const { subnets = [], blockSize } = network.spec
+  if (!isWhole(subnets)) return []
   return ([4, 6] as const).flatMap((family) => {
     const key = family === 4 ? 'ipv4' : 'ipv6'
     const asked = blockSize?.[key]
@@ -491,6 +492,9 @@ function blockProblems(network: Network): Problem[] {
   })
 }
 
+/** Whether no subnet is left out for its shape. */
+const isWhole = (subnets: Subnet[]): boolean => subnets.filter(() => true).length === subnets.length
+
 function directProblems(spec: Network['spec']): Problem[] {
   if (spec.topology === 'Direct')
     return spec.direct?.mode === 'vlan' && spec.vlan === undefined
@@ -511,7 +515,7 @@ function routeProblems({ routes = [], subnets = [] }: Network['spec']): Problem[
     const path = `spec.routes[${i}].via`
     if (hop.family !== parsePrefix(to)!.family)
       return [{ path, problem: `${via} is of another family than ${to}; use one of the same` }]
-    if (!subnets.some((s) => contains(parsePrefix(s.cidr)!, hop)))
+    if (isWhole(subnets) && !subnets.some((s) => contains(parsePrefix(s.cidr)!, hop)))
       return [{ path, problem: `${via} is in none of the subnets of the network; use an address of one` }]
     return []
   })
