@@ -1,0 +1,157 @@
+import { spawnSync } from 'node:child_process'
+import { globSync } from 'node:fs'
+import { join, relative, resolve } from 'node:path'
+import { run } from 'node:test'
+import { inspect } from 'node:util'
+
+/**
+ * `npm test`: types, format and lint, then every test, in the order of what
+ * fails soonest. Closes with one line, `N passed, N failed, N skipped`, and
+ * exits with 1 when something failed. With paths as arguments, only the tests
+ * below them run: `npm test -- src/attach`.
+ */
+interface Tally {
+  passed: number
+  failed: number
+  skipped: number
+}
+
+const root = join(import.meta.dirname, '..')
+
+const checks: [title: string, command: string, args: string[]][] = [
+  ['types', 'tsc', ['-p', '.']],
+  ['format and lint', 'biome', ['check', '.']],
+]
+
+const stages: { title: string; patterns: string[]; concurrency: number; timeoutMs: number }[] = [
+  {
+    title: 'pure, effects and sim',
+    patterns: ['src/**/*.test.ts', 'scripts/**/*.test.ts', 'sim/**/*.test.ts', 'bench/**/*.test.ts'],
+    concurrency: 2,
+    timeoutMs: 240_000,
+  },
+  // Real kernels and whole clusters: one at a time, so that none waits for the other's CPU.
+  {
+    title: 'lab and stories',
+    patterns: ['lab/**/*.test.ts', 'scenarios/**/*.test.ts'],
+    concurrency: 1,
+    timeoutMs: 480_000,
+  },
+]
+
+/** Runs one tool; its output is shown when it complains. */
+function check(title: string, command: string, args: string[]): Tally {
+  const began = performance.now()
+  const { status, stdout, stderr, error } = spawnSync(command, args, { cwd: root, encoding: 'utf8' })
+  const ok = status === 0
+  if (!ok) console.log(`${stdout ?? ''}${stderr ?? ''}${error ?? ''}`)
+  console.log(`${ok ? 'ok  ' : 'FAIL'} ${title} ${seconds(began)}`)
+  return { passed: ok ? 1 : 0, failed: ok ? 0 : 1, skipped: 0 }
+}
+
+/** Runs test files, a line for each as it ends, and what failed in full. */
+async function tests(
+  files: string[],
+  concurrency: number,
+  timeout: number,
+  reasons: Reasons,
+): Promise<Tally> {
+  const total: Tally = { passed: 0, failed: 0, skipped: 0 }
+  // Without the flag, a test that timed out would live on as long as what it left open.
+  const stream = run({ files, concurrency, timeout, cwd: root, execArgv: ['--test-force-exit'] })
+  stream.on('test:pass', ({ skip }) => {
+    if (skip !== undefined && skip !== false)
+      reasons.count(typeof skip === 'string' ? skip : 'no reason given')
+  })
+  stream.on('test:fail', ({ name, file, line, details }) => {
+    // A parent that fails only because a test in it did has nothing to add.
+    const error = details.error as Error & { failureType?: string; cause?: unknown }
+    if (error.failureType === 'subtestsFailed') return
+    const where =
+      file === undefined ? '' : ` (${relative(root, file)}${line === undefined ? '' : `:${line}`})`
+    const why = inspect(error.cause ?? error, { depth: 4 })
+    console.log(`FAIL ${name}${where}\n${indented(why)}`)
+  })
+  stream.on('test:stderr', ({ message }) => process.stderr.write(message))
+  stream.on('test:summary', ({ file, counts, duration_ms }) => {
+    const failed = counts.tests - counts.passed - counts.skipped - counts.todo
+    if (file === undefined) {
+      total.passed += counts.passed
+      total.failed += failed
+      total.skipped += counts.skipped + counts.todo
+      return
+    }
+    const skipped = counts.skipped > 0 ? `, ${counts.skipped} skipped` : ''
+    const said = failed > 0 ? `FAIL` : 'ok  '
+    const took = `${(duration_ms / 1000).toFixed(1)} s`
+    console.log(`${said} ${relative(root, file)}: ${counts.passed} passed${skipped}, ${took}`)
+  })
+  for await (const _ of stream);
+  return total
+}
+
+/** Why tests were skipped, and how many for each reason. */
+class Reasons {
+  readonly #counts = new Map<string, number>()
+
+  count(reason: string): void {
+    this.#counts.set(reason, (this.#counts.get(reason) ?? 0) + 1)
+  }
+
+  lines(): string[] {
+    return [...this.#counts].map(([reason, count]) => `skipped ${count}: ${reason}`)
+  }
+}
+
+const seconds = (began: number): string => `${((performance.now() - began) / 1000).toFixed(1)} s`
+
+const indented = (text: string): string => text.replaceAll(/^/gm, '     ')
+
+/** The test files of a pattern, those below one of `paths` when there are any. */
+function filesOf(patterns: string[], paths: string[]): string[] {
+  const found = patterns
+    .flatMap((pattern) => globSync(pattern, { cwd: root }))
+    .map((path) => join(root, path))
+  const wanted = paths.map((path) => resolve(path))
+  return found
+    .filter(
+      (file) => wanted.length === 0 || wanted.some((path) => file === path || file.startsWith(`${path}/`)),
+    )
+    .sort()
+}
+
+const paths = process.argv.slice(2)
+const tallies: Tally[] = []
+const reasons = new Reasons()
+
+if (paths.length === 0) for (const [title, command, args] of checks) tallies.push(check(title, command, args))
+
+for (const { title, patterns, concurrency, timeoutMs } of stages) {
+  const files = filesOf(patterns, paths)
+  if (files.length === 0) continue
+  const began = performance.now()
+  console.log(`\n${title}: ${files.length} files`)
+  tallies.push(await tests(files, concurrency, timeoutMs, reasons))
+  console.log(`${title}: ${seconds(began)}`)
+}
+
+// Files outside the project, as given.
+const others = paths.filter(
+  (path) => path.endsWith('.test.ts') && relative(root, resolve(path)).startsWith('..'),
+)
+if (others.length > 0)
+  tallies.push(
+    await tests(
+      others.map((path) => resolve(path)),
+      1,
+      60_000,
+      reasons,
+    ),
+  )
+
+const sum = (key: keyof Tally): number => tallies.reduce((total, tally) => total + tally[key], 0)
+const ran = sum('passed') + sum('failed') + sum('skipped')
+console.log(
+  `\n${[...reasons.lines(), ''].join('\n')}${sum('passed')} passed, ${sum('failed')} failed, ${sum('skipped')} skipped`,
+)
+process.exit(sum('failed') > 0 || ran === 0 ? 1 : 0)
