@@ -2,11 +2,9 @@ import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { closeSync, mkdirSync, openSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { crds } from '../src/api/crds.ts'
 import { resources } from '../src/api/resources.ts'
 import { applyNamespaces } from '../src/datapath/linux/namespaces.ts'
 import { createNamespace, removeNamespace } from '../src/datapath/linux/netns.ts'
-import { customResourceDefinitions } from '../src/kube/memory/crd.ts'
 import { type ServedKube, serve } from '../src/kube/memory/http.ts'
 import { serveKube } from '../src/kube/memory/server.ts'
 import { MemoryKube } from '../src/kube/memory/store.ts'
@@ -15,6 +13,7 @@ import { realClock } from '../src/lib/clock.ts'
 import { Fault } from '../src/lib/fault.ts'
 import type { Log } from '../src/lib/log.ts'
 import { apiAt, type Controlled, sockets } from './control.ts'
+import { found } from './founding.ts'
 import { type Kubelet, startKubelet } from './kubelet.ts'
 import { Machine } from './machine.ts'
 import { probeAll } from './packets.ts'
@@ -70,7 +69,7 @@ export class Lab implements Controlled {
   async begin(): Promise<void> {
     const { dir, wiring, log, listener } = this.#options
     shareMounts(dir)
-    for (const definition of crds()) await this.#kube.create(customResourceDefinitions, definition)
+    await found(this.#kube)
     const extras = { logs: this.#logs() }
     await serve(this.#kube, { ...extras, socketPath: sockets(dir).people })
     if (listener !== undefined) serveKube(this.#kube, extras).listen({ fd: listener })

@@ -23,6 +23,7 @@ export class Machine {
   #agent: ChildProcess | undefined
   /** Whether the agent is meant to run; one that dies by itself is started again. */
   #wanted = false
+  #failures = 0
 
   constructor(options: { name: string; root: string; netns: string; api: string; log: Log }) {
     this.name = options.name
@@ -101,13 +102,16 @@ export class Machine {
     const env = { ...process.env, POLYNET_TEST: '1' }
     const agent = spawn(program, args, { stdio: ['ignore', log, log], env })
     closeSync(log)
+    const began = performance.now()
     this.#agent = agent
     agent.on('close', (code, signal) => {
       if (this.#agent !== agent) return
       this.#agent = undefined
       if (!this.#wanted) return
       this.#log.warn('an agent ended; it is started again', { node: this.name, code, signal })
-      setTimeout(() => this.#wanted && this.#holder && this.startAgent(), 200)
+      this.#failures = performance.now() - began > 5000 ? 1 : this.#failures + 1
+      const delayMs = Math.min(100 * 2 ** this.#failures, 5000)
+      setTimeout(() => this.#wanted && this.#holder && this.startAgent(), delayMs)
     })
   }
 

@@ -28,3 +28,16 @@ export async function listOf<T extends KubeObject>(
   if (answer.status !== 200) throw new Fault('unavailable', `list ${resource.plural}`, answer.body)
   return JSON.parse(answer.body).items
 }
+
+/**
+ * Waits until interfaces of one network reach each other: a pod is Ready
+ * before all other nodes have heard of it. Gives up after `withinMs`.
+ */
+export async function settled(place: Place, withinMs = 10_000): Promise<void> {
+  for (const until = performance.now() + withinMs; performance.now() < until; ) {
+    const probes = await place.reach()
+    if (probes.every(({ from, to, answeredBy }) => from.network !== to.network || answeredBy === to.pod))
+      return
+    await new Promise((resolve) => setTimeout(resolve, 50))
+  }
+}

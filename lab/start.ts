@@ -1,10 +1,12 @@
+import { mkdtempSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { kubectl } from '../scenarios/kubectl.ts'
 import { answers, asFault, Fault } from '../src/lib/fault.ts'
 import { bootLab, labs } from './boot.ts'
 import { wayIn } from './enter.ts'
 import type { Place } from './place.ts'
-import { screenOf } from './show.ts'
+import { screenOf, settled } from './show.ts'
 
 const wiring = { nodes: ['n1', 'n2', 'n3'], nics: ['eth1', 'eth2'] }
 const example = join(import.meta.dirname, '../examples/talk')
@@ -18,7 +20,10 @@ async function start(): Promise<void> {
   if (way.how === 'none') {
     console.log(`This is a simulation: a lab on the kernel cannot run here, because ${way.why}.\n`)
     const { startSim } = await import('../sim/sim.ts')
-    place = await startSim(wiring)
+    const sim = await startSim(wiring)
+    kubeconfig = join(mkdtempSync(join(tmpdir(), 'polynet-sim-')), 'kubeconfig')
+    writeFileSync(kubeconfig, sim.kubeconfig)
+    place = sim
   } else {
     const name = freeName()
     const booted = await bootLab(way, { name, wiring })
@@ -30,6 +35,7 @@ async function start(): Promise<void> {
   try {
     await kubectlOrFail(place, ['apply', '-f', example])
     await kubectlOrFail(place, ['wait', 'pods', '--all', '-A', '--for=condition=Ready', '--timeout=60s'])
+    await settled(place)
     console.log(await screenOf(place))
     console.log(`\nUp in ${((performance.now() - began) / 1000).toFixed(1)} s.`)
     if (process.argv.includes('--exit')) return

@@ -79,8 +79,11 @@ async function lab(place: Place, [verb = '', ...rest]: string[]): Promise<Output
     case 'api':
       await place.outage(words[0] === 'stop')
       return done
-    case 'leftovers':
-      return { exit: 0, output: (await place.leftovers(words[0] ?? '')).join('\n') }
+    case 'leftovers': {
+      const part = flag('with')?.slice('--with='.length) ?? ''
+      const lines = await place.leftovers(words[0] ?? '')
+      return { exit: 0, output: lines.filter((line) => line.includes(part)).join('\n') }
+    }
     default:
       return { exit: 1, output: `lab: no such command: ${verb}` }
   }

@@ -1,15 +1,14 @@
 import { apiAt } from '../lab/control.ts'
+import { found } from '../lab/founding.ts'
 import { type Kubelet, startKubelet } from '../lab/kubelet.ts'
 import type { Place } from '../lab/place.ts'
 import { endpointsOf, type Probe, questionsFor } from '../lab/reach.ts'
 import { startScheduler } from '../lab/schedule.ts'
 import { addressOf, macOf, type Wiring, wiresOf } from '../lab/wires.ts'
-import { crds } from '../src/api/crds.ts'
 import { resources } from '../src/api/resources.ts'
 import { startController } from '../src/controller/start.ts'
 import { memoryDatapath } from '../src/datapath/memory/datapath.ts'
 import { MemoryFabric } from '../src/datapath/memory/fabric.ts'
-import { customResourceDefinitions } from '../src/kube/memory/crd.ts'
 import { serve } from '../src/kube/memory/http.ts'
 import { MemoryKube } from '../src/kube/memory/store.ts'
 import { realClock } from '../src/lib/clock.ts'
@@ -32,7 +31,7 @@ export async function startSim(wiring: Wiring, log: Log = silentLog): Promise<Si
   const clock = realClock
   const kube = new MemoryKube({ clock })
   const outage = new Outage()
-  for (const definition of crds()) await kube.create(customResourceDefinitions, definition)
+  await found(kube)
   const fabric = new MemoryFabric(() => clock.now())
   const wires = wiresOf(wiring)
   for (const wire of wires) fabric.addSwitch(wire.nic)

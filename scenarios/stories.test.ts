@@ -1,0 +1,53 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { after, test } from 'node:test'
+import { bootLab } from '../lab/boot.ts'
+import { wayIn } from '../lab/enter.ts'
+import type { Place } from '../lab/place.ts'
+import { startSim } from '../sim/sim.ts'
+import { play } from './play.ts'
+import { parseStory } from './story.ts'
+
+const wiring = { nodes: ['n1', 'n2', 'n3'], nics: ['eth1', 'eth2'] }
+const way = wayIn()
+const root = join(import.meta.dirname, '..')
+
+/** The stories, and every manual page that shows commands. */
+const pages = ['scenarios', 'docs'].flatMap((dir) =>
+  readdirSync(join(root, dir), { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.md'))
+    .map((name) => join(dir, name))
+    .sort(),
+)
+
+const places: Record<Place['kind'], () => Promise<Place>> = {
+  sim: () => startSim(wiring),
+  lab: async () => {
+    if (way.how === 'none') throw new Error(way.why)
+    const name = `story-${process.pid}-${++labs}`
+    return (await bootLab(way, { name, wiring })).place
+  },
+}
+let labs = 0
+
+const open = new Set<Place>()
+after(() => Promise.all([...open].map((place) => place.close())))
+
+for (const page of pages) {
+  const story = parseStory(readFileSync(join(root, page), 'utf8'))
+  if (story.steps.length === 0) continue
+  for (const kind of ['sim', 'lab'] as const) {
+    if (story.only && story.only !== kind) continue
+    const skip = kind === 'lab' && way.how === 'none' ? way.why : false
+    test(`${story.title} (${page} on ${kind})`, { skip, timeout: 120_000 }, async () => {
+      const place = await places[kind]()
+      open.add(place)
+      try {
+        await play(story, place, page)
+      } finally {
+        open.delete(place)
+        await place.close()
+      }
+    })
+  }
+}
