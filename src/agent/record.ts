@@ -52,9 +52,10 @@ const prefix = 'sandbox/'
 
 export const recordKey = (containerID: string): string => `${prefix}${containerID}`
 
-export function recordsOf(journal: Journal): SandboxRecord[] {
+export const recordsOf = (journal: Journal): SandboxRecord[] => recordsIn(journal.entries())
+
+export function recordsIn(entries: ReadonlyMap<string, unknown>): SandboxRecord[] {
   const records: SandboxRecord[] = []
-  for (const [key, value] of journal.entries())
-    if (key.startsWith(prefix)) records.push(value as SandboxRecord)
+  for (const [key, value] of entries) if (key.startsWith(prefix)) records.push(value as SandboxRecord)
   return records
 }

@@ -14,7 +14,7 @@ import {
   type AttachmentRecord,
   type ForeignAttachment,
   recordKey,
-  recordsOf,
+  recordsIn,
   type SandboxRecord,
 } from './record.ts'
 import { resultOf } from './results.ts'
@@ -70,7 +70,7 @@ export class Sandboxes {
   }
 
   records(): SandboxRecord[] {
-    return recordsOf(this.#deps.journal)
+    return recordsIn(this.#deps.journal.entries())
   }
 
   find(containerID: string): SandboxRecord | undefined {
@@ -141,6 +141,26 @@ export class Sandboxes {
   async del(containerID: string): Promise<void> {
     const record = this.find(containerID)
     if (record) await this.#remove(record)
+  }
+
+  /**
+   * After a boot the kernel holds nothing any more, but other plugins may keep
+   * files (host-local its leases): they get their DELs for what the journal
+   * knows of the boot before, and that is forgotten.
+   */
+  async forgetPreviousBoot(): Promise<void> {
+    const { journal, plugins, log } = this.#deps
+    for (const record of recordsIn(journal.previousBoot)) {
+      for (const a of record.attachments.toReversed()) {
+        if (a.kind !== 'plugin') continue
+        await plugins.del({ ...invocation(record, a), netns: '' }).catch((error) =>
+          log.warn(asFault(error, `take ${a.interface} of the boot before away`).message, {
+            pod: `${record.pod.namespace}/${record.pod.name}`,
+          }),
+        )
+      }
+    }
+    await journal.forgetPreviousBoot()
   }
 
   /** What is not as it should be, a sentence each. */

@@ -24,6 +24,11 @@ import { watch } from './watched.ts'
 /** How long an ADD waits for the API server to show a pod that the runtime knows already. */
 const podWithinMs = 2000
 
+interface Identity {
+  name: string
+  uid: string
+}
+
 /** Everything that needs to know who this node is. */
 interface Core {
   sandboxes: Sandboxes
@@ -50,7 +55,7 @@ export function startAgent(deps: AgentDeps): Agent {
   let closed = false
 
   const begin = async () => {
-    const known = journal.get('node') as { name: string; uid: string } | undefined
+    const known = (journal.get('node') ?? journal.previousBoot.get('node')) as Identity | undefined
     if (known?.name === node) core = startCore(known)
     await watched.synced()
     const uid = watched.node.list()[0]?.metadata.uid
@@ -58,9 +63,10 @@ export function startAgent(deps: AgentDeps): Agent {
       throw new Fault('missing', `start the agent of node ${node}`, 'the API server has no Node of that name')
     if (known?.uid !== uid) {
       await core?.close()
-      await journal.put('node', { name: node, uid })
       core = startCore({ name: node, uid })
     }
+    await journal.put('node', { name: node, uid })
+    await (core as Core).sandboxes.forgetPreviousBoot()
     nics = await datapath.nics()
     views.nics = nics
     const registration = startLoop({
@@ -92,7 +98,7 @@ export function startAgent(deps: AgentDeps): Agent {
     log.info('ready', { node })
   }
 
-  const startCore = (identity: { name: string; uid: string }): Core => {
+  const startCore = (identity: Identity): Core => {
     const reporter = startReporter({ kube, journal, clock, log })
     const addresses = nodeAddresses({
       kube,
