@@ -48,6 +48,8 @@ const fields: [boolean, Packet, Statement][] = [
   [true, udp, { match: 'iifname', is: 'pn*' }],
   [false, udp, { match: 'iifname', is: 'pn' }],
   [false, udp, { match: 'oifname', is: 'pn1' }],
+  // No device has the empty name.
+  [true, udp, { match: 'oifname', not: 'pn1' }],
   [true, udp, { match: 'meta nfproto', is: 'ipv4' }],
   [true, udp6, { match: 'meta nfproto', is: 'ipv6' }],
   [true, udp, { match: 'meta l4proto', is: 17 }],

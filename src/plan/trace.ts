@@ -345,9 +345,10 @@ function fieldOf(packet: Packet, field: Field, hook: Hook): Value | undefined {
   const v6 = ip?.saddr.includes(':')
   switch (field) {
     case 'iifname':
-      return packet.iifname
+      // No device is the empty name (nft_meta_store_ifname), which "not" matches.
+      return packet.iifname ?? ''
     case 'oifname':
-      return packet.oifname
+      return packet.oifname ?? ''
     case 'meta nfproto':
       return hook.family === 'inet' ? ip && (v6 ? 'ipv6' : 'ipv4') : hook.family
     case 'meta l4proto':

@@ -1,15 +1,20 @@
 import { Fault } from '../../lib/fault.ts'
 import type { NamespacePlan, PortPlan } from '../../plan/node-plan.ts'
-import { freshState, type Packet } from '../../plan/trace.ts'
+import { freshState } from '../../plan/trace.ts'
+import { Connections } from './connections.ts'
+import { type Frame, isGroup, type Journey } from './frame.ts'
 import { type FabricNic, MemoryNode, type NicSpec, parentOf, type Surroundings } from './node.ts'
 import { type Device, idOf, type Memory, nodeStack, podStack, type Stack } from './stack.ts'
-import { type Frame, isGroup, type Journey, type Streets, Walk } from './walk.ts'
+import { type Streets, Walk } from './walk.ts'
 
+export type { Delivery, Frame, Journey } from './frame.ts'
 export type { NicSpec } from './node.ts'
-export type { Delivery, Frame, Journey } from './walk.ts'
 
 /** What a process sends. Without a source the kernel picks one; another's address is sent as it is (a raw socket). */
-export type Sent = Omit<Packet, 'ip'> & { ip: { saddr?: string; daddr: string; ttl?: number }; size?: number }
+export type Sent = Omit<Frame, 'ip' | 'size'> & {
+  ip: { saddr?: string; daddr: string; ttl?: number }
+  size?: number
+}
 
 interface PodNamespace {
   ports: { node: MemoryNode; port: PortPlan }[]
@@ -165,7 +170,7 @@ export class MemoryFabric {
     let memory = this.#memories.get(id)
     if (!memory) {
       memory = {
-        connections: new Map(),
+        connections: new Connections(),
         neighbours: new Map(),
         ports: new Map(),
         limits: freshState(this.#nowMs()),

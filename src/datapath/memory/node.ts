@@ -87,7 +87,7 @@ export class MemoryNode {
     for (const port of [...this.ports.values()]) if (!wanted.has(port.key)) this.#remove(port, changes)
     for (const [netns, old] of this.namespaces) {
       if (namespaces.has(netns)) continue
-      this.#note(changes, '-', namespaceLines(old))
+      this.#note(changes, '-', this.#notLost(namespaceLines(old)))
       this.namespaces.delete(netns)
       this.#around.changed(this, netns, true)
     }
@@ -223,7 +223,7 @@ export class MemoryNode {
     }
     const { gone, added } = old ? planDifference(old, next) : { gone: [], added: namespaceLines(next) }
     const restored = this.lost.size > 0 ? namespaceLines(next).filter((l) => this.lost.delete(l)) : []
-    this.#note(changes, '-', gone)
+    this.#note(changes, '-', this.#notLost(gone))
     this.#note(changes, '+', [...added, ...restored])
     this.namespaces.set(next.netns, next)
     if (gone.length + added.length + restored.length > 0) this.#around.changed(this, next.netns)
@@ -265,6 +265,11 @@ export class MemoryNode {
     if (this.broken.has(port.key)) return portElementLines(port)
     const lines = portLines(port)
     return this.lost.size === 0 ? lines : lines.filter((l) => !this.lost.has(l))
+  }
+
+  /** Those that are still there; the others need not be remembered any more. */
+  #notLost(lines: string[]): string[] {
+    return this.lost.size === 0 ? lines : lines.filter((l) => !this.lost.delete(l))
   }
 
   #note(changes: string[], sign: '+' | '-', lines: string[]): void {

@@ -10,6 +10,7 @@ import type {
 } from '../../plan/node-plan.ts'
 import type { Table } from '../../plan/ruleset.ts'
 import type { Packet, TraceState } from '../../plan/trace.ts'
+import type { Connections } from './connections.ts'
 import { addressLine, forwardingLine, linkLine, neighbourLine, routeLine } from './lines.ts'
 import type { FabricNic, MemoryNode } from './node.ts'
 
@@ -35,17 +36,11 @@ export interface Stack {
 
 /** What a namespace learned from packets. It survives changes of the plan, as in a kernel. */
 export interface Memory {
-  connections: Map<string, { original: boolean; connection: Connection }>
+  connections: Connections
   neighbours: Map<string, string>
   /** Bridge forwarding learned from frames, by `<bridge> <mac>`: the port. */
   ports: Map<string, string>
   limits: TraceState
-}
-
-export interface Connection {
-  answered: boolean
-  from: { saddr: string; sport?: number }
-  masqueradedAs?: string
 }
 
 export interface Device {

@@ -1,39 +1,8 @@
 import { type Address, parseAddress } from '../../lib/ip.ts'
 import { type Hook, type Packet, trace } from '../../plan/trace.ts'
+import { everyone, type Frame, frameText, isGroup, type Journey } from './frame.ts'
 import type { FabricNic } from './node.ts'
 import { castOf, type Device, isUp, type Memory, type Stack } from './stack.ts'
-
-/** A packet on its way, with the headers around it. `size` is in bytes, without the Ethernet header. */
-export interface Frame extends Packet {
-  size: number
-  vlan?: number
-  /** What a tunnel packet carries. */
-  tunnelled?: { vni: number; frame: Frame }
-  /** The target of a neighbour solicitation or advertisement. */
-  target?: string
-}
-
-/** A packet that reached somebody who would read it. */
-export interface Delivery {
-  /** The namespace: a pod's path, `node:n1`, `node:n1/pn-…`. */
-  netns: string
-  /** The interface it came in by. */
-  link: string
-  packet: Frame
-  /** The NICs and switches it crossed: `n1/eth1`, `phy-net0`, `n2/eth1`. */
-  crossed: string[]
-}
-
-/** Everything that happened to one packet that was sent, all of its copies included. */
-export interface Journey {
-  delivered: Delivery[]
-  /** Why a copy got no further: `dropped at n1/pn-…: table inet polynet chain from-pods: not its address`. */
-  dropped: string[]
-  /** NICs and switches that any copy crossed, sorted. */
-  crossed: string[]
-  /** Every step of every copy. */
-  path: string[]
-}
 
 /** The world around a walk. */
 export interface Streets {
@@ -45,8 +14,6 @@ export interface Streets {
   /** The namespace behind a tunnel packet that arrived at a node. */
   tunnelEnd(stack: Stack, vni: number, port: number): { stack: Stack; device: Device } | undefined
 }
-
-const everyone = 'ff:ff:ff:ff:ff:ff'
 
 export class Walk {
   readonly journey: Journey = { delivered: [], dropped: [], crossed: [], path: [] }
@@ -104,7 +71,7 @@ export class Walk {
       { family: 'netdev', hook: 'egress', device: device.name },
     )
     if (!checked) return
-    this.journey.path.push(`${stack.label} ${device.name}: out ${describe(frame)}`)
+    this.journey.path.push(`${stack.label} ${device.name}: out ${frameText(frame)}`)
     this.#depth++
     const { iifname: _i, oifname: _o, mark: _m, ...bare } = checked
     switch (device.kind) {
@@ -127,7 +94,7 @@ export class Walk {
         this.#encapsulate(stack, device, bare, crossed)
         break
       case 'nic':
-        this.#wire(device.nic as FabricNic, bare, crossed, undefined)
+        this.#wire(device.nic as FabricNic, bare, crossed)
         break
       case 'macvlan':
       case 'ipvlan':
@@ -180,7 +147,7 @@ export class Walk {
         this.#drop(stack, `the way back to ${ip.saddr} is not by ${device.name}`)
         return
       }
-    const packet = this.#untranslate(stack, taken)
+    const packet = stack.tracks ? stack.memory.connections.untranslate(taken) : taken
     const target = packet.ip?.daddr as string
     if (castOf(stack, target) !== 'unicast') {
       this.#input(stack, device, packet, crossed)
@@ -197,20 +164,19 @@ export class Walk {
       this.#discovery(stack, device, packet, crossed)
       return
     }
-    if (packet.tunnelled) {
-      const { vni, frame: inner } = packet.tunnelled
-      const end = this.#streets.tunnelEnd(stack, vni, packet.dport ?? 0)
-      if (end) {
-        if (inner.ether?.saddr === end.device.mac) {
-          this.#drop(end.stack, 'a frame of its own came back by the tunnel')
-          return
-        }
-        this.receive(end.stack, end.device, inner, crossed)
-        return
-      }
-    }
+    const { tunnelled, dport = 0 } = packet
+    const end = tunnelled && this.#streets.tunnelEnd(stack, tunnelled.vni, dport)
+    if (end && tunnelled?.frame.ether?.saddr === end.device.mac)
+      this.#drop(end.stack, 'a frame of its own came back by the tunnel')
+    else if (end && tunnelled) this.receive(end.stack, end.device, tunnelled.frame, crossed)
+    else if (tunnelled && stack.id.startsWith('node:'))
+      this.#drop(stack, `no tunnel has VNI ${tunnelled.vni} on port ${dport}`)
+    else this.#deliver(stack, device, packet, crossed)
+  }
+
+  #deliver(stack: Stack, device: Device, packet: Frame, crossed: string[]): void {
     if (this.#asking) return
-    this.journey.path.push(`${stack.label} ${device.name}: delivered ${describe(packet)}`)
+    this.journey.path.push(`${stack.label} ${device.name}: delivered ${frameText(packet)}`)
     this.journey.delivered.push({ netns: stack.id, link: device.name, packet, crossed })
   }
 
@@ -243,18 +209,14 @@ export class Walk {
 
   /** After routing: translation, size, neighbour, and out. */
   #leave(stack: Stack, device: Device, frame: Frame, hop: string, crossed: string[]): void {
-    const seen = trace(
-      stack.tables,
-      { ...frame, oifname: device.name },
-      { family: 'inet', hook: 'postrouting' },
-      stack.memory.limits,
-    )
-    if (seen.verdict === 'drop') {
-      this.#drop(stack, seen.reason ?? '')
-      return
-    }
-    const packet = this.#translate(stack, device, { ...frame }, seen.masquerade === true)
-    this.#confirm(stack, packet)
+    const asked = { ...frame, oifname: device.name }
+    const passed = this.#ask(stack, asked, { family: 'inet', hook: 'postrouting' })
+    if (!passed) return
+    const to = passed.masquerade ? parseAddress(passed.ip?.daddr ?? '') : undefined
+    const packet = stack.tracks
+      ? stack.memory.connections.translate(passed, to && sourceFor(stack, device.name, to))
+      : passed
+    this.#confirm(stack, passed)
     if (packet.size > device.mtu && !packet.tunnelled) {
       this.#drop(stack, `${packet.size} bytes are more than ${device.name}'s MTU of ${device.mtu}`)
       return
@@ -266,7 +228,7 @@ export class Walk {
     }
     const daddr = this.#macOf(stack, device, hop)
     if (daddr === undefined) return
-    const { daddrType: _, ctState: _s, ...bare } = packet
+    const { daddrType: _, ctState: _s, masquerade: _m, ...bare } = packet
     this.transmit(stack, device, { ...bare, ether: { saddr: device.mac, daddr } }, crossed)
   }
 
@@ -275,8 +237,8 @@ export class Walk {
     if (cast === 'broadcast' || cast === 'multicast') return everyone
     const key = `${device.name} ${hop}`
     const known = stack.neighbours.get(key) ?? stack.memory.neighbours.get(key)
-    if (known !== undefined) return known
-    if (device.noarp || device.kind === 'lo') {
+    if (known) return known
+    if (known === '' || device.noarp || device.kind === 'lo') {
       this.#drop(stack, `${device.name} has no neighbour entry for ${hop}`)
       return undefined
     }
@@ -373,7 +335,8 @@ export class Walk {
   }
 
   #bridgePost(stack: Stack, out: Device, frame: Frame, crossed: string[]): void {
-    const passed = this.#ask(stack, frame, { family: 'bridge', hook: 'postrouting' })
+    const asked = { ...frame, iifname: undefined }
+    const passed = this.#ask(stack, asked, { family: 'bridge', hook: 'postrouting' })
     if (!passed) return
     if (passed.size > out.mtu) {
       this.#drop(stack, `${passed.size} bytes are more than ${out.name}'s MTU of ${out.mtu}`)
@@ -429,23 +392,25 @@ export class Walk {
         this.receive(stack, other, frame, crossed)
         if (!isGroup(to)) return
       }
-    this.#wire(nic, device.vlan === undefined ? frame : { ...frame, vlan: device.vlan }, crossed, device)
+    this.#wire(nic, device.vlan === undefined ? frame : { ...frame, vlan: device.vlan }, crossed)
   }
 
-  #wire(nic: FabricNic, frame: Frame, crossed: string[], from: Device | undefined): void {
+  #wire(nic: FabricNic, frame: Frame, crossed: string[]): void {
     if (!nic.up || !nic.plugged) {
       this.journey.dropped.push(`dropped at ${nic.node}: ${nic.name} is down`)
       return
     }
     const way = [...crossed, `${nic.node}/${nic.name}`, nic.switch]
     this.#crossed(way)
-    for (const end of this.#streets.across(nic, frame)) {
+    const ends = this.#streets.across(nic, frame)
+    if (ends.length === 0 && !this.#asking)
+      this.journey.dropped.push(`dropped at ${nic.switch}: nobody takes ${frameText(frame)}`)
+    for (const end of ends) {
       const arrived = [...way, `${end.node}/${end.name}`]
       this.#crossed(arrived)
       const seats = this.#streets.onNic(end)
       const passthru = seats.some((s) => s.device.mode === 'passthru')
       for (const { stack, device } of seats) {
-        if (device === from) continue
         const untagged = device.kind === 'vlan' ? { ...frame, vlan: undefined } : frame
         if (device.vlan !== frame.vlan) continue
         if (
@@ -476,6 +441,7 @@ export class Walk {
     }
     if (seen.mark !== undefined) packet.mark = seen.mark
     if (seen.notrack) packet.ctState = 'untracked'
+    if (seen.masquerade) packet.masquerade = true
     return packet
   }
 
@@ -486,61 +452,13 @@ export class Walk {
   }
 
   #track(stack: Stack, frame: Frame): Frame {
-    if (!stack.tracks || !frame.ip) return frame
-    const held = stack.memory.connections.get(tuple(frame))
-    const state = held && (!held.original || held.connection.answered) ? 'established' : 'new'
-    return { ...frame, ctState: state }
+    return stack.tracks ? stack.memory.connections.track(frame) : frame
   }
 
   #confirm(stack: Stack, frame: Frame): void {
-    if (!stack.tracks || !frame.ip || frame.ctState === 'untracked') return
-    const held = stack.memory.connections.get(tuple(frame))
-    if (held) {
-      if (!held.original) held.connection.answered = true
-      return
-    }
-    const connection: Connection = { answered: false, from: { saddr: frame.ip.saddr, sport: frame.sport } }
-    stack.memory.connections.set(tuple(frame), { original: true, connection })
-    stack.memory.connections.set(tuple(turned(frame)), { original: false, connection })
-  }
-
-  #translate(stack: Stack, device: Device, frame: Frame, masquerade: boolean): Frame {
-    if (!stack.tracks || !frame.ip || frame.ctState === 'untracked') return frame
-    const held = stack.memory.connections.get(tuple(frame))
-    const to = parseAddress(frame.ip.daddr)
-    const as =
-      held?.connection.masqueradedAs ?? (masquerade && to ? sourceFor(stack, device.name, to) : undefined)
-    if (as === undefined || held?.original === false) return frame
-    const translated: Frame = { ...frame, ip: { ...frame.ip, saddr: as } }
-    if (!held) {
-      const connection: Connection = { answered: false, from: { saddr: frame.ip.saddr }, masqueradedAs: as }
-      stack.memory.connections.set(tuple(frame), { original: true, connection })
-      stack.memory.connections.set(tuple(turned(translated)), { original: false, connection })
-    }
-    return translated
-  }
-
-  #untranslate(stack: Stack, frame: Frame): Frame {
-    const held = stack.tracks ? stack.memory.connections.get(tuple(frame)) : undefined
-    if (!frame.ip || !held || held.original || held.connection.masqueradedAs === undefined) return frame
-    held.connection.answered = true
-    return { ...frame, ip: { ...frame.ip, daddr: held.connection.from.saddr } }
+    if (stack.tracks) stack.memory.connections.confirm(frame)
   }
 }
-
-type Connection = Memory['connections'] extends Map<string, { connection: infer C }> ? C : never
-
-const tuple = (f: Frame): string =>
-  `${f.l4proto} ${f.ip?.saddr} ${f.sport ?? 0} ${f.ip?.daddr} ${f.dport ?? 0}`
-
-const turned = (f: Frame): Frame => ({
-  ...f,
-  ip: { saddr: f.ip?.daddr ?? '', daddr: f.ip?.saddr ?? '' },
-  sport: f.dport,
-  dport: f.sport,
-})
-
-export const isGroup = (mac: string): boolean => (Number.parseInt(mac.slice(0, 2), 16) & 1) === 1
 
 /** Whether a pod's interface on a NIC takes the frame: by its MAC, or for ipvlan, which has its parent's, by its addresses. */
 function accepts(device: Device, stack: Stack, frame: Frame): boolean {
@@ -584,12 +502,4 @@ function question(stack: Stack, device: Device, hop: string): Frame {
     icmpType: 'nd-neighbor-solicit',
     target: hop,
   }
-}
-
-function describe({ ether, arp, ip, l4proto, dport, tunnelled }: Frame): string {
-  const to = ether ? ` to ${ether.daddr}` : ''
-  if (arp) return `arp ${arp.operation} ${arp.senderIp} > ${arp.targetIp}${to}`
-  if (!ip) return `frame${to}`
-  const inner = tunnelled ? ` vni ${tunnelled.vni} [${describe(tunnelled.frame)}]` : ''
-  return `${ip.saddr} > ${ip.daddr} ${l4proto ?? 'ip'}${dport === undefined ? '' : ` ${dport}`}${inner}${to}`
 }
