@@ -76,8 +76,13 @@ const cases: [kind: string, object: object, want: string[]][] = [
       'spec.tenants[1]: acme is in spec.tenants[0] too; leave one out',
       'spec.vlanRange: min 20 is above max 10; exchange them',
       'spec.nics[0].match: matches every NIC; give at least one of name, driver, pciAddress, mac',
-      'spec.nics[4].nodeSelector.matchLabels[a b]: "a b" is not a label key; write [domain/]name, the name at most 63 of A-Z a-z 0-9 - _ .',
+      'spec.nics[4].nodeSelector.matchLabels["a b"]: "a b" is not a label key; write [domain/]name, the name at most 63 of A-Z a-z 0-9 - _ .',
     ],
+  ],
+  [
+    'PhysicalNetwork',
+    { spec: { tunnelPort: 4789 } },
+    ['spec.tunnelPort: other network plugins use ports 4789 and 8472; choose another, or none'],
   ],
   ['HostPhysicalNetwork', { spec: {} }, []],
   [

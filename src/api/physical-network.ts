@@ -77,6 +77,10 @@ export const matchProblems = (match: NicMatch, path: string): Problem[] =>
     ? []
     : [{ path, problem: 'matches every NIC; give at least one of name, driver, pciAddress, mac' }]
 
+/** The kernel hands a tunnel port's packets to one owner: VXLAN's own and Linux's old default are other plugins'. */
+const othersPorts = [4789, 8472]
+const othersPort = 'other network plugins use ports 4789 and 8472; choose another, or none'
+
 export const physicalNetworkKind: Kind<PhysicalNetwork> = {
   resource: resources.physicalNetworks,
   shortNames: ['pnet'],
@@ -149,6 +153,7 @@ export const physicalNetworkKind: Kind<PhysicalNetwork> = {
               'UDP port of the tunnels over this wire; no two wires may share one. Absent: Polynet chooses, see status.tunnelPort.',
             minimum: 1024,
             maximum: 65535,
+            rules: [{ rule: 'self != 4789 && self != 8472', message: othersPort }],
           },
           nics: {
             type: 'array',
@@ -198,7 +203,10 @@ export const physicalNetworkKind: Kind<PhysicalNetwork> = {
 
 /** The PhysicalNetwork that `input` is, or every problem with it. */
 export const parsePhysicalNetwork = (input: unknown): Parsed<PhysicalNetwork> =>
-  parseAs(physicalNetworkKind, input, ({ spec: { vlanRange, nics = [] } }) => [
+  parseAs(physicalNetworkKind, input, ({ spec: { vlanRange, tunnelPort, nics = [] } }) => [
+    ...(tunnelPort !== undefined && othersPorts.includes(tunnelPort)
+      ? [{ path: 'spec.tunnelPort', problem: othersPort }]
+      : []),
     ...(vlanRange && vlanRange.min > vlanRange.max
       ? [
           {

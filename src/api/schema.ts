@@ -159,12 +159,15 @@ function readText(schema: Text, input: unknown, wrong: (problem: string) => void
 
 function readDictionary(schema: Dictionary, input: unknown, path: string, problems: Problem[]): unknown {
   if (!isObject(input)) return void problems.push({ path, problem: `${shown(input)} is not an object` })
-  for (const [key, value] of Object.entries(input))
+  const entries = Object.entries(input)
+  if (entries.length > schema.maxItems) {
+    problems.push({ path, problem: `has ${entries.length} entries; at most ${schema.maxItems} are possible` })
+    return undefined
+  }
+  for (const [key, value] of entries)
     if (typeof value !== 'string')
-      problems.push({ path: `${path}[${key}]`, problem: `${shown(value)} is not a string; quote it` })
-  if (Object.keys(input).length > schema.maxItems)
-    problems.push({ path, problem: `has too many entries; at most ${schema.maxItems} are possible` })
-  return { ...input }
+      problems.push({ path: `${path}[${shown(key)}]`, problem: `${shown(value)} is not a string; quote it` })
+  return Object.fromEntries(entries.filter(([, value]) => typeof value === 'string'))
 }
 
 /** Two entries of a set, or two objects with the same keys. */

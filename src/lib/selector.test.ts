@@ -79,7 +79,7 @@ test('a selector object is refused with everything that is wrong with it', () =>
     ],
   })
   assert.deepEqual(parsed.ok ? [] : parsed.problems.map((p) => sentence([p])), [
-    'matchLabels[a b]: "a b" is not a label key; write [domain/]name, the name at most 63 of A-Z a-z 0-9 - _ .',
+    'matchLabels["a b"]: "a b" is not a label key; write [domain/]name, the name at most 63 of A-Z a-z 0-9 - _ .',
     'matchLabels[zone]: "east!" is not a label value; write at most 63 of A-Z a-z 0-9 - _ .',
     'matchExpressions[0]: In needs values; name at least one',
     'matchExpressions[1]: Exists takes no values; leave them out, or use In',

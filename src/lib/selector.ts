@@ -50,7 +50,7 @@ export function selects(selector: Selector, labels: Labels = {}): boolean {
 export function parseSelector(selector: Selector): Parsed<Requirement[]> {
   const all = [
     ...Object.entries(selector.matchLabels ?? {}).map(([key, value]) => ({
-      path: `matchLabels[${key}]`,
+      path: `matchLabels[${/^[\w./-]{1,64}$/.test(key) ? key : quote(key)}]`,
       requirement: { key, operator: 'In' as const, values: [value] },
     })),
     ...(selector.matchExpressions ?? []).map(({ key, operator, values = [] }, i) => ({
