@@ -30,15 +30,18 @@ const v4 = '[0-9]{1,3}(\\.[0-9]{1,3}){3}'
 const v6 = '[0-9a-fA-F:.]*:[0-9a-fA-F:.]*'
 const label = '[a-z0-9]([-a-z0-9]*[a-z0-9])?'
 
-const matching = (pattern: string, maxLength: number, expected: string): Format => ({
-  pattern,
-  maxLength,
-  expected,
-  read: (text) =>
-    text.length <= maxLength && new RegExp(pattern).test(text)
-      ? { text }
-      : { problem: `${shown(text)} is not ${expected}` },
-})
+function matching(pattern: string, maxLength: number, expected: string): Format {
+  const whole = new RegExp(pattern)
+  return {
+    pattern,
+    maxLength,
+    expected,
+    read: (text) =>
+      text.length <= maxLength && whole.test(text)
+        ? { text }
+        : { problem: `${shown(text)} is not ${expected}` },
+  }
+}
 
 function readAddress(text: string): { text: string } | { problem: string } {
   const address = parseAddress(text)
