@@ -1,5 +1,5 @@
 import type { Pod } from '../api/core.ts'
-import type { Network } from '../api/network.ts'
+import { type Network, parseNetwork } from '../api/network.ts'
 import { attachmentsFor } from '../attach/attachments.ts'
 import { genieConf } from '../attach/genie.ts'
 import { confOf } from '../attach/plugin-name.ts'
@@ -66,8 +66,16 @@ function makerOf(
         `attach ${request.interface}`,
         `Network ${target.namespace}/${target.name} is gone`,
       )
-    if ((network.spec.plugin ?? 'polynet') === 'polynet') return { kind: 'polynet', network }
-    return plugin(request, confOfNetwork(network, confs), args)
+    // An API server without Polynet's webhook takes what the schema takes, which is more than what makes sense.
+    const parsed = parseNetwork(network)
+    if (!parsed.ok)
+      throw new Fault(
+        'invalid',
+        `attach ${request.interface} to Network ${target.namespace}/${target.name}`,
+        sentence(parsed.problems),
+      )
+    if ((network.spec.plugin ?? 'polynet') === 'polynet') return { kind: 'polynet', network: parsed.value }
+    return plugin(request, confOfNetwork(parsed.value, confs), args)
   }
   if (target.kind === 'Plugin') return plugin(request, confOfPlugin(target.name, confs), args)
   const definition = watched.definitions.get(target)
