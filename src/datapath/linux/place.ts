@@ -2,6 +2,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { Fault } from '../../lib/fault.ts'
 import { Batch, NETLINK_NETFILTER, NETLINK_ROUTE, Netlink } from './netlink.ts'
 import { inside } from './netns.ts'
+import type { DataType } from './nft-values.ts'
 import { getLink, seenLink } from './route.ts'
 import { close, open } from './syscall.ts'
 
@@ -16,6 +17,9 @@ export class Place {
   #nft: Netlink | undefined
   /** Indexes of links that were looked up; wrong once somebody replaces a link behind our back. */
   readonly indexes = new Map<string, number>()
+  /** How sets of table `polynet` are keyed, by family and name. */
+  readonly sets = new Map<string, { types: DataType[]; interval: boolean }>()
+  #deletes: Netlink | undefined
 
   /** Throws a `kernel` fault when there is no namespace at `path`. */
   constructor(path: string) {
@@ -34,6 +38,17 @@ export class Place {
     return this.#nft
   }
 
+  /** For deletions, which take long and are waited for elsewhere. */
+  get deletes(): Netlink {
+    this.#deletes ??= inside(this.fd, () => new Netlink(NETLINK_ROUTE))
+    return this.#deletes
+  }
+
+  forget(): void {
+    this.indexes.clear()
+    this.sets.clear()
+  }
+
   /** The index of the link of that name. Throws when there is none. */
   index(name: string): number {
     const known = this.indexes.get(name)
@@ -46,8 +61,8 @@ export class Place {
     return found
   }
 
-  /** Writes below /proc/sys/net what differs; the names of what it wrote. Throws for a setting that this kernel does not have. */
-  sysctls(settings: [string, string][]): string[] {
+  /** Writes below /proc/sys/net what differs; the names of what it wrote (with `dry`: would write). Throws for a setting that this kernel does not have. */
+  sysctls(settings: [string, string][], dry = false): string[] {
     if (settings.length === 0) return []
     return inside(this.fd, () =>
       settings
@@ -55,7 +70,7 @@ export class Place {
           const path = `/proc/sys/net/${name}`
           try {
             if (readFileSync(path, 'utf8').trim() === value) return false
-            writeFileSync(path, value)
+            if (!dry) writeFileSync(path, value)
             return true
           } catch (error) {
             throw new Fault(
@@ -73,6 +88,7 @@ export class Place {
   close(): void {
     this.route.close()
     this.#nft?.close()
+    this.#deletes?.close()
     close(this.fd)
   }
 }

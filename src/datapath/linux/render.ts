@@ -1,9 +1,10 @@
 import { Fault } from '../../lib/fault.ts'
+import type { Table } from '../../plan/ruleset.ts'
 import { addressLine, forwardingLine, linkLine, neighbourLine, routeLine, sysctlLine } from './lines.ts'
 import { Batch, type Netlink, refused } from './netlink.ts'
 import type { Place } from './place.ts'
 import * as rt from './route.ts'
-import { renderTables } from './tables.ts'
+import { addPortElements, addTables, missingElements, renderTables } from './tables.ts'
 import type { Want, WantedLink } from './want.ts'
 
 /**
@@ -32,30 +33,46 @@ const perBatch = 400
 /** Deleting what is gone: ENOENT, ESRCH, ENODEV, EADDRNOTAVAIL. */
 const gone = new Set([2, 3, 19, 99])
 
-/** `host` is the place whose NICs carry tunnels. Throws the first refusal; what was done till then stays. */
-export function render(sides: Side[], host: Place): Rendered {
+/**
+ * `host` is the place whose NICs carry tunnels. Throws the first refusal; what
+ * was done till then stays, and `made` has the links that it created. `dry`:
+ * only says what it would change.
+ */
+export function render(
+  sides: Side[],
+  host: Place,
+  options: { dry?: boolean; made?: MadeLink[] } = {},
+): Rendered {
   const bySide = new Map(sides.map((side) => [side.want.netns, side]))
   const links = new Map<string, rt.SeenLink>()
   const changes: string[] = []
-  const job: Job = { sides, bySide, host, links, changes }
+  const dry = options.dry === true
+  const job: Job = { sides, bySide, host, links, changes, dry, made: options.made ?? [] }
 
-  for (const side of sides) if (side.owned !== 'fresh') look(side, links)
-  for (const side of sides) {
-    const names = new Set(side.want.links.map((link) => link.name))
-    writeSysctls(side, (link) => !names.has(link), changes)
-    renderTables(side, changes)
-  }
-  if (removeLinks(job)) {
-    links.clear()
+  const lookAround = () => {
     for (const side of sides) if (side.owned !== 'fresh') look(side, links)
+  }
+  lookAround()
+  for (const side of sides) {
+    writeSysctls(side, job, false)
+    enforce(side, job, false)
+  }
+  if (removeLinks(job) && !dry) {
+    links.clear()
+    lookAround()
   }
   createLinks(job)
   for (const side of sides) {
-    const names = new Set(side.want.links.map((link) => link.name))
-    writeSysctls(side, (link) => names.has(link), changes)
+    writeSysctls(side, job, true)
+    enforce(side, job, true)
     configure(side, job)
   }
   return { changes, links }
+}
+
+export interface MadeLink {
+  netns: string
+  wanted: WantedLink
 }
 
 interface Job {
@@ -64,6 +81,8 @@ interface Job {
   host: Place
   links: Map<string, rt.SeenLink>
   changes: string[]
+  dry: boolean
+  made: MadeLink[]
 }
 
 const keyOf = (netns: string, name: string): string => `${netns}/${name}`
@@ -79,11 +98,45 @@ function look(side: Side, links: Map<string, rt.SeenLink>): void {
 
 const perLink = /^(?:ipv4|ipv6)\/(?:conf|neigh)\/([^/]+)\//
 
-function writeSysctls(side: Side, which: (link: string) => boolean, changes: string[]): void {
-  const { netns, sysctls } = side.want
-  const settings = Object.entries(sysctls).filter(([name]) => which(perLink.exec(name)?.[1] ?? ''))
-  for (const name of side.place.sysctls(settings))
-    changes.push(`~ ${sysctlLine(netns, name, sysctls[name]!)}`)
+/** Settings of wanted links can be written only when these are there. */
+function writeSysctls(side: Side, job: Job, ofLinks: boolean): void {
+  const { netns, sysctls, links } = side.want
+  const all = Object.entries(sysctls)
+  if (all.length === 0) return
+  const names = new Set(links.map((link) => link.name))
+  const settings = all.filter(([name]) => {
+    const link = perLink.exec(name)?.[1] ?? ''
+    return names.has(link) === ofLinks && (!job.dry || !ofLinks || job.links.has(keyOf(netns, link)))
+  })
+  for (const name of side.place.sysctls(settings, job.dry))
+    job.changes.push(`~ ${sysctlLine(netns, name, sysctls[name]!)}`)
+}
+
+/** Tables that hang on a device come when that is there and not up yet, all others before any link. */
+function enforce(side: Side, job: Job, onDevices: boolean): void {
+  const { want, place, owned } = side
+  const hanging = (table: Table) => table.chains.some((chain) => chain.base?.devices !== undefined)
+  const tables = want.tables.filter((table) => hanging(table) === onDevices)
+  const known = want.tables.some((table) => table.name === 'polynet' && !hanging(table))
+  const elements = onDevices ? [] : want.elements
+  if (owned === 'fresh') {
+    addTables(place, tables)
+    if (elements.length > 0) addPortElements(place, elements)
+    return
+  }
+  const later = new Set(want.tables.filter(hanging).map((table) => table.name))
+  const mine = (name: string): boolean => {
+    if (onDevices || later.has(name)) return false
+    return owned === 'all' || (owned !== 'nothing' && name.startsWith('polynet'))
+  }
+  const looksAtTables = tables.length > 0 || (!onDevices && owned !== 'nothing')
+  if (looksAtTables)
+    job.changes.push(
+      ...renderTables(place, want.netns, { tables, elements: known ? elements : [] }, mine, job.dry),
+    )
+  if (known || elements.length === 0) return
+  for (const line of missingElements(place, want.netns, elements)) job.changes.push(`+ ${line}`)
+  if (!job.dry) addPortElements(place, elements)
 }
 
 // ── links ──
@@ -142,10 +195,10 @@ function removeLinks(job: Job): boolean {
       const w = wanted.get(seen.name)
       const unwanted = w ? !fits(job, w, seen) : mayDelete(owned, seen)
       if (!unwanted) continue
-      if (seen.kind === undefined)
+      if (w && (seen.kind === undefined || (owned === 'ports' && !seen.alias.startsWith('polynet'))))
         throw new Fault(
           'kernel',
-          `make link ${seen.name} in ${want.netns}`,
+          `${named(w)}make link ${seen.name} in ${want.netns}`,
           'a device of that name is there already; rename it',
         )
       doomed.push(seen.name)
@@ -153,10 +206,14 @@ function removeLinks(job: Job): boolean {
     }
     if (doomed.length === 0) continue
     any = true
-    deleteLinks(place.route, doomed)
+    if (job.dry) for (const name of doomed) job.links.delete(keyOf(want.netns, name))
+    else deleteLinks(place.route, doomed)
   }
   return any
 }
+
+/** The port's key in front of a message about one of its links. */
+const named = (link: WantedLink | undefined): string => (link?.port === undefined ? '' : `${link.port}: `)
 
 function mayDelete(owned: Side['owned'], seen: rt.SeenLink): boolean {
   if (seen.loopback || seen.kind === undefined) return false
@@ -191,6 +248,10 @@ function createLinks(job: Job): void {
 
 function create(job: Job, missing: { side: Side; wanted: WantedLink }[]): void {
   if (missing.length === 0) return
+  if (job.dry) {
+    for (const { side, wanted } of missing) job.changes.push(`+ ${linkLine(side.want.netns, wanted.name)}`)
+    return
+  }
   const batches = new Map<Place, Batch>()
   const batchOf = (place: Place): Batch => {
     let batch = batches.get(place)
@@ -204,7 +265,11 @@ function create(job: Job, missing: { side: Side; wanted: WantedLink }[]): void {
     make(job, side, wanted, batchOf)
     if (wanted.origin.kind !== 'existing') job.changes.push(`+ ${linkLine(side.want.netns, wanted.name)}`)
   }
-  for (const [place, batch] of batches) place.route.send(batch)
+  const failed = [...batches].flatMap(([place, batch]) => place.route.try(batch).refusals)
+  const refusedOnes = new Set(failed.map((refusal) => refusal.what))
+  for (const { side, wanted } of missing)
+    if (!refusedOnes.has(creating(side, wanted))) job.made.push({ netns: side.want.netns, wanted })
+  if (failed[0]) throw refused(failed[0])
   const questions = new Map<Side, Batch>()
   for (const { side, wanted } of missing) {
     let batch = questions.get(side)
@@ -212,7 +277,7 @@ function create(job: Job, missing: { side: Side; wanted: WantedLink }[]): void {
       batch = new Batch()
       questions.set(side, batch)
     }
-    rt.getLink(batch, `find link ${wanted.name} in ${side.want.netns}`, wanted.name)
+    rt.getLink(batch, `${named(wanted)}find link ${wanted.name} in ${side.want.netns}`, wanted.name)
   }
   for (const [side, batch] of questions)
     for (const message of side.place.route.send(batch)) {
@@ -222,10 +287,13 @@ function create(job: Job, missing: { side: Side; wanted: WantedLink }[]): void {
     }
 }
 
+const creating = (side: Side, wanted: WantedLink): string =>
+  `${named(wanted)}create link ${wanted.name} in ${side.want.netns}`
+
 function make(job: Job, side: Side, wanted: WantedLink, batchOf: (place: Place) => Batch): void {
-  const { place, want } = side
+  const { place } = side
   const { origin, name, mac, mtu, noarp } = wanted
-  const what = `create link ${name} in ${want.netns}`
+  const what = creating(side, wanted)
   const master = wanted.bridge === undefined ? undefined : place.index(wanted.bridge)
   const message: rt.LinkMessage = { name, mac, mtu, noarp, master, up: true }
   const into = (from: Place) => (from === place ? undefined : place.fd)
@@ -286,10 +354,13 @@ function configure(side: Side, job: Job): void {
   const { netns } = want
   const fresh = owned === 'fresh'
   const batch = new Batch()
+  const keys = new Map(want.links.map((link) => [link.name, named(link)]))
   const index = (link: string): number => {
+    if (job.dry) return 0
     const found = job.links.get(keyOf(netns, link))?.index
     return found ?? place.index(link)
   }
+  const adding = (link: string, line: string): string => `${keys.get(link) ?? ''}add ${line}`
   for (const link of want.links) adjust(side, job, link, batch)
 
   const ours = new Set(want.links.map((link) => link.name))
@@ -312,22 +383,22 @@ function configure(side: Side, job: Job): void {
     }
   }
   for (const [line, a] of addresses) {
-    rt.newAddress(batch, `add ${line}`, index(a.link), a.address)
+    rt.newAddress(batch, adding(a.link, line), index(a.link), a.address)
     if (!fresh) job.changes.push(`+ ${line}`)
   }
   if (fresh) {
     for (const f of want.forwarding)
-      rt.newForwarding(batch, `add ${forwardingLine(netns, f)}`, index(f.link), f)
+      rt.newForwarding(batch, adding(f.link, forwardingLine(netns, f)), index(f.link), f)
     for (const n of want.neighbours)
-      rt.newNeighbour(batch, `add ${neighbourLine(netns, n)}`, index(n.link), n)
-    for (const r of want.routes) rt.newRoute(batch, `add ${routeLine(netns, r)}`, index(r.link), r)
+      rt.newNeighbour(batch, adding(n.link, neighbourLine(netns, n)), index(n.link), n)
+    for (const r of want.routes) rt.newRoute(batch, adding(r.link, routeLine(netns, r)), index(r.link), r)
     place.route.send(batch)
     return
   }
-  place.route.send(batch)
+  if (!job.dry) place.route.send(batch)
 
   const names = linkNames(side, job)
-  const entries = new Writer(place.route)
+  const entries = new Writer(place.route, job.dry)
   const family = [rt.AF_INET, rt.AF_INET6]
 
   const forwarding = new Map(want.forwarding.map((f) => [forwardingLine(netns, f), f]))
@@ -344,7 +415,7 @@ function configure(side: Side, job: Job): void {
       stale.push({ line, remove: (b) => rt.deleteForwarding(b, line, seen.index, f) })
   }
   for (const [line, f] of forwarding) {
-    entries.write((b) => rt.newForwarding(b, `add ${line}`, index(f.link), f))
+    entries.write((b) => rt.newForwarding(b, adding(f.link, line), index(f.link), f))
     job.changes.push(`+ ${line}`)
   }
 
@@ -362,7 +433,7 @@ function configure(side: Side, job: Job): void {
       stale.push({ line, remove: (b) => rt.deleteNeighbour(b, line, seen.index, n) })
   }
   for (const [line, n] of neighbours) {
-    entries.write((b) => rt.newNeighbour(b, `add ${line}`, index(n.link), n))
+    entries.write((b) => rt.newNeighbour(b, adding(n.link, line), index(n.link), n))
     job.changes.push(`+ ${line}`)
   }
 
@@ -382,7 +453,7 @@ function configure(side: Side, job: Job): void {
       stale.push({ line, remove: (b) => rt.deleteRoute(b, line, seen.index, r) })
   }
   for (const [line, r] of routes) {
-    entries.write((b) => rt.newRoute(b, `add ${line}`, index(r.link), r))
+    entries.write((b) => rt.newRoute(b, adding(r.link, line), index(r.link), r))
     job.changes.push(`+ ${line}`)
   }
   entries.finish()
@@ -414,7 +485,13 @@ function linkNames(side: Side, job: Job): Map<number, string> {
 function adjust(side: Side, job: Job, wanted: WantedLink, batch: Batch): void {
   const { netns } = side.want
   const seen = job.links.get(keyOf(netns, wanted.name))
-  if (!seen) throw new Fault('kernel', `set up link ${wanted.name} in ${netns}`, 'there is no such link')
+  if (!seen && job.dry) return
+  if (!seen)
+    throw new Fault(
+      'kernel',
+      `${named(wanted)}set up link ${wanted.name} in ${netns}`,
+      'there is no such link',
+    )
   const message: rt.LinkMessage = { index: seen.index }
   const details: string[] = []
   const differs = (text: string, set: Partial<rt.LinkMessage>): void => {
@@ -430,8 +507,11 @@ function adjust(side: Side, job: Job, wanted: WantedLink, batch: Batch): void {
     if (master !== seen.master) differs(`master ${wanted.bridge ?? 'none'}`, { master })
   }
   if (!seen.up) differs('up', { up: true })
+  // Tells a pod's links of ours from those of others.
+  const mark = (wanted.origin.kind === 'peer' || wanted.origin.kind === 'upper') && wanted.port !== undefined
+  if (mark && seen.alias === '') message.alias = 'polynet'
   if (details.length > 0) {
-    rt.setLink(batch, `set link ${wanted.name} in ${netns}: ${details.join(' ')}`, message)
+    rt.setLink(batch, `${named(wanted)}set link ${wanted.name} in ${netns}: ${details.join(' ')}`, message)
     Object.assign(seen, { mac: message.mac ?? seen.mac, mtu: message.mtu ?? seen.mtu, up: true })
   }
   if (wanted.bridge !== undefined && (wanted.isolated ?? false) !== seen.isolated) {
@@ -446,10 +526,12 @@ function adjust(side: Side, job: Job, wanted: WantedLink, batch: Batch): void {
 /** Sends what is written to it in batches; refusals of deletions of what is gone do not count. */
 class Writer {
   readonly #route: Netlink
+  readonly #dry: boolean
   #batch = new Batch()
 
-  constructor(route: Netlink) {
+  constructor(route: Netlink, dry: boolean) {
     this.#route = route
+    this.#dry = dry
   }
 
   write(add: (batch: Batch) => void): void {
@@ -460,7 +542,8 @@ class Writer {
   finish(): void {
     const batch = this.#batch
     this.#batch = new Batch()
+    if (this.#dry) return
     for (const refusal of this.#route.try(batch).refusals)
-      if (refusal.what.startsWith('add ') || !gone.has(refusal.code)) throw refused(refusal)
+      if (refusal.what.includes('add ') || !gone.has(refusal.code)) throw refused(refusal)
   }
 }

@@ -82,7 +82,7 @@ export function wantsOf(namespaces: NamespacePlan[], ports: PortPlan[]): Map<str
     here.forwarding.push(...plan.forwarding)
     here.tables.push(...plan.tables)
     for (const link of plan.links) {
-      here.links.push(wantedLink(link, plan.netns, here.links))
+      here.links.push(wantedLink(link, here.links))
       if (link.kind !== 'veth') continue
       const { netns, name, mac } = link.peer
       const there = want(netns).links
@@ -98,7 +98,7 @@ export function wantsOf(namespaces: NamespacePlan[], ports: PortPlan[]): Map<str
   return wants
 }
 
-function wantedLink(link: Link, _netns: string, before: WantedLink[]): WantedLink {
+function wantedLink(link: Link, before: WantedLink[]): WantedLink {
   if (link.kind === 'existing') {
     const peer = before.findIndex((other) => other.name === link.name)
     if (peer >= 0) return before.splice(peer, 1)[0]!
