@@ -109,7 +109,8 @@ export const apiAt = (
   asked: ApiRequest,
 ): Promise<ApiAnswer> =>
   new Promise((resolve, reject) => {
-    const { method, path, headers = {}, body } = asked
+    const { method, path, body } = asked
+    const headers = { ...asked.headers, 'content-length': Buffer.byteLength(body ?? '') }
     const take = async (answer: IncomingMessage) =>
       resolve({ status: answer.statusCode ?? 0, body: await text(answer) })
     const sent =

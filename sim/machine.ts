@@ -13,7 +13,7 @@ import type { Kube } from '../src/kube/port.ts'
 import type { Clock } from '../src/lib/clock.ts'
 import { Fault } from '../src/lib/fault.ts'
 import type { Log } from '../src/lib/log.ts'
-import { type Cord, cord, kubeThrough, type Outage, through } from './severed.ts'
+import { type Cord, clockThrough, cord, kubeThrough, type Outage, through } from './severed.ts'
 
 export interface MachineDeps {
   node: string
@@ -59,7 +59,7 @@ export class Machine implements Runtime {
       datapath: through(memoryDatapath(fabric, node), line),
       journal: through(journal, line),
       plugins: noPlugins,
-      clock: through(clock, line),
+      clock: clockThrough(clock, line),
       log: through(log, line),
       at: (step) => {
         if (step !== dieAt) return

@@ -1,5 +1,6 @@
 import type { KubeObject, Resource } from '../src/api/meta.ts'
 import type { Change, Kube, Selection } from '../src/kube/port.ts'
+import type { Clock } from '../src/lib/clock.ts'
 import { Fault } from '../src/lib/fault.ts'
 
 /** What stands between a program and everything it acts on. */
@@ -46,6 +47,15 @@ export function through<T extends object>(target: T, line: Cord): T {
     },
   })
 }
+
+/** Time as the program sees it; once it is gone, nothing of it waits any more. */
+export const clockThrough = (clock: Clock, line: Cord): Clock => ({
+  now: () => clock.now(),
+  async sleep(ms, signal) {
+    await clock.sleep(ms, signal ? AbortSignal.any([signal, line.signal]) : line.signal)
+    if (line.isCut) await never()
+  },
+})
 
 /** The API server as one program sees it: by its cord, and while `isAway` not at all. */
 export function kubeThrough(kube: Kube, line: Cord, outage: Outage): Kube {

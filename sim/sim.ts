@@ -15,7 +15,7 @@ import { realClock } from '../src/lib/clock.ts'
 import { Fault } from '../src/lib/fault.ts'
 import { type Log, silentLog } from '../src/lib/log.ts'
 import { Machine } from './machine.ts'
-import { cord, kubeThrough, Outage } from './severed.ts'
+import { clockThrough, cord, kubeThrough, Outage } from './severed.ts'
 
 export interface Simulated extends Place {
   /** What kubectl needs to find its API server. */
@@ -66,7 +66,7 @@ export async function startSim(wiring: Wiring, log: Log = silentLog): Promise<Si
   }
 
   const controllerKube = kubeThrough(kube, life, outage)
-  const controller = await startController({ kube: controllerKube, clock, log })
+  const controller = await startController({ kube: controllerKube, clock: clockThrough(clock, life), log })
   const scheduler = startScheduler({ kube, clock, log })
   for (const node of wiring.nodes) {
     plugIn(node)
