@@ -15,6 +15,7 @@ import {
   red,
   type TestNetwork,
 } from '../conformance-plan.ts'
+import { memoryDatapath } from './datapath.ts'
 import { MemoryFabric, type Sent } from './fabric.ts'
 
 const nodes = ['n1', 'n2'] as const
@@ -257,6 +258,149 @@ test('masquerading hides a sender, and its answers find the way back', () => {
     fabric.send('node:n2', { ...answer, dport: 5001 }).delivered.map((d) => d.netns),
     ['node:n1'],
   )
+})
+
+/** A host whose namespace has these besides its NICs; nothing of Polynet's. */
+const hostWith = (more: Partial<NamespacePlan>): MemoryFabric => {
+  const fabric = fabricWith([])
+  const host = plan('n1', []).namespaces[0] as NamespacePlan
+  fabric.setForeign('n1', { ...host, ...more })
+  return fabric
+}
+
+test('the longest prefix wins, then the lowest metric, then the first', () => {
+  const fabric = hostWith({
+    routes: [
+      { to: '0.0.0.0/0', link: 'eth1', via: '192.168.10.12' },
+      { to: '203.0.113.0/24', link: 'eth1', via: '192.168.10.12', metric: 2 },
+      { to: '203.0.113.0/24', link: 'eth2', via: '192.168.20.12', metric: 1 },
+      { to: '203.0.113.9/32', link: 'eth1', via: '192.168.10.12' },
+    ],
+  })
+  const by = (to: string) => fabric.send('node:n1', udp(to)).crossed.filter((c) => c.startsWith('phy'))
+  assert.deepEqual(['198.51.100.1', '203.0.113.1', '203.0.113.9'].flatMap(by), [
+    'phy-net0',
+    'phy-net1',
+    'phy-net0',
+  ])
+  fabric.down('n1', 'eth2')
+  assert.deepEqual(by('203.0.113.1'), ['phy-net0'])
+})
+
+test('a packet that says it comes from the receiver itself is dropped', () => {
+  const fabric = fabricWith([])
+  const { dropped } = fabric.send('node:n1', udp('192.168.10.12', { saddr: '192.168.20.12' }))
+  assert.deepEqual(dropped, ['dropped at n2/host: 192.168.20.12 is an address of its own, from eth1'])
+})
+
+test('a frame for another MAC is not read, though it arrives', () => {
+  const fabric = fabricWith([blue])
+  const { delivered, path } = fabric.sendFrame('/blue1', 'eth0', {
+    ether: { saddr: podMac(blue, 'n1', 1), daddr: '0a:00:00:00:00:99' },
+    ip: { saddr: '10.1.1.1', daddr: '10.1.1.2', ttl: 64 },
+  })
+  assert.deepEqual([delivered, path.length], [[], 1])
+})
+
+test('a routed port answers no ARP: neighbours are permanent', () => {
+  const fabric = fabricWith([blue, home])
+  fabric
+    .sendFrame('/home1', 'eth0', {
+      ether: { saddr: podMac(home, 'n1', 1), daddr: 'ff:ff:ff:ff:ff:ff' },
+      arp: {
+        operation: 'request',
+        senderMac: podMac(home, 'n1', 1),
+        senderIp: '10.244.1.1',
+        targetIp: '192.168.10.11',
+      },
+    })
+    .path.forEach((line) => {
+      assert.ok(!line.includes('reply'), line)
+    })
+})
+
+test('a switch sends a frame only where its receiver was heard', () => {
+  const fabric = fabricWith([])
+  fabric.addNode('n3', [
+    { name: 'eth1', mac: '02:00:00:00:01:03', mtu: 1500, addresses: [], switch: 'phy-net0' },
+  ])
+  assert.deepEqual(fabric.send('node:n1', udp('192.168.10.12')).crossed, ['n1/eth1', 'n2/eth1', 'phy-net0'])
+  const stranger = { ether: { saddr: '02:00:00:00:01:00', daddr: '02:00:00:00:09:09' } }
+  assert.deepEqual(fabric.sendFrame('node:n1', 'eth1', stranger).crossed, [
+    'n1/eth1',
+    'n2/eth1',
+    'n3/eth1',
+    'phy-net0',
+  ])
+})
+
+test('an answer makes a connection established, and its namespace’s end forgets it', () => {
+  const stateful = (n: NamespacePlan): NamespacePlan => ({
+    ...n,
+    tables: [
+      ...n.tables,
+      {
+        family: 'inet',
+        name: 'stateful',
+        sets: [],
+        chains: [
+          {
+            name: 'c',
+            base: { type: 'filter', hook: 'forward', priority: 0, policy: 'drop' },
+            rules: [
+              { do: [{ match: 'ct state', is: 'established' }, { verdict: 'accept' }] },
+              {
+                do: [
+                  { match: 'iifname', is: 'pnblue1' },
+                  { match: 'th dport', is: 7 },
+                  { verdict: 'accept' },
+                ],
+              },
+            ],
+          },
+        ],
+      },
+    ],
+  })
+  const fabric = fabricWith([blue])
+  const ports = [...fabric.node('n1').ports.values()]
+  const whole = plan('n1', [blue], ports)
+  fabric.node('n1').replace({ ...whole, namespaces: whole.namespaces.map(stateful) })
+  const heard = (from: string, to: string, sport: number, dport: number) =>
+    fabric.send(from, { l4proto: 'udp', sport, dport, ip: { daddr: to } }).delivered.length
+  assert.equal(heard('/blue2', '10.1.1.1', 7, 5000), 0)
+  assert.equal(heard('/blue1', '10.1.1.2', 5000, 7), 1)
+  assert.equal(heard('/blue2', '10.1.1.1', 7, 5000), 1)
+  assert.equal(heard('/blue2', '10.1.1.1', 7, 5001), 0)
+  fabric.node('n1').replace(plan('n1', []))
+  fabric.node('n1').replace({ ...whole, namespaces: whole.namespaces.map(stateful) })
+  assert.equal(heard('/blue2', '10.1.1.1', 7, 5000), 0)
+})
+
+test('a pod whose link was deleted has none', () => {
+  const fabric = fabricWith([blue])
+  fabric.loseLink('/blue1', 'eth0')
+  assert.deepEqual([...(fabric.stack('/blue1')?.devices.keys() ?? [])], ['lo'])
+})
+
+test('a bridge does not pass on what is larger than the port’s MTU', () => {
+  const fabric = fabricWith([flat])
+  const [first, second] = [...fabric.node('n1').ports.values()] as [PortPlan, PortPlan]
+  fabric.node('n1').attach([first, { ...second, inside: { ...second.inside, mtu: 1300 } }])
+  assert.deepEqual(fabric.send('/flat1', udp('10.2.1.2', { size: 1400 })).dropped, [
+    "dropped at n1/pn-flat: 1400 bytes are more than pnflat2's MTU of 1300",
+  ])
+})
+
+test('after close nobody is called back', async () => {
+  const fabric = fabricWith([])
+  const datapath = memoryDatapath(fabric, 'n1')
+  let calls = 0
+  datapath.onNics(() => calls++)
+  fabric.down('n1', 'eth1')
+  await datapath.close()
+  fabric.up('n1', 'eth1')
+  assert.equal(calls, 1)
 })
 
 const onWire = (node: NodeName, n: number, link: PortLink, mac?: string): PortPlan => {

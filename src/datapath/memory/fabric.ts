@@ -3,7 +3,7 @@ import type { NamespacePlan, PortPlan } from '../../plan/node-plan.ts'
 import { freshState } from '../../plan/trace.ts'
 import { Connections } from './connections.ts'
 import { type Frame, isGroup, type Journey } from './frame.ts'
-import { type FabricNic, MemoryNode, type NicSpec, parentOf, type Surroundings } from './node.ts'
+import { type FabricNic, MemoryNode, type NicSpec, type Surroundings } from './node.ts'
 import { type Device, idOf, type Memory, nodeStack, podStack, type Stack } from './stack.ts'
 import { type Streets, Walk } from './walk.ts'
 
@@ -206,8 +206,7 @@ export class MemoryFabric {
     if (!nic) throw new Fault('missing', `change ${name} of ${nodeName}`, 'the node has no such NIC')
     Object.assign(nic, change)
     this.#surroundings.changed(node, 'host')
-    for (const port of node.ports.values())
-      if (parentOf(port) === name) this.#surroundings.changed(node, port.inside.netns)
+    for (const port of node.onNic(name)) this.#surroundings.changed(node, port.inside.netns)
     for (const listener of [...node.nicListeners]) listener()
   }
 
@@ -247,9 +246,8 @@ export class MemoryFabric {
     const holder = node.nicHolder(nic.name)
     if (holder) seat(holder.inside.netns, holder.inside.name)
     else seat(idOf(node, 'host'), nic.name)
-    for (const port of node.ports.values())
-      if (port !== holder && parentOf(port) === nic.name && !node.broken.has(port.key))
-        seat(port.inside.netns, port.inside.name)
+    for (const port of node.onNic(nic.name))
+      if (port !== holder && !node.broken.has(port.key)) seat(port.inside.netns, port.inside.name)
     return seats
   }
 
@@ -266,12 +264,12 @@ export class MemoryFabric {
   }
 
   #mayHave(nic: FabricNic, address: string): boolean {
-    if (nic.addresses.some((a) => a.startsWith(`${address}/`))) return true
+    const start = `${address}/`
+    if (nic.addresses.some((a) => a.startsWith(start))) return true
     const node = this.node(nic.node)
     for (const plan of [node.namespaces.get('host'), node.foreign])
-      if (plan?.addresses.some((a) => a.address.startsWith(`${address}/`))) return true
-    for (const port of node.ports.values()) if (parentOf(port) === nic.name) return true
-    return false
+      if (plan?.addresses.some((a) => a.address.startsWith(start))) return true
+    return node.onNic(nic.name).length > 0
   }
 
   #tunnelEnd(stack: Stack, vni: number, port: number): { stack: Stack; device: Device } | undefined {

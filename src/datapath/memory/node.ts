@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util'
 import { Fault } from '../../lib/fault.ts'
 import type { NamespacePlan, NodePlan, PortPlan } from '../../plan/node-plan.ts'
 import type { Report } from '../port.ts'
@@ -63,6 +64,8 @@ export class MemoryNode {
   readonly nics = new Map<string, FabricNic>()
   readonly namespaces = new Map<string, NamespacePlan>([['host', emptyHost]])
   readonly ports = new Map<string, PortPlan>()
+  /** Those of the ports that sit on a NIC: few, and asked for by every frame. */
+  readonly #onNics = new Set<PortPlan>()
   /** Ports whose link went away by itself: the pod's namespace was removed, or somebody deleted it. */
   readonly broken = new Set<string>()
   /** Lines of objects that were planned and made, and went away since. */
@@ -191,7 +194,7 @@ export class MemoryNode {
     for (const plan of this.namespaces.values())
       for (const link of plan.links)
         if (link.kind === 'vxlan' && link.underlay === name) this.loseLink(plan.netns, link.name)
-    for (const port of this.ports.values()) if (parentOf(port) === name) this.breakPort(port)
+    for (const port of this.onNic(name)) this.breakPort(port)
   }
 
   breakPort(port: PortPlan): void {
@@ -202,10 +205,12 @@ export class MemoryNode {
 
   /** The NIC is the host's, unless a pod was given the whole device. */
   nicHolder(nic: string): PortPlan | undefined {
-    for (const port of this.ports.values())
-      if (port.link.kind === 'host-device' && port.link.device === nic && !this.broken.has(port.key))
-        return port
-    return undefined
+    return this.onNic(nic).find((p) => p.link.kind === 'host-device' && !this.broken.has(p.key))
+  }
+
+  /** Ports that are made on the NIC, or that it was given to. */
+  onNic(nic: string): PortPlan[] {
+    return this.#onNics.size === 0 ? [] : [...this.#onNics].filter((p) => parentOf(p) === nic)
   }
 
   macOf({ key, inside, link }: PortPlan): string {
@@ -231,7 +236,8 @@ export class MemoryNode {
 
   #makePort(port: PortPlan, changes: string[]): void {
     const old = this.ports.get(port.key)
-    if (old === port && !this.broken.has(port.key) && this.lost.size === 0) return
+    const intact = !this.broken.has(port.key) && this.lost.size === 0
+    if (old && intact && (old === port || isDeepStrictEqual(old, port))) return
     const { gone, added } = difference(old ? this.#actual(old) : [], portLines(port), (l) => l)
     this.#note(changes, '-', gone)
     this.#note(changes, '+', added)
@@ -239,6 +245,8 @@ export class MemoryNode {
     if (old) this.#around.unclaim(old.inside.netns, this, old.key)
     this.broken.delete(port.key)
     this.ports.set(port.key, port)
+    if (old) this.#onNics.delete(old)
+    if (parentOf(port) !== undefined) this.#onNics.add(port)
     this.#around.claim(port.inside.netns, this, port)
     if (gone.length + added.length > 0) this.#touched(port, old)
   }
@@ -248,6 +256,7 @@ export class MemoryNode {
     for (const line of portLines(port)) this.lost.delete(line)
     this.broken.delete(port.key)
     this.ports.delete(port.key)
+    this.#onNics.delete(port)
     this.#around.unclaim(port.inside.netns, this, port.key)
     this.#touched(port)
   }
@@ -302,7 +311,7 @@ function hangingOn(plan: NamespacePlan, name: string): string[] {
   ]
 }
 
-export function parentOf({ link }: PortPlan): string | undefined {
+function parentOf({ link }: PortPlan): string | undefined {
   if (link.kind === 'veth') return undefined
   return link.kind === 'host-device' ? link.device : link.parent
 }
@@ -315,7 +324,8 @@ function madeUpMac(key: string): string {
   return `0a:5a:${tail.join(':')}`
 }
 
+/** What happened to one object stands together: first what went, then what came. */
 const bySubject = (a: string, b: string): number => {
-  const [x, y] = [`${a.slice(2)} ${a}`, `${b.slice(2)} ${b}`]
-  return x < y ? -1 : x > y ? 1 : 0
+  const [x, y] = [a.slice(2), b.slice(2)]
+  return x < y ? -1 : x > y ? 1 : a < b ? 1 : -1
 }
