@@ -36,7 +36,8 @@ export function nodesText(nodes: Node[], hosts: HostPhysicalNetwork[]): string {
       const reaches = mappings.map(
         (mapping) => mapping.physicalNetwork + (mapping.usable ? '' : ' (unusable)'),
       )
-      return [nic.name, list(nic.addresses), String(nic.mtu), nic.up ? 'up' : 'down', list(reaches)]
+      const addresses = nic.addresses?.filter((address) => !address.startsWith('fe80:'))
+      return [nic.name, list(addresses), String(nic.mtu), nic.up ? 'up' : 'down', list(reaches)]
     })
     return nics.length > 0 ? grouped(head, nics) : [head]
   })
