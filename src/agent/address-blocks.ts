@@ -98,7 +98,7 @@ export class Blocks {
       if (listed) await this.#listTaken(network)
       let tries = 0
       for (const prefix of candidates()) {
-        const name = blockName(network.uid, prefix)
+        const name = blockName(network.pool.group, prefix)
         if (this.#stocks.blocks.has(name) || network.taken.has(name)) continue
         if (!listed && tries++ === blindTries) break
         if (await this.create(network, prefix, holder)) return prefix
@@ -117,7 +117,7 @@ export class Blocks {
     const endpoint = this.endpointOf(network)
     const wanted = blockObject(namespace, {
       network: name,
-      networkUID: network.uid,
+      networkUID: network.pool.group,
       cidr: formatPrefix(prefix),
       node: this.#node.name,
       nodeUID: this.#node.uid,
@@ -137,7 +137,7 @@ export class Blocks {
       }
       block = there
     }
-    await this.adopt(block)
+    await this.adopt(block, network)
     return true
   }
 
@@ -151,9 +151,9 @@ export class Blocks {
   }
 
   /** Makes a block that is the node's at the API server its own here: in the journal, then in memory. */
-  async adopt(block: AddressBlock): Promise<void> {
+  async adopt(block: AddressBlock, network?: NetworkStock): Promise<void> {
     const name = block.metadata.name
-    const record = recordOf(block)
+    const record = recordOf(block, network?.uid)
     await this.#journal.put(keys.block(name), record)
     this.#stocks.addBlock(name, record, this.#clock.now())
   }
@@ -162,7 +162,7 @@ export class Blocks {
     const [namespace] = network.pool.network.split('/')
     const { items } = await this.#kube.list(resources.addressBlocks, {
       namespace,
-      labels: `${labels.network}=${network.uid}`,
+      labels: `${labels.network}=${network.pool.group}`,
     })
     network.taken = new Set()
     for (const block of items)
@@ -224,17 +224,18 @@ export class Blocks {
 
   /** A block of the journal that the API server does not have (as this node's): forgotten, unless pods live in it. */
   async #missing(name: string, record: BlockRecord): Promise<void> {
-    const block = this.#stocks.of(record.networkUID).stock.blocks.get(name)
+    const block = this.#stocks.stockOf(name)?.blocks.get(name)
     if (!block || block.held.size === 0) return this.forget(name)
     const [ref, fields] = [`${record.namespace}/${name}`, { cidr: record.cidr, addresses: block.held.size }]
     try {
-      const { namespace, uid, returning, ...spec } = record
+      const { namespace, uid, returning, pool, ...spec } = record
       const made = await this.#kube.create(
         resources.addressBlocks,
         blockObject(namespace, { ...spec, node: this.#node.name }),
       )
-      await this.#journal.put(keys.block(name), recordOf(made))
-      this.#stocks.blocks.set(name, recordOf(made))
+      const renewed = recordOf(made, pool)
+      await this.#journal.put(keys.block(name), renewed)
+      this.#stocks.blocks.set(name, renewed)
       this.#log.warn(`address block ${ref} was deleted while pods use it; made it again`, fields)
     } catch (error) {
       block.apart = true
@@ -266,7 +267,7 @@ export class Blocks {
   async #giveBack(name: string): Promise<boolean> {
     const record = this.#stocks.blocks.get(name)
     if (!record) return true
-    const block = this.#stocks.of(record.networkUID).stock.blocks.get(name)
+    const block = this.#stocks.stockOf(name)?.blocks.get(name)
     if (block && block.held.size > 0) return true
     if (block) block.apart = true
     try {

@@ -145,10 +145,10 @@ export class Holders {
     const [namespace] = network.pool.network.split('/')
     const { items } = await this.#kube.list(resources.addressBlocks, {
       namespace,
-      labels: `${labels.network}=${network.uid},${labels.holder}=${holderLabel(holder.text)}`,
+      labels: `${labels.network}=${network.pool.group},${labels.holder}=${holderLabel(holder.text)}`,
     })
     return items
-      .filter((b) => b.spec.networkUID === network.uid && b.spec.holder === holder.text)
+      .filter((b) => b.spec.networkUID === network.pool.group && b.spec.holder === holder.text)
       .flatMap((b) => parsePrefix(b.spec.cidr) ?? [])
       .sort((a, b) => a.family - b.family)
       .map(({ family, value }) => ({ family, value }))
@@ -188,7 +188,7 @@ export class Holders {
     doing: string,
   ): Promise<Address> {
     const prefix = hostPrefix(address)
-    const name = blockName(network.uid, prefix)
+    const name = blockName(network.pool.group, prefix)
     return this.#blocks.turns.take(name, async () => {
       const [namespace = ''] = network.pool.network.split('/')
       if (!(await this.#blocks.create(network, prefix, holder.text))) {
@@ -254,7 +254,7 @@ export class Holders {
       },
     }
     // Refused when anybody else changed it since it was read: the resource version is still in it.
-    await this.#blocks.adopt(await this.#kube.update(resources.addressBlocks, moved))
+    await this.#blocks.adopt(await this.#kube.update(resources.addressBlocks, moved), network)
   }
 
   /** Whether the pod that used the address on another node is gone: names are unique, so it is once the name is ours. */

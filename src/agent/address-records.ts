@@ -1,4 +1,5 @@
 import type { AddressBlock } from '../api/address-block.ts'
+import type { NodeHoldings } from '../ipam/consistency.ts'
 import type { Owner } from '../ipam/port.ts'
 import type { Journal } from './journal.ts'
 
@@ -23,7 +24,10 @@ export interface NodeRecord {
 export interface BlockRecord {
   namespace: string
   network: string
+  /** What the block is named after. */
   networkUID: string
+  /** The UID of the network it is leased from, where that is another. */
+  pool?: string
   cidr: string
   nodeUID: string
   /** The object's. */
@@ -42,10 +46,11 @@ export interface LeaseRecord {
   addresses: { address: string; gateway?: string; block: string }[]
 }
 
-export const recordOf = (block: AddressBlock): BlockRecord => ({
+export const recordOf = (block: AddressBlock, pool = block.spec.networkUID): BlockRecord => ({
   namespace: block.metadata.namespace ?? '',
   network: block.spec.network,
   networkUID: block.spec.networkUID,
+  ...(pool === block.spec.networkUID ? {} : { pool }),
   cidr: block.spec.cidr,
   nodeUID: block.spec.nodeUID,
   uid: block.metadata.uid ?? '',
@@ -99,3 +104,9 @@ export function carryOver(
 
 /** Without its prefix length. */
 export const plain = (address: string): string => address.split('/', 1)[0] ?? address
+
+/** The same, as the check of a whole cluster's addresses takes it. */
+export function holdingsOf(entries: ReadonlyMap<string, unknown>): NodeHoldings {
+  const { node, blocks, leases } = readRecords(entries)
+  return { node: node?.name ?? '', nodeUID: node?.uid ?? '', blocks, leases: [...leases.values()] }
+}

@@ -42,9 +42,9 @@ export class Stocks {
     this.#nodeUID = nodeUID
     for (const [name, record] of records.blocks) this.addBlock(name, record, now)
     for (const { block, address, until } of records.rests) {
-      const uid = this.blocks.get(block)?.networkUID
+      const stock = this.stockOf(block)
       const parsed = parseAddress(address)
-      if (uid !== undefined && parsed) rest(this.of(uid).stock, parsed, until)
+      if (stock && parsed) rest(stock, parsed, until)
     }
     for (const [key, lease] of records.leases) {
       this.addLease(key, lease)
@@ -92,15 +92,20 @@ export class Stocks {
     const prefix = parsePrefix(record.cidr)
     if (!prefix) return undefined
     this.blocks.set(name, record)
-    const { stock, pool } = this.of(record.networkUID)
+    const { stock, pool } = this.of(record.pool ?? record.networkUID)
     const apart = record.holder !== undefined || record.returning === true || record.nodeUID !== this.#nodeUID
     return addBlock(stock, name, prefix, usableIn(pool, prefix), { now, apart })
   }
 
   removeBlock(name: string): void {
-    const record = this.blocks.get(name)
+    this.stockOf(name)?.blocks.delete(name)
     this.blocks.delete(name)
-    if (record) this.of(record.networkUID).stock.blocks.delete(name)
+  }
+
+  /** The stock that a block belongs to. */
+  stockOf(name: string): Stock | undefined {
+    const record = this.blocks.get(name)
+    return record && this.of(record.pool ?? record.networkUID).stock
   }
 
   addLease(key: string, lease: LeaseRecord): void {

@@ -18,8 +18,8 @@ import { countOf, holds, type Interval, intervalOf, merged, within, without } fr
  *
  * A subnet is cut by its cidr and the block size alone, which never change:
  * the last sixteenth goes out one by one (addresses asked for by value and
- * sticky ones), the rest in blocks. A subnet of fewer than sixteen blocks
- * goes out one by one altogether. So no single address ever lies in a block
+ * sticky ones), the rest in blocks. A subnet of fewer than sixteen blocks, or
+ * of blocks of one, goes out one by one altogether. So no single address ever lies in a block
  * of another name. Ranges, exclusions and the gateway, which may change, only
  * take addresses away.
  */
@@ -27,7 +27,18 @@ export interface Pool {
   /** `<namespace>/<name>`. */
   network: string
   uid: string
+  /** What its blocks are named after, so that they exclude each other: its own UID, or a group's. */
+  group: string
   subnets: PoolSubnet[]
+}
+
+/**
+ * Addresses for another plugin, in the shape of a Network. It is no object of
+ * the API server, whose objects therefore cannot join a group.
+ */
+export interface ForeignPool extends Network {
+  /** Pools of one group have no address in common, though their ranges overlap; each gives addresses one by one. */
+  addressGroup?: string
 }
 
 export interface PoolSubnet {
@@ -41,12 +52,12 @@ export interface PoolSubnet {
   shared: { length: number; usable: Interval[] }
 }
 
-export const emptyPool: Pool = { network: '', uid: '', subnets: [] }
+export const emptyPool: Pool = { network: '', uid: '', group: '', subnets: [] }
 
 /** Blocks per subnet below which it goes out one by one: as log2, and so also the share of `single`. */
 const fewBlocks = 4
 
-export function poolOf(network: Network): Pool {
+export function poolOf(network: ForeignPool): Pool {
   const subnets = (network.spec.subnets ?? []).flatMap((subnet) => {
     const cidr = parsePrefix(subnet.cidr)
     const length = cidr && blockSizeOf(network, cidr.family)
@@ -55,6 +66,7 @@ export function poolOf(network: Network): Pool {
   return {
     network: `${network.metadata.namespace}/${network.metadata.name}`,
     uid: network.metadata.uid ?? '',
+    group: network.addressGroup ?? network.metadata.uid ?? '',
     subnets,
   }
 }
@@ -77,7 +89,7 @@ function poolSubnet(network: Network, subnet: Subnet, cidr: Prefix, blockLength:
 }
 
 function singleOf(cidr: Prefix, blockLength: number): Prefix {
-  if (blockLength - cidr.length < fewBlocks) return cidr
+  if (blockLength === bitsOf(cidr.family) || blockLength - cidr.length < fewBlocks) return cidr
   const length = cidr.length + fewBlocks
   const last = lastOf(cidr).value
   const host = BigInt(bitsOf(cidr.family) - length)
