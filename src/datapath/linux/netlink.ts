@@ -298,11 +298,26 @@ export class Netlink {
     }
   }
 
-  /** Whether anything arrived on a listening socket; takes it all. */
-  drain(): boolean {
-    let any = false
-    while (receive(this.fd, received, MSG_DONTWAIT) !== -1) any = true
-    return any
+  /** What a listening socket has heard since the last time. */
+  heard(): Message[] {
+    const messages: Message[] = []
+    for (;;) {
+      const length = receive(this.fd, received, MSG_DONTWAIT)
+      if (length === -1) return messages
+      // Too much at once (ENOBUFS): some was lost, the rest follows.
+      for (let at = 0; at + 16 <= length; ) {
+        const size = received.readUInt32LE(at)
+        if (size < 16) break
+        const payload = Buffer.from(received.subarray(at + 16, at + size))
+        messages.push({
+          type: received.readUInt16LE(at + 4),
+          flags: received.readUInt16LE(at + 6),
+          payload,
+          index: 0,
+        })
+        at += align(size)
+      }
+    }
   }
 
   #number(batch: Batch): number {

@@ -43,6 +43,11 @@ const SO_BINDTODEVICE = 25
 const SO_RCVBUFFORCE = 33
 const IPPROTO_IPV6 = 41
 const IPV6_V6ONLY = 26
+const IPV6_MTU_DISCOVER = 23
+const IPV6_TRANSPARENT = 75
+const IP_MTU_DISCOVER = 10
+const IP_TRANSPARENT = 19
+const PMTUDISC_DO = 2
 const AF_PACKET = 17
 const SOCK_DGRAM = 2
 const SOCK_RAW = 3
@@ -53,13 +58,27 @@ const SIOCGIFINDEX = 0x8933
 /** A UDP socket inside the namespace at `netns`. Without `address` it is bound to any; `family` is 4 unless that or `address` says 6. */
 export function udpSocket(
   netns: string,
-  options: { address?: string; port?: number; device?: string; family?: 4 | 6 } = {},
+  options: {
+    address?: string
+    port?: number
+    device?: string
+    family?: 4 | 6
+    /** `address` need not be the namespace's own: the sender is forged. */
+    foreign?: boolean
+    dontFragment?: boolean
+  } = {},
 ): UdpSocket {
   const v6 = options.family === 6 || options.address?.includes(':') === true
   const fd = inside(netns, () => sys.socket(v6 ? AF_INET6 : AF_INET, SOCK_DGRAM | sys.SOCK_NONBLOCK, 0))
   try {
     sys.setOption(fd, SOL_SOCKET, SO_BROADCAST, 1)
     if (v6) sys.setOption(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1)
+    if (options.foreign)
+      v6 ? sys.setOption(fd, IPPROTO_IPV6, IPV6_TRANSPARENT, 1) : sys.setOption(fd, 0, IP_TRANSPARENT, 1)
+    if (options.dontFragment)
+      v6
+        ? sys.setOption(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_DO)
+        : sys.setOption(fd, 0, IP_MTU_DISCOVER, PMTUDISC_DO)
     if (
       options.device !== undefined &&
       !sys.setOption(fd, SOL_SOCKET, SO_BINDTODEVICE, Buffer.from(options.device))

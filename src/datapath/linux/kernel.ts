@@ -1,0 +1,408 @@
+import { mkdirSync, readdirSync, statfsSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Nic } from '../../api/host-physical-network.ts'
+import { Fault, isFault } from '../../lib/fault.ts'
+import type { NamespacePlan, NodePlan, PortPlan } from '../../plan/node-plan.ts'
+import type { Report } from '../port.ts'
+import { describePlace } from './describe.ts'
+import { refused } from './netlink.ts'
+import { createNamespace, removeNamespace } from './netns.ts'
+import { nicsOf } from './nics.ts'
+import { Place } from './place.ts'
+import { deleteLinks, doom, type MadeLink, moveBack, render, type Side } from './render.ts'
+import * as rt from './route.ts'
+import { removePortElements } from './tables.ts'
+import { wantsOf } from './want.ts'
+
+/**
+ * One node's kernel, as the thread that works on it sees it. Calls take effect
+ * in the order they are made. All but waiting for deletions is synchronous.
+ */
+export class Kernel {
+  readonly #dir: string
+  readonly #hostNetns: string
+  readonly #places = new Map<string, Place>()
+  /** Links that the kernel is deleting: `<namespace>/<name>`. */
+  readonly #deleting = new Map<string, Promise<void>>()
+  readonly #sweeps = new Map<string, Sweep>()
+  #turn: Promise<unknown> = Promise.resolve()
+  #sweeping = 0
+
+  /** `hostNetns`: path of the namespace that counts as the host's. */
+  constructor(runDir: string, hostNetns: string) {
+    this.#dir = join(runDir, 'netns')
+    this.#hostNetns = hostNetns
+    mkdirSync(this.#dir, { recursive: true, mode: 0o755 })
+    this.#host()
+  }
+
+  replace(plan: NodePlan): Promise<Report> {
+    return this.#inTurn(async () => {
+      await Promise.all(this.#deleting.values())
+      const orphans = plan.ports.filter((port) => !isNamespace(port.inside.netns)).map((port) => port.key)
+      const ports = plan.ports.filter((port) => !orphans.includes(port.key))
+      const changes = this.#keepNamespaces(plan.namespaces)
+      const wants = wantsOf(plan.namespaces, ports)
+      const planned = new Set(plan.namespaces.map((namespace) => namespace.netns))
+      return this.#withPods(ports, (place) => {
+        const sides = [...wants.values()].map((want): Side => {
+          const owned = want.netns === 'host' ? 'marked' : planned.has(want.netns) ? 'all' : 'ports'
+          return { want, place: place(want.netns), owned }
+        })
+        for (const one of this.#places.values()) one.forget()
+        changes.push(...render(sides, this.#host()).changes)
+        return { changes, orphans }
+      })
+    })
+  }
+
+  attach(ports: PortPlan[]): Promise<{ key: string; mac: string }[]> {
+    return this.#inTurn(async () => {
+      for (const wait of this.#waits(ports)) await wait
+      for (const port of ports)
+        if (!isNamespace(port.inside.netns))
+          throw new Fault('missing', `attach ${port.key}`, `the pod's namespace ${port.inside.netns} is gone`)
+      return this.#withPods(ports, (place) => {
+        const wants = wantsOf([], ports)
+        const sides = (owned: (netns: string) => Side['owned']): Side[] =>
+          [...wants.values()].map((want) => ({ want, place: place(want.netns), owned: owned(want.netns) }))
+        const made: MadeLink[] = []
+        try {
+          let links: Map<string, rt.SeenLink>
+          try {
+            links = render(
+              sides(() => 'fresh'),
+              this.#host(),
+              { made },
+            ).links
+          } catch (error) {
+            if (!isFault(error, 'kernel') || !error.problem.startsWith('EEXIST')) throw error
+            const nodes = new Set(ports.map((port) => port.netns))
+            links = render(
+              sides((netns) => (nodes.has(netns) ? 'nothing' : 'ports')),
+              this.#host(),
+              { made },
+            ).links
+          }
+          return ports.map(({ key, inside }) => ({
+            key,
+            mac: links.get(`${inside.netns}/${inside.name}`)?.mac ?? inside.mac ?? '',
+          }))
+        } catch (error) {
+          this.#undo(ports, made, place)
+          throw error
+        }
+      })
+    })
+  }
+
+  /** Resolves when the links are gone; what was attached after it does not wait for that. */
+  async detach(ports: PortPlan[]): Promise<void> {
+    const { gone } = await this.#inTurn(async () => ({ gone: this.#takeAway(ports) }))
+    await gone
+  }
+
+  check(ports: PortPlan[]): Promise<string[]> {
+    return this.#inTurn(async () => {
+      await Promise.all(this.#deleting.values())
+      return ports.flatMap((port) => {
+        if (!isNamespace(port.inside.netns))
+          return [`${port.key}: the pod's namespace ${port.inside.netns} is gone`]
+        try {
+          return this.#withPods([port], (place) => {
+            const sides = [...wantsOf([], [port]).values()].map(
+              (want): Side => ({
+                want,
+                place: place(want.netns),
+                owned: want.netns === port.netns ? 'nothing' : 'ports',
+              }),
+            )
+            return render(sides, this.#host(), { dry: true }).changes.map(
+              (line) => `${port.key}: ${difference(line)}`,
+            )
+          })
+        } catch (error) {
+          if (isFault(error)) return [`${port.key}: ${error.message}`]
+          throw error
+        }
+      })
+    })
+  }
+
+  nics(): Nic[] {
+    return nicsOf(this.#host().route)
+  }
+
+  describe(): Promise<string[]> {
+    return this.#inTurn(async () => {
+      await Promise.all(this.#deleting.values())
+      const lines = describePlace('host', this.#host())
+      for (const name of this.#namespaces()) lines.push(...describePlace(name, this.#place(name)))
+      return lines.sort()
+    })
+  }
+
+  async close(): Promise<void> {
+    await this.#inTurn(async () => {
+      await Promise.all(this.#deleting.values())
+      for (const place of this.#places.values()) place.close()
+      this.#places.clear()
+    })
+  }
+
+  // ── turns and places ──
+
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#turn.then(work)
+    this.#turn = result.catch(() => {})
+    return result
+  }
+
+  #host(): Place {
+    return this.#place('host')
+  }
+
+  /** The host's namespace or one of the networks'. */
+  #place(name: string): Place {
+    let place = this.#places.get(name)
+    if (place) return place
+    const path = name === 'host' ? this.#hostNetns : this.#path(name)
+    if (!isNamespace(path)) throw new Fault('missing', `enter namespace ${name}`, `there is none at ${path}`)
+    place = new Place(path)
+    this.#places.set(name, place)
+    return place
+  }
+
+  #path(name: string): string {
+    if (!/^[A-Za-z0-9][A-Za-z0-9_.-]*$/.test(name))
+      throw new Fault('invalid', 'enter a namespace', `${JSON.stringify(name)} is no name of one`)
+    return join(this.#dir, name)
+  }
+
+  /** Opens the pods' namespaces for as long as `work` goes on, each once. */
+  #withPods<T>(ports: PortPlan[], work: (place: (netns: string) => Place) => T): T {
+    const pods = new Set(ports.map((port) => port.inside.netns))
+    const open = new Map<string, Place>()
+    try {
+      return work((netns) => {
+        if (!pods.has(netns)) return this.#place(netns)
+        let place = open.get(netns)
+        if (!place) {
+          place = new Place(netns)
+          open.set(netns, place)
+        }
+        return place
+      })
+    } finally {
+      for (const place of open.values()) place.close()
+    }
+  }
+
+  #namespaces(): string[] {
+    return readdirSync(this.#dir)
+      .filter((name) => isNamespace(join(this.#dir, name)))
+      .sort()
+  }
+
+  /** Makes the namespaces that are missing, and removes those that are not planned. */
+  #keepNamespaces(plans: NamespacePlan[]): string[] {
+    const changes: string[] = []
+    const wanted = new Set(plans.map((plan) => plan.netns))
+    for (const name of readdirSync(this.#dir).sort()) {
+      if (wanted.has(name) && isNamespace(join(this.#dir, name))) continue
+      this.#removeNamespace(name)
+      if (!wanted.has(name)) changes.push(`- namespace ${name}`)
+    }
+    const there = new Set(readdirSync(this.#dir))
+    for (const name of [...wanted].sort()) {
+      if (name === 'host' || there.has(name)) continue
+      createNamespace(this.#path(name))
+      changes.push(`+ namespace ${name}`)
+    }
+    return changes
+  }
+
+  /**
+   * Its links go first and at once, so that others may take their names and
+   * tunnels; the rest of a namespace the kernel clears away by itself. Many of
+   * those at once would stall all network configuration of the node, so each
+   * is let go a moment after the one before.
+   */
+  #removeNamespace(name: string): void {
+    const path = join(this.#dir, name)
+    const place = isNamespace(path) ? this.#place(name) : undefined
+    if (place) {
+      const links = place.route.dump(rt.dumpLinks).map(rt.seenLink)
+      const names = links.filter((link) => !link.loopback && link.kind !== undefined).map((link) => link.name)
+      if (names.length > 0) deleteLinks(place.route, names)
+      this.#places.delete(name)
+    }
+    removeNamespace(path)
+    if (!place) return
+    this.#sweeping++
+    setTimeout(() => {
+      this.#sweeping--
+      place.close()
+    }, 100 * this.#sweeping).unref()
+  }
+
+  // ── taking ports away ──
+
+  #undo(ports: PortPlan[], made: MadeLink[], place: (netns: string) => Place): void {
+    for (const one of this.#places.values()) one.forget()
+    const quietly = (act: () => void) => {
+      try {
+        act()
+      } catch {
+        // The failure that led here is the one to report; the next `replace` clears up.
+      }
+    }
+    for (const port of ports) {
+      quietly(() => removePortElements(place(port.netns), port.elements))
+      if (port.link.kind === 'host-device')
+        quietly(() => moveBack(place(port.inside.netns), place(port.netns), port.inside.name))
+    }
+    const nodeSides = ports.flatMap(({ netns, link }) =>
+      link.kind === 'veth' ? [{ netns, name: link.name }] : [],
+    )
+    const uppers = made.filter(({ wanted }) => wanted.origin.kind === 'upper')
+    for (const { netns, name } of [
+      ...nodeSides,
+      ...uppers.map(({ netns, wanted }) => ({ netns, name: wanted.name })),
+    ])
+      quietly(() => deleteLinks(place(netns).route, [name]))
+  }
+
+  /** Stops what the ports may send at once, and starts the deletion of their links. */
+  #takeAway(ports: PortPlan[]): Promise<void> {
+    const waits: Promise<void>[] = []
+    const byNode = new Map<string, PortPlan[]>()
+    for (const port of ports) {
+      const list = byNode.get(port.netns) ?? []
+      byNode.set(port.netns, list)
+      list.push(port)
+    }
+    for (const [netns, some] of byNode) {
+      if (netns !== 'host' && !isNamespace(this.#path(netns))) continue
+      const place = this.#place(netns)
+      removePortElements(
+        place,
+        some.flatMap((port) => port.elements),
+      )
+      for (const { link } of some) if (link.kind === 'veth') place.indexes.delete(link.name)
+    }
+    for (const port of ports) {
+      const { link, inside, netns } = port
+      if (link.kind === 'veth') {
+        if (netns === 'host' || isNamespace(this.#path(netns))) waits.push(this.#sweep(netns, link.name))
+      } else if (!isNamespace(inside.netns)) continue
+      else if (link.kind === 'host-device')
+        this.#withPods([port], (place) => moveBack(place(inside.netns), place(netns), inside.name))
+      else waits.push(this.#sweep(inside.netns, inside.name))
+    }
+    return Promise.all(waits).then(() => {})
+  }
+
+  /** The link's end, together with all that are asked for while the kernel is busy with others of that namespace. */
+  #sweep(netns: string, name: string): Promise<void> {
+    const key = `${netns}/${name}`
+    const known = this.#deleting.get(key)
+    if (known) return known
+    let sweep = this.#sweeps.get(netns)
+    if (!sweep) {
+      const ours = netns === 'host' || !netns.startsWith('/')
+      sweep = new Sweep(ours ? this.#place(netns) : new Place(netns), !ours, () => this.#sweeps.delete(netns))
+      this.#sweeps.set(netns, sweep)
+    }
+    const gone = sweep.add(name).finally(() => this.#deleting.delete(key))
+    gone.catch(() => {})
+    this.#deleting.set(key, gone)
+    return gone
+  }
+
+  /** Deletions that must be over before these ports can be made. */
+  #waits(ports: PortPlan[]): Promise<unknown>[] {
+    if (this.#deleting.size === 0) return []
+    const keys = ports.flatMap(({ netns, link, inside }) => [
+      ...(link.kind === 'veth' ? [`${netns}/${link.name}`] : []),
+      `${inside.netns}/${inside.name}`,
+    ])
+    // A pod's end goes with the node's: same pod, same wait.
+    return keys.flatMap((key) => this.#deleting.get(key)?.catch(() => {}) ?? [])
+  }
+}
+
+/** Deletes links of one namespace, all that are waiting by one message: each message waits 20-40 ms for the kernel. */
+class Sweep {
+  readonly #place: Place
+  readonly #transient: boolean
+  readonly #done: () => void
+  #waiting: string[] = []
+  #running: Promise<void> | undefined
+  #next: Promise<void> | undefined
+
+  constructor(place: Place, transient: boolean, done: () => void) {
+    this.#place = place
+    this.#transient = transient
+    this.#done = done
+  }
+
+  add(name: string): Promise<void> {
+    this.#waiting.push(name)
+    this.#next ??= (this.#running ?? Promise.resolve())
+      .catch(() => {})
+      .then(() => {
+        const names = this.#waiting
+        this.#waiting = []
+        this.#running = this.#next
+        this.#next = undefined
+        return this.#delete(names)
+      })
+    return this.#next
+  }
+
+  async #delete(names: string[]): Promise<void> {
+    const leave = await enter()
+    try {
+      const { refusals } = await this.#place.deletes.tryAsync(doom(names))
+      for (const refusal of refusals) if (![2, 3, 19].includes(refusal.code)) throw refused(refusal)
+    } finally {
+      leave()
+      if (this.#waiting.length === 0 && this.#next === undefined) {
+        this.#done()
+        if (this.#transient) this.#place.close()
+      }
+    }
+  }
+}
+
+/** Deletions sit on threads of the pool, which other work needs too: at most so many at once. */
+let free = 2
+const queue: (() => void)[] = []
+
+async function enter(): Promise<() => void> {
+  if (free > 0) free--
+  else await new Promise<void>((resolve) => queue.push(resolve))
+  return () => {
+    const next = queue.shift()
+    if (next) next()
+    else free++
+  }
+}
+
+/** A `+`, `-` or `~` line as what is wrong now. */
+function difference(line: string): string {
+  const what = line.slice(2)
+  if (line.startsWith('+ ')) return `${what} is missing`
+  return line.startsWith('- ') ? `${what} should not be there` : `${what} is not so`
+}
+
+const NSFS = 0x6e736673
+
+function isNamespace(path: string): boolean {
+  try {
+    return statfsSync(path).type === NSFS
+  } catch {
+    return false
+  }
+}
