@@ -1,0 +1,159 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type { AddressBlock } from '../api/address-block.ts'
+import type { HostPhysicalNetwork, NicMapping } from '../api/host-physical-network.ts'
+import type { Network } from '../api/network.ts'
+import type { PhysicalNetwork } from '../api/physical-network.ts'
+import {
+  addressesText,
+  conditionsWith,
+  mtuFor,
+  networkReady,
+  physicalReady,
+  type Surroundings,
+} from './conditions.ts'
+
+const blue = (spec: Network['spec'] = {}, status?: Network['status']): Network => ({
+  apiVersion: 'polynet.dev/v1alpha1',
+  kind: 'Network',
+  metadata: { name: 'blue', namespace: 'tenant-a', uid: 'blue-uid' },
+  spec: { physicalNetwork: 'phy-net0', subnets: [{ cidr: '10.1.0.0/24' }], ...spec },
+  ...(status ? { status } : {}),
+})
+
+const phyNet0: PhysicalNetwork = {
+  apiVersion: 'polynet.dev/v1alpha1',
+  kind: 'PhysicalNetwork',
+  metadata: { name: 'phy-net0' },
+  spec: {},
+}
+
+const host = (name: string, mapping: Partial<NicMapping>): HostPhysicalNetwork => ({
+  apiVersion: 'polynet.dev/v1alpha1',
+  kind: 'HostPhysicalNetwork',
+  metadata: { name },
+  spec: {},
+  status: { mappings: [{ physicalNetwork: 'phy-net0', usable: true, ...mapping }] },
+})
+
+const n1 = host('n1', { nic: 'eth1', address: '192.168.10.11', mtu: 1500 })
+const n2 = host('n2', { nic: 'eth1', address: '192.168.10.12', mtu: 9000 })
+const down = host('n3', { usable: false, message: 'eth1 is down; set it up' })
+
+const block = (cidr: string): AddressBlock => ({
+  apiVersion: 'polynet.dev/v1alpha1',
+  kind: 'AddressBlock',
+  metadata: { name: cidr, namespace: 'tenant-a' },
+  spec: { network: 'blue', networkUID: 'blue-uid', cidr, node: 'n1', nodeUID: 'n1-uid' },
+})
+
+const around = (more: Partial<Surroundings> = {}): Surroundings => ({
+  physical: [phyNet0],
+  hosts: [n1, n2],
+  networks: [],
+  blocks: [],
+  problems: [],
+  ...more,
+})
+
+const ready: [string, Network, Surroundings, number | undefined, string][] = [
+  ['all is well', blue(), around(), 4096, 'True Ready: reached by 2 nodes'],
+  [
+    'a node does not reach the wire',
+    blue(),
+    around({ hosts: [n1, down] }),
+    4096,
+    'True NotOnEveryNode: reached by 1 of 2 nodes; node n3: eth1 is down; set it up',
+  ],
+  ['no node does', blue(), around({ hosts: [down] }), 4096, 'False NoNode: node n3: eth1 is down; set it up'],
+  [
+    'no agent has registered',
+    blue(),
+    around({ hosts: [] }),
+    4096,
+    'False NoNode: no node has registered yet; see whether the agents run',
+  ],
+  [
+    'its physical network is not there',
+    blue({ physicalNetwork: 'phy-net9' }),
+    around(),
+    4096,
+    'False PhysicalNetworkMissing: spec.physicalNetwork: PhysicalNetwork phy-net9 does not exist; create it or name one of: phy-net0',
+  ],
+  [
+    'the spec is wrong',
+    blue(),
+    around({ problems: [{ path: 'spec.subnets[0].cidr', problem: 'is no prefix' }] }),
+    4096,
+    'False Invalid: spec.subnets[0].cidr: is no prefix',
+  ],
+  [
+    'every address is leased',
+    blue(),
+    around({ blocks: [block('10.1.0.0/25'), block('10.1.0.128/25')] }),
+    4096,
+    'False Exhausted: spec.subnets: all blocks of the IPv4 subnet are leased; append a subnet or delete pods',
+  ],
+  [
+    'there is no identifier left',
+    blue(),
+    around(),
+    undefined,
+    'False NoIdentifier: all VXLAN identifiers are taken; delete networks that are not used',
+  ],
+  [
+    'another plugin carries it',
+    blue({ plugin: 'bridge' }),
+    around({ hosts: [] }),
+    undefined,
+    'True Delegated: plugin bridge carries it',
+  ],
+]
+
+for (const [title, network, surroundings, vni, want] of ready)
+  test(`a network's Ready condition when ${title}`, () => {
+    const { status, reason, message } = networkReady(network, surroundings, vni)
+    assert.equal(`${status} ${reason}: ${message}`, want)
+  })
+
+const mtus: [string, Network, Partial<Surroundings>, number | undefined][] = [
+  ['the smallest NIC less the tunnel', blue(), {}, 1450],
+  [
+    'over IPv6 the tunnel takes more',
+    blue(),
+    { hosts: [host('n1', { address: 'fd00::1', mtu: 1500 })] },
+    1430,
+  ],
+  ['on the wire itself there is no tunnel', blue({ topology: 'Direct' }), {}, 1500],
+  ['what the wire carries counts', blue(), { physical: [{ ...phyNet0, spec: { mtu: 1400 } }] }, 1350],
+  ['the spec may ask for less', blue({ mtu: 1300 }), {}, 1300],
+  ['but gets no more than there is', blue({ mtu: 9000 }), {}, 1450],
+  ['once given, it stays', blue({}, { mtu: 1350 }), {}, 1350],
+  ['unknown while no node has registered', blue(), { hosts: [] }, undefined],
+]
+
+for (const [title, network, more, want] of mtus)
+  test(`MTU: ${title}`, () => assert.equal(mtuFor(network, around(more)), want))
+
+test('a physical network says which nodes do not reach it', () => {
+  const { usable, ready } = physicalReady(phyNet0, [n1, n2, down])
+  assert.equal(usable, 2)
+  assert.equal(ready.message, 'reached by 2 nodes; node n3: eth1 is down; set it up')
+  assert.equal(physicalReady(phyNet0, []).ready.status, 'False')
+})
+
+test('addresses are counted by what is leased to nodes', () => {
+  assert.equal(addressesText(blue(), [block('10.1.0.0/26')]), '64/256')
+  assert.equal(addressesText(blue({ subnets: [{ cidr: 'fd00:10:1::/64' }] }), []), '0/2^64')
+})
+
+test('a condition that does not change keeps its time', () => {
+  const finding = { type: 'Ready', status: 'True' as const, reason: 'Ready', message: 'reached by 2 nodes' }
+  const [first] = conditionsWith(undefined, [finding], 1, 'then')
+  const [same] = conditionsWith([first!], [{ ...finding, message: 'reached by 3 nodes' }], 2, 'now')
+  const [changed] = conditionsWith([first!], [{ ...finding, status: 'False' }], 2, 'now')
+  assert.deepEqual(
+    [first, same, changed].map((c) => `${c?.lastTransitionTime} ${c?.observedGeneration}`),
+    ['then 1', 'then 2', 'now 2'],
+  )
+})
