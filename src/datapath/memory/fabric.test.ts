@@ -348,7 +348,7 @@ test('an answer makes a connection established, and its namespace’s end forget
             name: 'c',
             base: { type: 'filter', hook: 'forward', priority: 0, policy: 'drop' },
             rules: [
-              { do: [{ match: 'ct state', is: 'established' }, { verdict: 'accept' }] },
+              { comment: 'known', do: [{ match: 'ct state', is: 'established' }, { verdict: 'accept' }] },
               {
                 do: [
                   { match: 'iifname', is: 'pnblue1' },
@@ -372,6 +372,13 @@ test('an answer makes a connection established, and its namespace’s end forget
   assert.equal(heard('/blue1', '10.1.1.2', 5000, 7), 1)
   assert.equal(heard('/blue2', '10.1.1.1', 7, 5000), 1)
   assert.equal(heard('/blue2', '10.1.1.1', 7, 5001), 0)
+  const path = fabric.send('/blue1', {
+    l4proto: 'udp',
+    sport: 5000,
+    dport: 7,
+    ip: { daddr: '10.1.1.2' },
+  }).path
+  assert.ok(path.includes('n1/pn-blue forward: table inet stateful chain c: accept (known)'), path.join('\n'))
   fabric.node('n1').replace(plan('n1', []))
   fabric.node('n1').replace({ ...whole, namespaces: whole.namespaces.map(stateful) })
   assert.equal(heard('/blue2', '10.1.1.1', 7, 5000), 0)
