@@ -121,14 +121,14 @@ function replay(bytes: Buffer, doing: string): { state: State; end: number; size
     for (const change of record.changes) apply(state, change)
     at = record.end
   }
-  // Only the last record can be torn: the next is written once it is on disk. One that is whole further on means damage.
-  const claimed = at + headBytes <= bytes.length ? at + headBytes + bytes.readUInt32LE(at) : bytes.length
-  if (claimed < bytes.length && recordAt(bytes, claimed))
-    throw new Fault(
-      'kernel',
-      doing,
-      `it is damaged at byte ${at}, and what follows cannot be trusted; drain the node, move the file away and start the agent again`,
-    )
+  // Only the last record can be torn: the next is written once it is on disk. A whole one further on means damage.
+  for (let further = at + 1; further + headBytes < bytes.length; further++)
+    if (recordAt(bytes, further))
+      throw new Fault(
+        'kernel',
+        doing,
+        `it is damaged at byte ${at}, and what follows cannot be trusted; drain the node, move the file away and start the agent again`,
+      )
   return { state, end: at, size: bytes.length }
 }
 
