@@ -12,6 +12,7 @@ const files: Record<string, string> = {
   skipping: `${head}test('e', { skip: 'needs root' }, () => {}); test('f', () => {})`,
   nested: `${head}test('g', async (t) => { await t.test('h', () => { throw new Error('inside') }) })`,
   broken: `throw new Error('before any test')`,
+  silent: 'process.exit(0)',
   crashing: `${head}test('i', () => process.exit(3))`,
 }
 
@@ -22,6 +23,7 @@ const runs: [files: string[], last: string, exit: number][] = [
   [['nested'], '0 passed, 2 failed, 0 skipped', 1],
   [['good', 'broken'], '2 passed, 1 failed, 0 skipped', 1],
   [['good', 'crashing'], '2 passed, 1 failed, 0 skipped', 1],
+  [['good', 'silent'], '2 passed, 1 failed, 0 skipped', 1],
   [[], '0 passed, 0 failed, 0 skipped', 1],
 ]
 

@@ -57,8 +57,9 @@ async function tests(
   reasons: Reasons,
 ): Promise<Tally> {
   const total: Tally = { passed: 0, failed: 0, skipped: 0 }
-  // Without the flag, a test that timed out would live on as long as what it left open.
-  const stream = run({ files, concurrency, timeout, cwd: root, execArgv: ['--test-force-exit'] })
+  const silent = new Set(files)
+  const execArgv = ['--import', join(import.meta.dirname, 'left-open.ts')]
+  const stream = run({ files, concurrency, timeout, cwd: root, execArgv })
   stream.on('test:pass', ({ skip }) => {
     if (skip !== undefined && skip !== false)
       reasons.count(typeof skip === 'string' ? skip : 'no reason given')
@@ -70,24 +71,30 @@ async function tests(
     const where =
       file === undefined ? '' : ` (${relative(root, file)}${line === undefined ? '' : `:${line}`})`
     const why = inspect(error.cause ?? error, { depth: 4 })
-    console.log(`FAIL ${name}${where}\n${indented(why)}`)
+    console.log(`FAIL ${name === file ? 'the file itself' : name}${where}\n${indented(why)}`)
+  })
+  // What tests print is for whoever works on them.
+  stream.on('test:stdout', ({ message }) => {
+    if (paths.length > 0) process.stdout.write(message)
   })
   stream.on('test:stderr', ({ message }) => process.stderr.write(message))
   stream.on('test:summary', ({ file, counts, duration_ms }) => {
+    if (file === undefined) return
+    silent.delete(file)
     const failed = counts.tests - counts.passed - counts.skipped - counts.todo
-    if (file === undefined) {
-      total.passed += counts.passed
-      total.failed += failed
-      total.skipped += counts.skipped + counts.todo
-      return
-    }
-    const skipped = counts.skipped > 0 ? `, ${counts.skipped} skipped` : ''
+    const skips = counts.skipped + counts.todo
+    total.passed += counts.passed
+    total.failed += failed
+    total.skipped += skips
     const said = failed > 0 ? `FAIL` : 'ok  '
+    const skipped = skips > 0 ? `, ${skips} skipped` : ''
     const took = `${(duration_ms / 1000).toFixed(1)} s`
     console.log(`${said} ${relative(root, file)}: ${counts.passed} passed${skipped}, ${took}`)
   })
   for await (const _ of stream);
-  return total
+  // Node counts a file that ends early as one test, which may even have passed.
+  for (const file of silent) console.log(`FAIL ${relative(root, file)}: ended before its last test`)
+  return { ...total, failed: total.failed + silent.size }
 }
 
 /** Why tests were skipped, and how many for each reason. */
