@@ -1,10 +1,13 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { Fault } from '../../lib/fault.ts'
+import { errnoName } from '../../lib/libc.ts'
 import { Batch, NETLINK_NETFILTER, NETLINK_ROUTE, Netlink } from './netlink.ts'
 import { inside } from './netns.ts'
 import type { DataType } from './nft-values.ts'
 import { getLink, seenLink } from './route.ts'
-import { close, open } from './syscall.ts'
+import { close, ioctl, open } from './syscall.ts'
+
+const SIOCGIFINDEX = 0x8933
 
 /**
  * One network namespace, held open: its sockets stay in it, whichever
@@ -59,6 +62,17 @@ export class Place {
     const found = this.indexes.get(name)
     if (found === undefined) throw new Fault('kernel', `find link ${name}`, `there is none in ${this.path}`)
     return found
+  }
+
+  /** The index of a link that was just made, without waiting for the kernel's lock on network configuration. */
+  newIndex(name: string): number {
+    const request = Buffer.alloc(40)
+    request.write(name, 0, 15)
+    const code = ioctl(this.route.fd, SIOCGIFINDEX, request)
+    if (code !== 0) throw new Fault('kernel', `find link ${name}`, errnoName(code))
+    const index = request.readInt32LE(16)
+    this.indexes.set(name, index)
+    return index
   }
 
   /** Writes below /proc/sys/net what differs; the names of what it wrote (with `dry`: would write). Throws for a setting that this kernel does not have. */

@@ -54,6 +54,8 @@ const IFLA = {
   GROUP: 27,
   NET_NS_FD: 28,
   EXT_MASK: 29,
+  NUM_TX_QUEUES: 31,
+  NUM_RX_QUEUES: 32,
   LINK_NETNSID: 37,
   PARENT_DEV_NAME: 56,
   PARENT_DEV_BUS_NAME: 57,
@@ -130,9 +132,23 @@ function newLink(
 export const newBridge = (batch: Batch, what: string, link: LinkMessage): void =>
   newLink(batch, what, link, 'bridge')
 
-/** The peer cannot be brought up here: the kernel refuses that as long as the other end is not. */
-export const newVeth = (batch: Batch, what: string, link: LinkMessage, peer: LinkMessage): void =>
-  newLink(batch, what, link, 'veth', () => batch.nest(1, () => linkBody(batch, peer)))
+/**
+ * The peer cannot be brought up here: the kernel refuses that as long as the
+ * other end is not. One queue each: a veth hands packets to the receiving
+ * CPU's backlog whatever its queues are, but each queue costs a sysfs object
+ * and an event, and the kernel's own choice is one per CPU (0.55 ms instead
+ * of 0.30 ms to make a pair on two CPUs).
+ */
+export function newVeth(batch: Batch, what: string, link: LinkMessage, peer: LinkMessage): void {
+  const oneQueue = () => batch.attribute32(IFLA.NUM_TX_QUEUES, 1).attribute32(IFLA.NUM_RX_QUEUES, 1)
+  newLink(batch, what, link, 'veth', () =>
+    batch.nest(1, () => {
+      linkBody(batch, peer)
+      oneQueue()
+    }),
+  )
+  oneQueue()
+}
 
 export const newVxlan = (
   batch: Batch,
