@@ -18,7 +18,7 @@ import { Sandboxes } from './sandboxes.ts'
 import { startSlices } from './slices.ts'
 import { Turns } from './turns.ts'
 import { Views } from './views.ts'
-import { wantedBy } from './wanted.ts'
+import { type Wanted, wantedBy } from './wanted.ts'
 import { watch } from './watched.ts'
 
 /** How long an ADD waits for the API server to show a pod that the runtime knows already. */
@@ -28,6 +28,9 @@ interface Identity {
   name: string
   uid: string
 }
+
+/** How long an ADD waits for a network that this node cannot render yet. */
+const networkWithinMs = 3000
 
 /** Everything that needs to know who this node is. */
 interface Core {
@@ -147,7 +150,7 @@ export function startAgent(deps: AgentDeps): Agent {
     const { sandboxes } = ready()
     const pod = await podOf(request)
     try {
-      const wanted = wantedBy(pod, watched, await plugins.confs(), request.args)
+      const wanted = await attachable(pod, request)
       const result = await sandboxes.add(pod, request, wanted)
       return { exit: 0, stdout: JSON.stringify(convertResult(result, request.config.cniVersion)) }
     } catch (error) {
@@ -155,6 +158,29 @@ export function startAgent(deps: AgentDeps): Agent {
       events.tell(pod, 'Warning', reasons[fault.kind] ?? 'AttachmentFailed', fault.message)
       throw fault
     }
+  }
+
+  /** What the pod wants, once this node can render it: a network that was made a moment ago has no identifier yet. */
+  const attachable = async (pod: Pod, request: CniRequest): Promise<Wanted[]> => {
+    const late = clock.now() + networkWithinMs
+    for (;;) {
+      const wanted = wantedBy(pod, watched, await plugins.confs(), request.args)
+      try {
+        for (const { by } of wanted) if (by.kind === 'polynet') views.network(by.network)
+        return wanted
+      } catch (error) {
+        const left = late - clock.now()
+        if (!isFault(error, 'unavailable') || left <= 0) throw error
+        await changeWithin(left)
+      }
+    }
+  }
+
+  const changeWithin = async (ms: number): Promise<void> => {
+    const change = new AbortController()
+    const forget = watched.onChange(() => change.abort())
+    await clock.sleep(ms, change.signal)
+    forget()
   }
 
   const ready = (): Core => {
