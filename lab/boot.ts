@@ -66,13 +66,13 @@ export async function bootLab(way: Exclude<Way, { how: 'none' }>, options: BootO
   const { name, wiring, port = 0, stay = false } = options
   const doing = `start lab ${name}`
   const dir = labDir(name)
-  if (labs().includes(name))
-    throw new Fault(
-      'exists',
-      doing,
-      `it runs already; end it with npm run lab -- down --name ${name}, or take another --name`,
-    )
-  mkdirSync(dir, { mode: 0o700 })
+  labs()
+  try {
+    mkdirSync(dir, { mode: 0o700 })
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
+    throw new Fault('exists', doing, `${dir} is there: it runs already; take another --name`)
+  }
   const listener = await listenerOn(port)
   const kubeconfig = join(dir, 'kubeconfig')
   writeFileSync(kubeconfig, kubeconfigFor(`http://127.0.0.1:${listener.port}`))

@@ -1,4 +1,4 @@
-import type { Node, Pod } from '../src/api/core.ts'
+import type { Node } from '../src/api/core.ts'
 import { resources } from '../src/api/resources.ts'
 import { mirror } from '../src/kube/mirror.ts'
 import type { Kube } from '../src/kube/port.ts'
@@ -132,21 +132,31 @@ async function heartbeat(deps: KubeletDeps, signal: AbortSignal): Promise<void> 
   }
 }
 
-async function sayReady(kube: Kube, name: string, problem: string, now: string): Promise<void> {
-  const current: Pick<Node, 'status'> = await kube.get(resource, { name })
-  const before = current.status?.conditions?.find((condition) => condition.type === 'Ready')
-  const status = problem === '' ? 'True' : 'False'
-  const ready = {
-    type: 'Ready',
-    status,
+const sayReady = (kube: Kube, name: string, problem: string, now: string): Promise<void> =>
+  say(kube, name, now, {
+    status: problem === '' ? 'True' : 'False',
     reason: problem === '' ? 'KubeletReady' : 'KubeletNotReady',
     message: problem === '' ? 'the network is ready' : `container runtime network not ready: ${problem}`,
-    lastTransitionTime: before?.status === status ? before.lastTransitionTime : now,
-  }
+  })
+
+/** What Kubernetes' node controller says of a node that has not been heard of for a while. */
+export const sayLost = (kube: Kube, name: string, clock: Clock): Promise<void> =>
+  say(kube, name, new Date(clock.now()).toISOString(), {
+    status: 'Unknown',
+    reason: 'NodeStatusUnknown',
+    message: 'Kubelet stopped posting node status.',
+  })
+
+async function say(
+  kube: Kube,
+  name: string,
+  now: string,
+  what: { status: string; reason: string; message: string },
+): Promise<void> {
+  const current: Pick<Node, 'status'> = await kube.get(resource, { name })
+  const before = current.status?.conditions?.find((condition) => condition.type === 'Ready')
+  const lastTransitionTime = before?.status === what.status ? before.lastTransitionTime : now
   const others = (current.status?.conditions ?? []).filter((condition) => condition.type !== 'Ready')
-  const body = { status: { conditions: [...others, ready] } }
+  const body = { status: { conditions: [...others, { type: 'Ready', ...what, lastTransitionTime }] } }
   await kube.patch(resource, { name }, { type: 'merge', subresource: 'status', body })
 }
-
-/** A pod's name as the log and its sandbox carry it. */
-export const nameOf = (pod: Pod): string => `${pod.metadata.namespace}/${pod.metadata.name}`

@@ -14,7 +14,7 @@ import { Fault } from '../src/lib/fault.ts'
 import type { Log } from '../src/lib/log.ts'
 import { apiAt, type Controlled, sockets } from './control.ts'
 import { found } from './founding.ts'
-import { type Kubelet, startKubelet } from './kubelet.ts'
+import { type Kubelet, sayLost, startKubelet } from './kubelet.ts'
 import { Machine } from './machine.ts'
 import { probeAll } from './packets.ts'
 import type { ApiAnswer, ApiRequest } from './place.ts'
@@ -53,6 +53,7 @@ export class Lab implements Controlled {
   #agentsApi: ServedKube | undefined
   #controller: ChildProcess | undefined
   #scheduler: { close(): void } | undefined
+  #reaching: Promise<Probe[]> = Promise.resolve([])
   #end: () => void = () => {}
   /** Resolves when somebody asked it to close. */
   readonly ended = new Promise<void>((resolve) => {
@@ -110,7 +111,13 @@ export class Lab implements Controlled {
     return this.#options.wiring.nodes
   }
 
-  async reach(only?: string[]): Promise<Probe[]> {
+  /** One round after another: all use the same port. */
+  reach(only?: string[]): Promise<Probe[]> {
+    this.#reaching = this.#reaching.catch(() => []).then(() => this.#reach(only))
+    return this.#reaching
+  }
+
+  async #reach(only?: string[]): Promise<Probe[]> {
     const { items } = await this.#kube.list(resources.pods)
     const placed = items.flatMap((pod) => {
       const name = `${pod.metadata.namespace}/${pod.metadata.name}`
@@ -146,9 +153,11 @@ export class Lab implements Controlled {
     }
     host.kubelet?.close()
     host.kubelet = undefined
-    host.machine.powerOff()
+    host.machine.killAgent()
     host.runtime.crash()
+    host.machine.powerOff()
     removeNamespace(this.#paths[node]!)
+    await sayLost(this.#kube, node, realClock)
   }
 
   async start(node: string): Promise<void> {

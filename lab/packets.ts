@@ -11,6 +11,7 @@ import {
   setOption,
   socket,
 } from '../src/datapath/linux/syscall.ts'
+import { Fault } from '../src/lib/fault.ts'
 import { bytesOf, type Family, parseAddress } from '../src/lib/ip.ts'
 import { type Endpoint, type Probe, questionsFor } from './reach.ts'
 
@@ -59,9 +60,11 @@ interface Ear {
  */
 export async function probeAll(all: Placed[], switches: Watched[]): Promise<Probe[]> {
   const round = `polynet-probe-${randomBytes(6).toString('hex')}-`
-  const ears = all.flatMap((placed) => earsOf(placed))
-  const watches = switches.map(({ nic, netns }) => ({ nic, fd: inside(netns, packetSocket) }))
+  const ears: Ear[] = []
+  const watches: { nic: string; fd: number }[] = []
   try {
+    for (const placed of all) openEars(placed, ears)
+    for (const { nic, netns } of switches) watches.push({ nic, fd: inside(netns, packetSocket) })
     const probes: Probe[] = questionsFor(all.map(({ endpoint }) => endpoint)).map((q) => ({
       ...q,
       switches: [],
@@ -137,21 +140,28 @@ function see(round: string, watch: { nic: string; fd: number }, probes: Probe[],
   }
 }
 
-function earsOf(placed: Placed): Ear[] {
+/** A pod or an interface that is going away has none, or fewer. */
+function openEars(placed: Placed, ears: Ear[]): void {
   const families = new Set(placed.endpoint.addresses.map((address) => parseAddress(address)?.family))
-  return ([4, 6] as const)
-    .filter((family) => families.has(family))
-    .map((family) => ({
-      family,
-      placed,
-      fd: inside(placed.netns, () => {
-        const fd = socket(family === 4 ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK, 0)
-        if (family === 6) setOption(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1)
-        setOption(fd, SOL_SOCKET, SO_BINDTODEVICE, Buffer.from(`${placed.endpoint.interface}\0`))
-        bind(fd, socketAddress(family === 4 ? '0.0.0.0' : '::', port))
-        return fd
-      }),
-    }))
+  for (const family of [4, 6] as const)
+    if (families.has(family))
+      try {
+        ears.push({ family, placed, fd: inside(placed.netns, () => ear(family, placed.endpoint.interface)) })
+      } catch {}
+}
+
+function ear(family: Family, device: string): number {
+  const fd = socket(family === 4 ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK, 0)
+  try {
+    if (family === 6) setOption(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1)
+    if (!setOption(fd, SOL_SOCKET, SO_BINDTODEVICE, Buffer.from(`${device}\0`)))
+      throw new Fault('missing', `listen on ${device}`, 'there is no such interface')
+    bind(fd, socketAddress(family === 4 ? '0.0.0.0' : '::', port))
+    return fd
+  } catch (error) {
+    close(fd)
+    throw error
+  }
 }
 
 /** Sees every frame of every interface in the namespace. */

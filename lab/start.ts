@@ -2,9 +2,9 @@ import { mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { kubectl } from '../scenarios/kubectl.ts'
-import { answers, asFault, Fault } from '../src/lib/fault.ts'
-import { bootLab, labs } from './boot.ts'
-import { wayIn } from './enter.ts'
+import { answers, asFault, Fault, isFault } from '../src/lib/fault.ts'
+import { type Booted, bootLab } from './boot.ts'
+import { type Way, wayIn } from './enter.ts'
 import type { Place } from './place.ts'
 import { screenOf, settled } from './show.ts'
 
@@ -25,12 +25,11 @@ async function start(): Promise<void> {
     writeFileSync(kubeconfig, sim.kubeconfig)
     place = sim
   } else {
-    const name = freeName()
-    const booted = await bootLab(way, { name, wiring })
+    const booted = await bootFree(way)
     place = booted.place
     kubeconfig = booted.kubeconfig
     const how = way.how === 'root' ? 'as root' : 'without root, by user namespaces'
-    console.log(`This is lab ${name}, on this machine's kernel (${how}).\n`)
+    console.log(`This is lab ${booted.name}, on this machine's kernel (${how}).\n`)
   }
   try {
     await kubectlOrFail(place, ['apply', '-f', example])
@@ -60,12 +59,15 @@ async function kubectlOrFail(place: Place, argv: string[]): Promise<void> {
   )
 }
 
-/** Several can run at once. */
-function freeName(): string {
-  const taken = labs()
+/** Several can run at once, of several users; two that start in the same moment take another turn. */
+async function bootFree(way: Exclude<Way, { how: 'none' }>): Promise<Booted & { name: string }> {
   for (let i = 1; ; i++) {
     const name = i === 1 ? 'lab' : `lab-${i}`
-    if (!taken.includes(name)) return name
+    try {
+      return { ...(await bootLab(way, { name, wiring })), name }
+    } catch (error) {
+      if (!isFault(error, 'exists')) throw error
+    }
   }
 }
 

@@ -1,7 +1,7 @@
 import type { Place } from '../lab/place.ts'
 import { wordFor } from '../lab/reach.ts'
 import { screenOf } from '../lab/show.ts'
-import { Fault } from '../src/lib/fault.ts'
+import { Fault, isFault } from '../src/lib/fault.ts'
 import { kubectl, type Output } from './kubectl.ts'
 import { type Names, outputMatches, type Step, type Story, substituted, wordsOf } from './story.ts'
 
@@ -16,11 +16,12 @@ const patienceMs = 20_000
  */
 export async function play(story: Story, place: Place, page = story.title): Promise<void> {
   const names: Names = new Map()
+  const noted: Noted = new Map()
   for (const step of story.steps) {
     const words = wordsOf(substituted(step.command, names))
     const until = performance.now() + (asks(words) ? patienceMs : 0)
     for (;;) {
-      const { output } = await run(words, step, place)
+      const { output } = await run(words, step, place, noted)
       if (outputMatches(step.expected, output, names)) break
       if (performance.now() >= until)
         throw new Fault(
@@ -35,23 +36,23 @@ export async function play(story: Story, place: Place, page = story.title): Prom
 
 const indented = (text: string): string => text.replace(/^/gm, '  ')
 
-const questions = new Set(['get', 'describe', 'logs', 'reach', 'status', 'leftovers', 'show'])
+const questions = new Set(['get', 'describe', 'logs', 'reach', 'status', 'leftovers', 'show', 'changes'])
 
 const asks = ([program, verb = '']: string[]): boolean =>
   (program === 'kubectl' || program === 'lab') && questions.has(verb)
 
-async function run(words: string[], step: Step, place: Place): Promise<Output> {
+async function run(words: string[], step: Step, place: Place, noted: Noted): Promise<Output> {
   const [program = '', ...rest] = words
   if (program === 'kubectl') return kubectl(place, rest, step.stdin)
   // What people type is `npm run lab -- exec …`.
   const command =
     words.slice(0, 4).join(' ') === 'npm run lab --' ? words.slice(4) : program === 'lab' ? rest : undefined
   if (!command) return { exit: 127, output: `${program}: command not found` }
-  return lab(place, command)
+  return lab(place, command, noted)
 }
 
 /** The lab's commands, as far as stories use them; the same in both places. */
-async function lab(place: Place, [verb = '', ...rest]: string[]): Promise<Output> {
+async function lab(place: Place, [verb = '', ...rest]: string[], noted: Noted): Promise<Output> {
   const words = rest.filter((word) => !word.startsWith('--'))
   const flag = (name: string) => rest.find((word) => word.startsWith(`--${name}`))
   const done: Output = { exit: 0, output: '' }
@@ -84,10 +85,40 @@ async function lab(place: Place, [verb = '', ...rest]: string[]): Promise<Output
       const lines = await place.leftovers(words[0] ?? '')
       return { exit: 0, output: lines.filter((line) => line.includes(part)).join('\n') }
     }
+    case 'note':
+      for (const [node, lines] of await ownedBy(place)) noted.set(node, lines)
+      return done
+    case 'changes':
+      return { exit: 0, output: changes(noted, await ownedBy(place)).join('\n') }
     default:
       return { exit: 1, output: `lab: no such command: ${verb}` }
   }
 }
+
+/** What each node had of Polynet's when `lab note` was said; `lab changes` says what is different now. */
+type Noted = Map<string, string[]>
+
+async function ownedBy(place: Place): Promise<Noted> {
+  const nodes = await place.nodes()
+  const all = nodes.map(async (node): Promise<[string, string[]]> => {
+    try {
+      return [node, await place.leftovers(node)]
+    } catch (error) {
+      if (isFault(error, 'missing', 'unavailable')) return [node, ['it is switched off']]
+      throw error
+    }
+  })
+  return new Map(await Promise.all(all))
+}
+
+const changes = (before: Noted, now: Noted): string[] =>
+  [...now].flatMap(([node, lines]) => {
+    const had = before.get(node) ?? []
+    return [
+      ...had.filter((line) => !lines.includes(line)).map((line) => `${node} lost ${line}`),
+      ...lines.filter((line) => !had.includes(line)).map((line) => `${node} has ${line}`),
+    ]
+  })
 
 const fullName = (pod: string): string => (pod.includes('/') ? pod : `default/${pod}`)
 

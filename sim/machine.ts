@@ -43,6 +43,11 @@ export class Machine implements Runtime {
     this.#deps = deps
   }
 
+  /** What its disk holds, as the agent's journal put it there. */
+  get journal(): ReadonlyMap<string, unknown> {
+    return this.#disk.entries
+  }
+
   sandboxes(): Sandbox[] {
     return [...this.#sandboxes.values()]
   }

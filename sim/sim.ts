@@ -1,6 +1,7 @@
 import { apiAt } from '../lab/control.ts'
 import { found } from '../lab/founding.ts'
-import { type Kubelet, startKubelet } from '../lab/kubelet.ts'
+import { heldLines } from '../lab/held.ts'
+import { type Kubelet, sayLost, startKubelet } from '../lab/kubelet.ts'
 import type { Place } from '../lab/place.ts'
 import { endpointsOf, type Probe, questionsFor } from '../lab/reach.ts'
 import { startScheduler } from '../lab/schedule.ts'
@@ -103,6 +104,7 @@ export async function startSim(wiring: Wiring, log: Log = silentLog): Promise<Si
       kubelets.delete(node)
       machine.powerOff()
       fabric.removeNode(node)
+      await sayLost(kube, node, clock)
     },
     async start(node) {
       if (kubelets.has(node)) return machineOf(node).startAgent()
@@ -110,7 +112,10 @@ export async function startSim(wiring: Wiring, log: Log = silentLog): Promise<Si
       switchOn(node)
     },
     outage: async (on) => outage.set(on),
-    leftovers: (node) => memoryDatapath(fabric, node).describe(),
+    leftovers: async (node) => [
+      ...(await memoryDatapath(fabric, node).describe()),
+      ...heldLines(machineOf(node).journal),
+    ],
     async ready() {
       for (;;) {
         const { items } = await kube.list(resources.nodes)
