@@ -214,6 +214,18 @@ const spellings: [title: string, annotations: Record<string, string>, want: stri
     ],
   ],
   [
+    'the MAC of the address asked for, and a MAC of one’s own',
+    {
+      [npwg]:
+        '[{"name":"data","ips":["10.1.0.7/16"],"mac":"0a:58:0a:01:00:07"},{"name":"management","mac":"02:00:00:00:00:01"}]',
+    },
+    [
+      `${eth0}, route`,
+      'net1=Network blue/data from k8s.v1.cni.cncf.io/networks, {"ips":["10.1.0.7/16"],"mac":"0a:58:0a:01:00:07"}',
+      'net2=Network blue/management from k8s.v1.cni.cncf.io/networks, {"mac":"02:00:00:00:00:01"}',
+    ],
+  ],
+  [
     'a primary network takes the default route',
     { networks: 'uplink data' },
     [eth0, 'eth1=Network blue/uplink from networks, route', 'eth2=Network blue/data from networks'],
@@ -537,11 +549,11 @@ const wrong: [annotations: Record<string, string>, want: string][] = [
   ],
   [
     { [npwg]: '[{"name":"data","ips":["127.0.0.1"]}]' },
-    `${at}[0].ips[0]: 127.0.0.1 is an address no pod can hold (loopback, multicast, unspecified); ask for another`,
+    `${at}[0].ips[0]: 127.0.0.1 is an address no pod can hold (loopback, link-local, multicast); ask for another`,
   ],
   [
     { [npwg]: '[{"name":"data","ips":["::ffff:10.1.0.1"]}]' },
-    `${at}[0].ips[0]: ::ffff:10.1.0.1 is an address no pod can hold (loopback, multicast, unspecified); ask for another`,
+    `${at}[0].ips[0]: ::ffff:10.1.0.1 is an address no pod can hold (loopback, link-local, multicast); ask for another`,
   ],
   [{ [npwg]: '[{"name":"data","ips":"10.1.0.3"}]' }, `${at}[0].ips: 10.1.0.3 is not a list; put it in [ ]`],
   [
@@ -559,12 +571,12 @@ const wrong: [annotations: Record<string, string>, want: string][] = [
   [
     {
       [npwg]:
-        '[{"name":"data","portMappings":[{"hostPort":0,"containerPort":"80","protocol":"icmp","hostIP":"x","port":1}]}]',
+        '[{"name":"macvlan-conf","portMappings":[{"hostPort":0,"containerPort":"80","protocol":"icmp","hostIP":"x","port":1}]}]',
     },
     `${at}[0].portMappings[0]: has the unknown key port; use hostPort, containerPort, protocol, hostIP; ${at}[0].portMappings[0].hostPort: 0 is not a port; write a number from 1 to 65535; ${at}[0].portMappings[0].containerPort: 80 is not a port; write a number from 1 to 65535; ${at}[0].portMappings[0].protocol: icmp is not a protocol; write tcp, udp or sctp; ${at}[0].portMappings[0].hostIP: x is not an IP address; write it as a.b.c.d or x::y`,
   ],
   [
-    { [npwg]: '[{"name":"data","bandwidth":{"ingressRate":-1}}]' },
+    { [npwg]: '[{"name":"macvlan-conf","bandwidth":{"ingressRate":-1}}]' },
     `${at}[0].bandwidth.ingressRate: -1 is not a rate; write a whole number of bits per second`,
   ],
   [
@@ -590,6 +602,26 @@ const wrong: [annotations: Record<string, string>, want: string][] = [
   [
     { [npwg]: '[{"name":"data","default-route":[]},{"name":"management","default-route":[]}]' },
     `${at}[1]: has default-route, as ${at}[0] has; keep one`,
+  ],
+  [
+    { [npwg]: '[{"name":"data","ips":["169.254.169.254"]}]' },
+    `${at}[0].ips[0]: 169.254.169.254 is an address no pod can hold (loopback, link-local, multicast); ask for another`,
+  ],
+  // what Polynet itself cannot give, or gives to others
+  [
+    {
+      [npwg]:
+        '[{"name":"data","portMappings":[{"hostPort":80,"containerPort":80}],"bandwidth":{"ingressRate":1}}]',
+    },
+    `${at}[0]: Network blue/data has no portMappings; leave it out, or use a plugin that has; ${at}[0]: Network blue/data has no bandwidth; leave it out, or use a plugin that has`,
+  ],
+  [
+    { [npwg]: '[{"name":"data","mac":"0A:58:A9:FE:01:01"}]' },
+    `${at}[0]: mac 0a:58:a9:fe:01:01 is one that Network blue/data gives by address; ask for the address, or another mac`,
+  ],
+  [
+    { [npwg]: '[{"name":"data","mac":"0a:58:0a:01:00:07","ips":["10.1.0.8"]}]' },
+    `${at}[0]: mac 0a:58:0a:01:00:07 is one that Network blue/data gives by address; ask for the address, or another mac`,
   ],
   // all at once
   [

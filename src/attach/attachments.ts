@@ -2,6 +2,7 @@ import type { Parsed, Problem } from '../lib/fault.ts'
 import type { Asking } from './asking.ts'
 import { multusDefaultKey, othersChoice, type Placed, placed, podsChoice, said } from './default-network.ts'
 import { networksKey, npwgSelections } from './npwg.ts'
+import { renderedProblems } from './rendered.ts'
 import type { AttachmentRequest } from './request.ts'
 import { maxAttachments, type Selection, tooLong } from './selection.ts'
 import { definitionOrNetwork, type Found, networkNamed, pluginNamed } from './target.ts'
@@ -95,6 +96,8 @@ function arrange(asking: Asking, asked: Placed[], problems: Problem[]): Attachme
       problem: `is interface ${all.length} of the pod; ask for at most ${maxAttachments}`,
     })
   }
+  for (const place of all)
+    for (const problem of renderedProblems(place)) problems.push({ path: place.path, problem })
   refuseTwice(all, problems)
   refuseAsDefault(asking, all[0], problems)
   routeDefault(all, problems)

@@ -1,0 +1,39 @@
+import { parseAddress } from '../lib/ip.ts'
+import { macOf } from '../lib/mac.ts'
+import type { Placed } from './default-network.ts'
+import type { Wishes } from './request.ts'
+
+/** What only other plugins can give, by the key that the pod wrote. */
+const foreign: [wish: keyof Wishes, key: string][] = [
+  ['portMappings', 'portMappings'],
+  ['bandwidth', 'bandwidth'],
+  ['infinibandGuid', 'infiniband-guid'],
+  ['deviceID', 'deviceID'],
+]
+
+/**
+ * What a pod asks of a network that Polynet itself renders and does not get,
+ * with the remedy. Empty for attachments that another plugin makes.
+ */
+export function renderedProblems({ request, network }: Placed): string[] {
+  if (!network || (network.spec.plugin ?? 'polynet') !== 'polynet') return []
+  const where = `Network ${network.metadata.namespace}/${network.metadata.name}`
+  const lacking = foreign
+    .filter(([wish]) => request[wish] !== undefined)
+    .map(([, key]) => `${where} has no ${key}; leave it out, or use a plugin that has`)
+  const mac = request.mac !== undefined && derived(request.mac) && !own(request.mac, request.ips ?? [])
+  if (!mac) return lacking
+  return [
+    ...lacking,
+    `mac ${request.mac} is one that ${where} gives by address; ask for the address, or another mac`,
+  ]
+}
+
+/** The pairs in front of every MAC in `lib/mac.ts`: gateways', tunnels', other pods'. */
+const derived = (mac: string): boolean => /^0a:5[2468]:/.test(mac)
+
+const own = (mac: string, ips: string[]): boolean =>
+  ips.some((ip) => {
+    const address = parseAddress(ip.split('/')[0]!)
+    return address !== undefined && macOf(address) === mac
+  })
