@@ -5,6 +5,7 @@ import type { Change, Patch, Ref, Selection } from '../port.ts'
 import { doing, failure, faultOf, invalid, nameOf } from '../status.ts'
 import type { ServedKind } from './kind.ts'
 import { Pages } from './pages.ts'
+import { fromProtobuf } from './protobuf.ts'
 import type { MemoryKube, WriteOptions } from './store.ts'
 import { tableOf } from './table.ts'
 import { isRecord } from './value.ts'
@@ -207,7 +208,7 @@ export class Verbs {
 
   async #create(call: Call, { resource, kind, namespace }: Target): Promise<Answer> {
     if (!kind) await this.#kube.list(resource)
-    const object = jsonOf(call) as unknown as KubeObject
+    const object = objectOf(call) as unknown as KubeObject
     const metadata = { ...object.metadata, namespace: this.#namespaceOf(object, namespace, resource) }
     const options = writeOptions(call)
     const created = await this.#kube.create(resource, typed({ ...object, metadata }, resource), options)
@@ -216,7 +217,7 @@ export class Verbs {
 
   async #update(call: Call, target: Target, status: 'status' | undefined): Promise<Answer> {
     const { resource, kind, namespace, name = '' } = target
-    const object = jsonOf(call) as unknown as KubeObject
+    const object = objectOf(call) as unknown as KubeObject
     if (object.metadata?.name !== name)
       throw faultOf(
         failure(
@@ -279,7 +280,7 @@ export class Verbs {
     if (pod && sub === 'log' && call.method === 'GET' && this.#logs)
       return await this.#log(call, { namespace, name })
     if (pod && sub === 'binding' && call.method === 'POST') {
-      const { target: to } = jsonOf(call) as { target?: { name?: string } }
+      const { target: to } = objectOf(call) as { target?: { name?: string } }
       await this.#kube.bind({ namespace, name }, to?.name ?? '')
       return {
         code: 201,
@@ -380,7 +381,7 @@ function warningsOf(
 }
 
 function deleteOptions(call: Call) {
-  const body = call.body.length > 0 ? jsonOf(call) : {}
+  const body = call.body.length > 0 ? objectOf(call) : {}
   const { gracePeriodSeconds, preconditions, propagationPolicy, dryRun, orphanDependents } = body as {
     gracePeriodSeconds?: number
     preconditions?: { uid?: string; resourceVersion?: string }
@@ -412,8 +413,13 @@ function parsed({ body, method, path }: Call): unknown {
   }
 }
 
-function jsonOf(call: Call): Record<string, unknown> {
+/** The object in the body. */
+function objectOf(call: Call): Record<string, unknown> {
   const what = `${call.method} ${call.path}`
+  if (call.contentType === 'application/vnd.kubernetes.protobuf') {
+    const object = readProtobuf(call, what)
+    if (object) return object
+  }
   if (call.contentType !== 'application/json' && call.contentType !== '')
     throw faultOf(
       failure(
@@ -425,6 +431,14 @@ function jsonOf(call: Call): Record<string, unknown> {
   const value = parsed(call)
   if (!isRecord(value)) throw faultOf(failure('BadRequest', 'the body is not an object'), what)
   return value
+}
+
+function readProtobuf({ body }: Call, what: string): Record<string, unknown> | undefined {
+  try {
+    return fromProtobuf(body)
+  } catch (error) {
+    throw faultOf(failure('BadRequest', (error as Error).message), what)
+  }
 }
 
 /** Clients may leave out what the path says already. */
