@@ -99,7 +99,8 @@ function arrange(asking: Asking, asked: Placed[], problems: Problem[]): Attachme
   for (const place of all)
     for (const problem of renderedProblems(place)) problems.push({ path: place.path, problem })
   refuseTwice(all, problems)
-  refuseAsDefault(asking, all[0], problems)
+  const eth0 = all.find((a) => a.request.default)
+  if (eth0) refuseAsDefault(asking, eth0, problems)
   routeDefault(all, problems)
   return all.map((a) => a.request)
 }
@@ -119,8 +120,7 @@ function refuseTwice(all: Placed[], problems: Problem[]): void {
 }
 
 /** eth0 has an address that is the cluster's only one, always: probes and services know no networks. */
-function refuseAsDefault(asking: Asking, eth0: Placed | undefined, problems: Problem[]): void {
-  if (!eth0) return
+function refuseAsDefault(asking: Asking, eth0: Placed, problems: Problem[]): void {
   const { path, request, network } = eth0
   if (request.target.kind === 'NetworkAttachmentDefinition' && request.source === networksKey) {
     const remedy = `choose another name, or name it in ${multusDefaultKey}`
