@@ -37,6 +37,7 @@ async function run(options: Options): Promise<void> {
   const plugins = foreignPlugins({
     confDir: options.confDir ?? at('etc/cni/net.d'),
     binDirs: [at('opt/cni/bin'), ...options.binDir],
+    env: { POLYNET_SOCKET: at('run/polynet/agent.sock'), POLYNET_SPOOL: at('var/lib/polynet/spool') },
     log,
   })
   const plain = startAgent({

@@ -141,6 +141,22 @@ export class Sandboxes {
   async del(containerID: string): Promise<void> {
     const record = this.find(containerID)
     if (record) await this.#remove(record)
+    await this.#releaseAll(containerID)
+  }
+
+  /** What a crash between leasing and journaling left held, and what another plugin did not give back. */
+  async #releaseAll(containerID: string): Promise<void> {
+    const { addresses } = this.#deps
+    for (const owner of addresses.owners())
+      if (owner.containerID === containerID) await addresses.release(owner)
+  }
+
+  /** Containers that hold something here, whether or not their ADD ended. */
+  known(): Set<string> {
+    return new Set([
+      ...this.records().map((r) => r.containerID),
+      ...this.#deps.addresses.owners().map((o) => o.containerID),
+    ])
   }
 
   /**

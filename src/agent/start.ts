@@ -1,15 +1,17 @@
 import type { Pod } from '../api/core.ts'
 import type { Nic } from '../api/host-physical-network.ts'
+import type { Network } from '../api/network.ts'
 import { resources } from '../api/resources.ts'
 import { errorAnswer } from '../cni/frame.ts'
 import type { CniRequest } from '../cni/request.ts'
+import type { CniResult } from '../cni/result.ts'
 import { convertResult } from '../cni/versions.ts'
-import type { Addresses } from '../ipam/port.ts'
 import { answers, asFault, Fault, isFault } from '../lib/fault.ts'
 import { startLoop } from '../reconcile/loop.ts'
 import { nodeAddresses } from './addresses.ts'
 import type { Agent, AgentDeps, CniAnswer } from './agent.ts'
 import { eventsFrom } from './events.ts'
+import { IpamPlugin } from './ipam-plugin.ts'
 import { recordsOf } from './record.ts'
 import { register } from './register.ts'
 import { Rendering } from './rendering.ts'
@@ -35,7 +37,7 @@ const networkWithinMs = 3000
 /** Everything that needs to know who this node is. */
 interface Core {
   sandboxes: Sandboxes
-  addresses: Addresses
+  ipam: IpamPlugin
   rendering: Rendering
   close(): Promise<void>
 }
@@ -109,8 +111,19 @@ export function startAgent(deps: AgentDeps): Agent {
       node: identity,
       clock,
       log,
-      endpointOf: (network) => views.wire(network).endpoint,
+      // Addresses for other plugins are on no tunnel.
+      endpointOf: (network) => (isRendered(network) ? views.wire(network).endpoint : undefined),
     })
+    const ipam = new IpamPlugin(addresses, (ref) => watched.networks.get(ref))
+    const prepare = async (pod: Pod) => {
+      for (const network of await networksOf(pod))
+        addresses.prepare(network).catch((error) => log.debug('prepare for a pod', { error: String(error) }))
+    }
+    // A pod that was placed here a moment ago finds its networks' addresses on the node when its ADD comes.
+    const forget = watched.pods.onChange(({ type, object }) => {
+      if (type === 'ADDED') void prepare(object)
+    })
+    const mind = watched.node.onChange(() => addresses.nodeIs(watched.node.list()[0]?.metadata.uid))
     const rendering = new Rendering({
       watched,
       views,
@@ -134,9 +147,11 @@ export function startAgent(deps: AgentDeps): Agent {
     })
     return {
       sandboxes,
-      addresses,
+      ipam,
       rendering,
       async close() {
+        forget()
+        mind()
         await Promise.all([reporter.close(), rendering.close(), slices.close(), addresses.close()])
       },
     }
@@ -152,7 +167,7 @@ export function startAgent(deps: AgentDeps): Agent {
     try {
       const wanted = await attachable(pod, request)
       const result = await sandboxes.add(pod, request, wanted)
-      return { exit: 0, stdout: JSON.stringify(convertResult(result, request.config.cniVersion)) }
+      return answerOf(result, request)
     } catch (error) {
       const fault = asFault(error, `attach pod ${pod.metadata.namespace}/${pod.metadata.name}`)
       events.tell(pod, 'Warning', reasons[fault.kind] ?? 'AttachmentFailed', fault.message)
@@ -236,18 +251,47 @@ export function startAgent(deps: AgentDeps): Agent {
       const { sandboxes } = known()
       const valid = new Set((request.config['cni.dev/valid-attachments'] ?? []).map((a) => a.containerID))
       const errors: string[] = []
-      for (const record of sandboxes.records()) {
-        if (valid.has(record.containerID)) continue
+      for (const containerID of sandboxes.known()) {
+        if (valid.has(containerID)) continue
         try {
-          await sandboxes.del(record.containerID)
+          await sandboxes.del(containerID)
         } catch (error) {
-          errors.push(asFault(error, `collect sandbox ${record.containerID}`).message)
+          errors.push(asFault(error, `collect sandbox ${containerID}`).message)
         }
       }
       if (errors.length > 0) throw new Fault('plugin', 'collect garbage', errors.join('; '))
     })
 
+  /** The networks that Polynet renders among those the pod asks for; none where it asks wrongly, which its ADD will say. */
+  const networksOf = async (pod: Pod): Promise<Network[]> => {
+    try {
+      return wantedBy(pod, watched, await plugins.confs(), {}).flatMap(({ by }) =>
+        by.kind === 'polynet' ? [by.network] : [],
+      )
+    } catch {
+      return []
+    }
+  }
+
+  const actAsIpam = async (request: CniRequest): Promise<CniAnswer> => {
+    const { ipam } = request.command === 'ADD' ? ready() : known()
+    switch (request.command) {
+      case 'ADD':
+        return answerOf(await ipam.add(request), request)
+      case 'DEL':
+        await ipam.del(request)
+        return done
+      case 'CHECK':
+        await ipam.check(request)
+        return done
+      default:
+        return done
+    }
+  }
+
   const act = async (request: CniRequest): Promise<CniAnswer> => {
+    // The plugin that asks runs within its pod's turn already.
+    if (request.program === 'polynet-ipam') return actAsIpam(request)
     switch (request.command) {
       case 'ADD':
         return turns.take(request.containerID, () => add(request))
@@ -309,6 +353,13 @@ export function startAgent(deps: AgentDeps): Agent {
 }
 
 const done: CniAnswer = { exit: 0, stdout: '' }
+
+const answerOf = (result: CniResult, { config }: CniRequest): CniAnswer => ({
+  exit: 0,
+  stdout: JSON.stringify(convertResult(result, config.cniVersion)),
+})
+
+const isRendered = (network: Network): boolean => (network.spec.plugin ?? 'polynet') === 'polynet'
 
 /** Reasons of the Events that an ADD which fails leaves on its pod. */
 const reasons: Record<string, string> = {
