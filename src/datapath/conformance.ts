@@ -18,6 +18,7 @@ import {
   red,
   type TestNetwork,
 } from './conformance-plan.ts'
+import { ruleCases, withRules } from './conformance-rules.ts'
 import type { Datapath } from './port.ts'
 
 /**
@@ -43,8 +44,8 @@ export interface Bench {
   addPod(node: NodeName, name: string): Promise<string>
   removePod(path: string): Promise<void>
   /**
-   * Sends one UDP datagram while every pod and both hosts listen to its port,
-   * in both families, and waits long enough for it to arrive. That the sender
+   * Sends one UDP datagram to a port from 20000 up while every pod and both
+   * hosts listen to it, in both families, and waits long enough for it to arrive. That the sender
    * cannot send it (no route, too big) counts as received by nobody.
    */
   send(from: string, datagram: Datagram): Promise<Seen>
@@ -301,6 +302,21 @@ const claims: Record<string, (bench: Bench) => Promise<void>> = {
     const [to] = podAddresses(blue, 'n2', 3)
     assert.deepEqual((await bench.send(pods.blue1!, { to, size: 1450 })).received, [pods.blue3])
     assert.deepEqual((await bench.send(pods.blue1!, { to, size: 1451 })).received, [])
+  },
+
+  'rules decide about packets as nft(8) says, and are found as they were made': async (bench) => {
+    const pods = await cluster(bench, [blue])
+    for (const ruleCase of ruleCases) {
+      const wanted = withRules(planOfN1([blue], pods), ruleCase)
+      await bench.datapath('n1').replace(wanted)
+      assert.deepEqual((await bench.datapath('n1').replace(wanted)).changes, [], ruleCase.title)
+      let arrives = ''
+      for (const family of [0, 0, 1] as const) {
+        const { received } = await bench.send(pods.blue1!, { to: podAddresses(blue, 'n1', 2)[family] })
+        arrives += received.length === 0 ? '-' : family === 0 ? '4' : '6'
+      }
+      assert.equal(arrives, ruleCase.arrives, ruleCase.title)
+    }
   },
 
   'attach tells each port’s MAC in the pod': async (bench) => {

@@ -306,15 +306,10 @@ function rangeOf(value: Value): { from: bigint; to: bigint } | undefined {
   return { from: base + family.value, to: base + (prefix ? lastOf(prefix).value : family.value) }
 }
 
+/** Equal, or of an address: inside the prefix. Ranges and wildcards are for sets and for nobody. */
 function covers(field: Field, wanted: Value, value: Value): boolean {
   if (canonical(field, wanted) === canonical(field, value)) return true
-  if (typeof wanted !== 'string') return false
-  if ((field === 'iifname' || field === 'oifname') && wanted.endsWith('*'))
-    return String(value).startsWith(wanted.slice(0, -1))
-  const address = field.startsWith('ip') || field === 'arp saddr ip'
-  const range =
-    (address && wanted.includes('/')) || (wanted.includes('-') && (address || field.startsWith('th ')))
-  if (!range) return false
+  if (typeof wanted !== 'string' || !wanted.includes('/')) return false
   const outer = rangeOf(wanted)
   const inner = rangeOf(value)
   return outer !== undefined && inner !== undefined && inner.from >= outer.from && inner.to <= outer.to

@@ -241,7 +241,7 @@ test('masquerading hides a sender, and its answers find the way back', () => {
               base: { type: 'filter', hook: 'forward', priority: 0, policy: 'drop' },
               rules: [
                 { do: [{ match: 'ct state', is: 'established' }, { verdict: 'accept' }] },
-                { do: [{ match: 'iifname', is: 'pn*' }, { verdict: 'accept' }] },
+                { do: [{ match: 'iifname', is: ['pnhome1', 'pnhome2'] }, { verdict: 'accept' }] },
               ],
             },
           ],

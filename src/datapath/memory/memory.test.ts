@@ -44,7 +44,7 @@ function memoryBench(): Bench {
         fabric.send(from, {
           ip: { daddr: to, ...(source ? { saddr: source } : {}) },
           l4proto: 'udp',
-          dport: 7,
+          dport: 20007,
           size: size ?? 100,
         }),
       ),
@@ -52,7 +52,7 @@ function memoryBench(): Bench {
       const ether = { saddr: frame.etherSource, daddr: frame.etherDestination }
       if ('arp' in frame) return seen(fabric.sendFrame(from, link, { ether, arp: frame.arp }))
       const ip = { saddr: frame.source, daddr: frame.to, ttl: 64 }
-      return seen(fabric.sendFrame(from, link, { ether, ip, l4proto: 'udp', dport: 7 }))
+      return seen(fabric.sendFrame(from, link, { ether, ip, l4proto: 'udp', dport: 20007 }))
     },
     loseLink: async (where, link) => fabric.loseLink(where, link),
     loseAddress: async (where, link, address) => fabric.loseAddress(where, link, address),
