@@ -83,7 +83,7 @@ test('a list is executed in order, each with the result of the one before, its o
       { type: 'second', name: 'other', cniVersion: '0.3.1', capabilities: { portMappings: true, mac: true } },
     ],
   }
-  const capabilityArgs = { ips: ['10.1.0.7'], portMappings: [{ hostPort: 80 }] }
+  const capabilityArgs = { ips: ['10.1.0.7'], mac: '0a:58:0a:01:00:07', portMappings: [{ hostPort: 80 }] }
   assert.deepEqual(await m.plugins.add(ask(conf, { capabilityArgs })), result)
   assert.deepEqual(m.calls(), ['ADD first', 'ADD second'])
   assert.deepEqual(m.stdin('first'), {
@@ -97,7 +97,7 @@ test('a list is executed in order, each with the result of the one before, its o
     type: 'second',
     name: 'blue',
     cniVersion: '1.0.0',
-    runtimeConfig: { portMappings: [{ hostPort: 80 }] },
+    runtimeConfig: { portMappings: [{ hostPort: 80 }], mac: '0a:58:0a:01:00:07' },
     prevResult: { ...result, cniVersion: '1.0.0' },
   })
 })

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { spawn as nodeSpawn } from 'node:child_process'
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
@@ -67,6 +67,13 @@ test('tells why it never began: it may not be executed, or is no program', async
   writeFileSync(join(dir, 'garbage'), 'x', { mode: 0o755 })
   const run = (name: string) => spawn(join(dir, name), [name], {}, Buffer.of(), { timeoutMs: 1000 })
   assert.deepEqual([(await run('plain')).error, (await run('garbage')).error], ['EACCES', 'ENOEXEC'])
+})
+
+test('a program whose time is up takes its children with it', async () => {
+  const { stdout } = await sh('sleep 60 & echo $!; sleep 60', '', { timeoutMs: 200 })
+  const stat = `/proc/${Number(stdout)}/stat`
+  // Gone, or dead and not yet reaped by whoever inherited it.
+  if (existsSync(stat)) assert.match(readFileSync(stat, 'utf8'), /\) [ZX] /)
 })
 
 const openFiles = () => readdirSync('/proc/self/fd').length
