@@ -1,0 +1,228 @@
+import assert from 'node:assert/strict'
+import { existsSync, mkdtempSync, readdirSync, readlinkSync, rmSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, test } from 'node:test'
+import { silentLog } from '../../lib/log.ts'
+import type { NamespacePlan, PortPlan } from '../../plan/node-plan.ts'
+import { direct, plan } from '../conformance-plan.ts'
+import type { Datapath } from '../port.ts'
+import { linuxDatapath } from './linux.ts'
+import { applyNamespaces } from './namespaces.ts'
+import { createNamespace, inside, ownNetns, removeNamespace } from './netns.ts'
+import { Place } from './place.ts'
+import { impossible } from './possible.ts'
+import * as rt from './route.ts'
+import { type PacketSocket, packetSocket, udpSocket } from './sockets.ts'
+
+const empty = {
+  sysctls: {},
+  links: [],
+  addresses: [],
+  routes: [],
+  neighbours: [],
+  forwarding: [],
+  tables: [],
+}
+
+describe('ports on this kernel', { skip: impossible() ?? false }, () => {
+  let dir = ''
+  let datapath: Datapath
+  const at = (name: string) => join(dir, name)
+  const open: string[] = []
+  const namespace = (name: string): string => {
+    createNamespace(at(name))
+    open.push(name)
+    return at(name)
+  }
+
+  beforeEach(async () => {
+    dir = mkdtempSync(join(tmpdir(), 'polynet-ports-'))
+    const wiring: NamespacePlan[] = [
+      {
+        ...empty,
+        netns: 'host',
+        links: (['eth1', 'eth2'] as const).map((name) => ({
+          kind: 'veth',
+          name,
+          mac: name === 'eth1' ? '0a:58:c0:a8:0a:0b' : '0a:58:c0:a8:14:0b',
+          mtu: 1500,
+          peer: { netns: 'wire', name },
+        })),
+        addresses: [{ link: 'eth1', address: '192.168.10.11/24' }],
+      },
+      { ...empty, netns: 'wire', addresses: [{ link: 'eth2', address: '192.168.20.1/24' }] },
+    ]
+    applyNamespaces(wiring, { host: namespace('host'), wire: namespace('wire') })
+    datapath = await linuxDatapath({ runDir: at('run'), hostNetns: at('host'), log: silentLog })
+    await datapath.replace(plan('n1', []))
+  })
+
+  afterEach(async () => {
+    await datapath.close()
+    for (const name of readdirSync(at('run/netns'))) removeNamespace(join(at('run/netns'), name))
+    for (const name of open.splice(0)) removeNamespace(at(name))
+    rmSync(dir, { recursive: true })
+  })
+
+  const links = (netns: string): rt.SeenLink[] => {
+    const place = new Place(netns)
+    try {
+      return place.route
+        .dump(rt.dumpLinks)
+        .map(rt.seenLink)
+        .filter((link) => !link.loopback)
+    } finally {
+      place.close()
+    }
+  }
+  const summary = (netns: string): string[] =>
+    links(netns).map((l) => `${l.name} ${l.kind ?? 'hardware'} ${l.mac} ${l.mtu} ${l.up ? 'up' : 'down'}`)
+
+  test('a host’s NIC moves into the pod and back, as it was', async () => {
+    const pod = namespace('pod')
+    const port: PortPlan = {
+      ...direct('n1', 1, pod, 'eth2'),
+      link: { kind: 'host-device', device: 'eth2' },
+    }
+    port.inside = { ...port.inside, name: 'net1', mac: '0a:58:c0:a8:14:6f', mtu: 1400 }
+    port.inside.addresses = ['192.168.20.111/24']
+    const before = summary(at('host'))
+    assert.deepEqual(await datapath.attach([port]), [{ key: port.key, mac: '0a:58:c0:a8:14:6f' }])
+    assert.deepEqual(summary(pod), ['net1 veth 0a:58:c0:a8:14:6f 1400 up'])
+    assert.deepEqual(await datapath.check([port]), [])
+    assert.deepEqual(
+      (await datapath.nics()).map((nic) => nic.name),
+      ['eth1'],
+    )
+    assert.deepEqual((await datapath.replace({ ...plan('n1', []), ports: [port] })).changes, [])
+    await datapath.detach([port])
+    assert.deepEqual(summary(pod), [])
+    assert.deepEqual(
+      summary(at('host')),
+      before.map((line) => line.replace(/(eth2.*) up/, '$1 down')),
+    )
+    await datapath.detach([port])
+  })
+
+  test('what a pod on the wire may not send does not leave its namespace', async () => {
+    const pod = namespace('pod')
+    const port = direct('n1', 1, pod, 'eth2')
+    const own = port.inside.addresses[0]!.replace('/24', '')
+    port.inside.tables = [
+      {
+        family: 'netdev',
+        name: 'polynet-eth0',
+        sets: [{ name: 'own', key: ['ip saddr'], elements: [{ key: [own] }] }],
+        chains: [
+          {
+            name: 'leaving',
+            base: { type: 'filter', hook: 'egress', priority: 0, policy: 'drop', devices: ['eth0'] },
+            rules: [
+              { do: [{ match: 'ether type', is: 'arp' }, { verdict: 'accept' }] },
+              {
+                do: [
+                  { match: 'ether type', is: 'ip' },
+                  { lookup: ['ip saddr'], in: 'own' },
+                  { verdict: 'accept' },
+                ],
+              },
+            ],
+          },
+        ],
+      },
+    ]
+    await datapath.attach([port])
+    const listener = udpSocket(at('wire'), { port: 1000 })
+    const send = async (address: string, foreign: boolean): Promise<string | undefined> => {
+      const socket = udpSocket(pod, { address, foreign })
+      socket.send('192.168.20.1', 1000, Buffer.from('hello'))
+      socket.close()
+      return (await listener.receive(100))?.address
+    }
+    assert.equal(await send(own, false), own)
+    assert.equal(await send('192.168.20.200', true), undefined)
+    listener.close()
+    assert.deepEqual(await datapath.check([port]), [])
+    await datapath.detach([port])
+    assert.deepEqual(summary(pod), [])
+  })
+
+  test('an interface of somebody else keeps its name', async () => {
+    const pod = namespace('pod')
+    const host = namespace('other')
+    const taken = { kind: 'veth' as const, name: 'theirs', mtu: 1500, peer: { netns: 'pod', name: 'eth0' } }
+    applyNamespaces(
+      [
+        { ...empty, netns: 'other', links: [taken] },
+        { ...empty, netns: 'pod' },
+      ],
+      { other: host, pod },
+    )
+    const before = summary(pod)
+    await assert.rejects(
+      datapath.attach([direct('n1', 1, pod, 'eth2')]),
+      /direct1c1\/eth0.*eth0.*there already/,
+    )
+    assert.deepEqual(summary(pod), before)
+  })
+
+  test('isolated ports of a bridge reach others, but not each other', async () => {
+    const network: NamespacePlan = {
+      ...empty,
+      netns: 'pn-flat',
+      links: [
+        { kind: 'existing', name: 'lo' },
+        { kind: 'bridge', name: 'pnbr', mtu: 1500 },
+      ],
+    }
+    const port = (n: number, isolated: boolean): PortPlan => {
+      const made = direct('n1', n, namespace(`pod${n}`), 'eth2')
+      made.link = {
+        kind: 'veth',
+        name: `pn${n}`,
+        mac: '0a:58:a9:fe:01:01',
+        noarp: false,
+        bridge: 'pnbr',
+        isolated,
+      }
+      return { ...made, netns: 'pn-flat' }
+    }
+    const ports = [port(1, true), port(2, true), port(3, false)]
+    const all = { namespaces: [plan('n1', []).namespaces[0]!, network], ports }
+    await datapath.replace({ ...all, ports: [] })
+    await datapath.attach(ports)
+    assert.deepEqual((await datapath.replace(all)).changes, [])
+    const broadcast = async (from: number): Promise<number[]> => {
+      const sockets = ports.map(({ inside }) => packetSocket(inside.netns, 'eth0'))
+      const frame = Buffer.alloc(60, 0x5a)
+      frame.fill(0xff, 0, 6)
+      frame.writeUInt16BE(0x88b5, 12)
+      sockets[from]!.send(frame)
+      await new Promise((resolve) => setTimeout(resolve, 50))
+      const got = (socket: PacketSocket) => socket.drain().some((f) => !f.outgoing && f.data.equals(frame))
+      const result = sockets.flatMap((socket, i) => (got(socket) ? [i] : []))
+      for (const socket of sockets) socket.close()
+      return result
+    }
+    assert.deepEqual([await broadcast(0), await broadcast(1), await broadcast(2)], [[2], [2], [0, 1]])
+  })
+
+  test('no thread of the process is left in another namespace', async () => {
+    const own = readlinkSync(ownNetns)
+    const pods = [1, 2, 3, 4].map((n) => direct('n1', n, namespace(`pod${n}`), 'eth2'))
+    const busy = pods.map(async (port) => {
+      await datapath.attach([port])
+      await Promise.all([readFile('/proc/self/status'), datapath.check([port]), readFile('/proc/self/stat')])
+      await datapath.detach([port])
+    })
+    assert.throws(() =>
+      inside(at('host'), () => assert.notEqual(readlinkSync(ownNetns), own) ?? JSON.parse('')),
+    )
+    await Promise.all(busy)
+    const threads = readdirSync('/proc/self/task').filter((id) => existsSync(`/proc/self/task/${id}/ns/net`))
+    assert.ok(threads.length > 4)
+    for (const id of threads) assert.equal(readlinkSync(`/proc/self/task/${id}/ns/net`), own)
+  })
+})
