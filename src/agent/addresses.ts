@@ -6,7 +6,7 @@ import { isNearlyUsedUp, surplusOf } from '../ipam/surplus.ts'
 import type { Kube } from '../kube/port.ts'
 import type { Clock } from '../lib/clock.ts'
 import { Fault, isFault } from '../lib/fault.ts'
-import { type Address, formatAddress, parseAddress } from '../lib/ip.ts'
+import { type Address, type Family, formatAddress, parseAddress } from '../lib/ip.ts'
 import type { Log } from '../lib/log.ts'
 import { Blocks } from './address-blocks.ts'
 import { Holders } from './address-holders.ts'
@@ -14,6 +14,8 @@ import { carryOver, keys, type LeaseRecord, ownerKey, plain } from './address-re
 import { type NetworkStock, Stocks } from './address-stocks.ts'
 import type { Journal } from './journal.ts'
 import { Turns } from './turns.ts'
+
+export { holdingsOf } from './address-records.ts'
 
 export interface AddressDeps {
   kube: Kube
@@ -92,9 +94,8 @@ export class NodeAddresses implements Addresses {
       if (address) untake(known.stock, address)
       return !address
     })
-    await all(lacking.map((family) => this.#blocks.obtain(known, family)))
+    await all(lacking.map((family) => this.#obtain(known, family)))
     await this.#blocks.freshenEndpoint(known)
-    this.#tidySoon()
   }
 
   lease(ask: Ask): Promise<Lease> {
@@ -118,6 +119,7 @@ export class NodeAddresses implements Addresses {
       return leaseOf(record)
     } catch (error) {
       for (const address of addresses) untake(network.stock, address)
+      this.#tidySoon()
       throw error
     } finally {
       this.#lookAhead(network)
@@ -136,12 +138,17 @@ export class NodeAddresses implements Addresses {
           return !address
         })
         if (lacking.length === 0) return taken.sort((a, b) => a.family - b.family)
-        await all(lacking.map((family) => this.#blocks.obtain(network, family)))
+        await all(lacking.map((family) => this.#obtain(network, family)))
       }
     } catch (error) {
       for (const address of taken) untake(network.stock, address)
+      this.#tidySoon()
       throw this.#withoutBlock(error, ask)
     }
+  }
+
+  #obtain(network: NetworkStock, family: Family, spare = false): Promise<void> {
+    return this.#blocks.obtain(network, family, spare).finally(() => this.#tidySoon())
   }
 
   #withoutBlock(error: unknown, { owner, network }: Ask): unknown {
@@ -237,16 +244,14 @@ export class NodeAddresses implements Addresses {
 
   /** Gets one more block in the background when the last is nearly used up. */
   #lookAhead(network: NetworkStock): void {
+    const now = this.#clock.now()
     for (const family of familiesOf(network.pool)) {
-      if (network.asking.has(family) || !isNearlyUsedUp(network.stock, family)) continue
-      if ((this.#notAhead.get(network) ?? 0) > this.#clock.now()) continue
-      this.#blocks.obtain(network, family, true).then(
-        () => this.#tidySoon(),
-        (error) => {
-          this.#notAhead.set(network, this.#clock.now() + againMs)
-          this.#log.debug('get a block ahead of need; trying again later', { fault: String(error) })
-        },
-      )
+      if (network.asking.has(family) || !isNearlyUsedUp(network.stock, family, now)) continue
+      if ((this.#notAhead.get(network) ?? 0) > now) continue
+      this.#obtain(network, family, true).catch((error) => {
+        this.#notAhead.set(network, this.#clock.now() + againMs)
+        this.#log.debug('get a block ahead of need; trying again later', { fault: String(error) })
+      })
     }
   }
 

@@ -157,7 +157,8 @@ function longestRested(block: Block, now: number): bigint | undefined {
   return undefined
 }
 
-function wake(block: Block, now: number): void {
+/** Moves what has rested by now out of `resting`. */
+export function wake(block: Block, now: number): void {
   for (const [value, until] of block.resting) {
     if (until > now) return
     block.resting.delete(value)

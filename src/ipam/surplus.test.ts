@@ -37,6 +37,14 @@ test('while one block is in use, an idle one stays as the spare, and a second go
   assert.deepEqual(at(stock, 300).blocks, ['10.1.0.8/30'])
 })
 
+test('what has rested counts as free', () => {
+  const stock = stockOf('10.1.0.0/30', '10.1.0.4/30')
+  const all = Array.from({ length: 6 }, (_, i) => take(stock, 4, `o${i}`, 0) as Address)
+  for (const address of all.slice(1)) rest(stock, address, 60)
+  assert.deepEqual(at(stock, 359), { blocks: [], next: 360 })
+  assert.deepEqual(at(stock, 360), { blocks: ['10.1.0.4/30'] })
+})
+
 test('a single address goes back as soon as it has rested', () => {
   const stock = stockOf('10.1.0.7/32')
   const seven = take(stock, 4, 'a', 0) as Address
@@ -61,7 +69,7 @@ test('the next block is due when less than a quarter of one is left', () => {
   const stock = stockOf('10.1.0.0/29')
   const left = Array.from({ length: 8 }, (_, i) => {
     take(stock, 4, `o${i}`, 0)
-    return isNearlyUsedUp(stock, 4)
+    return isNearlyUsedUp(stock, 4, 0)
   })
   assert.deepEqual(left, [false, false, false, false, false, false, true, true])
 })
@@ -69,5 +77,5 @@ test('the next block is due when less than a quarter of one is left', () => {
 test('single addresses are never got ahead: others may need them', () => {
   const stock = stockOf('10.1.0.7/32')
   take(stock, 4, 'a', 0)
-  assert.equal(isNearlyUsedUp(stock, 4), false)
+  assert.equal(isNearlyUsedUp(stock, 4, 0), false)
 })

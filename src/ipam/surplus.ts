@@ -1,5 +1,5 @@
 import { bitsOf, type Family } from '../lib/ip.ts'
-import type { Block, Stock } from './stock.ts'
+import { type Block, type Stock, wake } from './stock.ts'
 
 export interface Surplus {
   /** Names of blocks that the node no longer needs. */
@@ -12,8 +12,8 @@ export interface Surplus {
  * The blocks of a stock that are to be given back. A single address is, as
  * soon as it has rested: others may be waiting for it. A block is when it was
  * idle for `idleMs`, and either no block of its family is in use here or the
- * others have half a block's worth of free addresses. `mayGo` has the last
- * word on blocks that are set apart.
+ * others have half a block's worth of free addresses. One that is set apart
+ * is, once it has rested, if `mayGo` says so.
  */
 export function surplusOf(
   stock: Stock,
@@ -24,6 +24,7 @@ export function surplusOf(
   const surplus: Surplus = { blocks: [] }
   const idle: Block[] = []
   for (const block of stock.blocks.values()) {
+    wake(block, now)
     if (block.held.size > 0 || (block.apart && !mayGo(block))) continue
     const due = dueOf(block, idleMs)
     if (due > now) surplus.next = Math.min(surplus.next ?? due, due)
@@ -44,7 +45,7 @@ export function surplusOf(
 
 function dueOf(block: Block, idleMs: number): number {
   const used = block.resting.size > 0 || block.rested.size > 0
-  return isSingle(block) && used ? block.idleFrom : block.idleFrom + idleMs
+  return block.apart || (isSingle(block) && used) ? block.idleFrom : block.idleFrom + idleMs
 }
 
 function unneeded(blocks: Block[], idle: Block[]): string[] {
@@ -60,11 +61,12 @@ function unneeded(blocks: Block[], idle: Block[]): string[] {
 }
 
 /** Whether the node should get one more block before it needs it: fewer than a quarter of a block is left. */
-export function isNearlyUsedUp(stock: Stock, family: Family): boolean {
+export function isNearlyUsedUp(stock: Stock, family: Family, now: number): boolean {
   let [free, size] = [0, 0]
   for (const block of stock.blocks.values()) {
     if (block.apart || block.prefix.family !== family) continue
     if (isSingle(block)) return false
+    wake(block, now)
     free += freeIn(block)
     size = Math.max(size, block.size)
   }
