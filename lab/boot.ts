@@ -110,7 +110,7 @@ export function initOf(name: string): number {
 function isAlive(dir: string): boolean {
   try {
     const pid = Number(readFileSync(join(dir, 'pid'), 'utf8'))
-    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(dir)
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').includes(dir)
   } catch {
     // One that is being started has no pid yet.
     return Date.now() - lstatSync(dir).ctimeMs < 5000 && !existsSync(join(dir, 'pid'))

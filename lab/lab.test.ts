@@ -37,13 +37,14 @@ function startLab(args: string[], as?: number): Promise<{ child: ChildProcess; o
 
 const nameIn = (output: string): string => /This is lab (\S+),/.exec(output)?.[1] ?? ''
 
-/** Processes on this machine whose command line has this text. */
-const processesOf = (text: string): string[] =>
+/** Processes on this machine whose command line names the lab's folder or something in it. */
+const processesOf = (dir: string): string[] =>
   readdirSync('/proc')
     .filter((entry) => /^\d+$/.test(entry) && Number(entry) !== process.pid)
     .filter((pid) => {
       try {
-        return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(text)
+        const args = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0')
+        return args.some((arg) => arg === dir || arg.includes(`${dir}/`))
       } catch {
         return false
       }
@@ -87,7 +88,7 @@ test('two labs run at once; one that is killed leaves nothing, and the other goe
   first.child.kill('SIGKILL')
   await until(() => processesOf(labDir(a)).length === 0)
   const mounts = readFileSync('/proc/self/mounts', 'utf8')
-  assert.ok(!mounts.includes(labDir(a)))
+  assert.ok(!mounts.includes(`${labDir(a)}/`))
   const lab = (...args: string[]) =>
     execFileSync(process.execPath, [script('cli.ts'), ...args], { encoding: 'utf8' })
   assert.ok(!lab('list').split('\n').includes(a))
