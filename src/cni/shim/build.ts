@@ -6,8 +6,8 @@ import { join } from 'node:path'
 /**
  * Puts the shim into the folder `into`, as `polynet-cni` and as `polynet-ipam`,
  * and says what it is: a static program where there is a C compiler, else a
- * script around `fallback.ts`, which needs this machine's Node and is forty
- * times slower to start. Compiling happens once per source; what is there is
+ * script around `fallback.ts`, which needs this machine's Node and takes a
+ * hundred times as long. Compiling happens once per source; what is there is
  * replaced in one step, so that a runtime which is executing it is not disturbed.
  */
 export async function buildShim(
