@@ -45,12 +45,12 @@ export class Views {
   /** Throws `unavailable` while this node cannot render the network, with the reason. */
   network(network: Network): NetworkView {
     const { namespace, name } = network.metadata
-    const direct = network.spec.topology === 'Direct'
-    if (!direct && network.status?.vni === undefined)
+    const given = network.status?.mtu !== undefined
+    if (!given || (network.spec.topology !== 'Direct' && network.status?.vni === undefined))
       throw new Fault(
         'unavailable',
         `render network ${namespace}/${name}`,
-        'it has no VXLAN identifier yet; see its Ready condition, and whether the controller runs',
+        `it has no ${given ? 'VXLAN identifier' : 'MTU'} yet; see its Ready condition, and whether the controller runs`,
       )
     const wire = this.wire(network)
     const remotes: Remote[] = []

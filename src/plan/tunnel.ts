@@ -9,7 +9,7 @@ import type { HeldAttachment, NetworkView } from './view.ts'
 /** What the controller has not said yet is the smallest that carries IPv6 (RFC 8200 section 5). */
 const smallestMtu = 1280
 
-export const mtuOf = (network: Network): number => network.spec.mtu ?? network.status?.mtu ?? smallestMtu
+export const mtuOf = (network: Network): number => network.status?.mtu ?? smallestMtu
 
 export const familiesOf = (network: Network): Set<Family> =>
   new Set((network.spec.subnets ?? []).flatMap((s) => parsePrefix(s.cidr)?.family ?? []))
