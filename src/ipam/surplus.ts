@@ -28,7 +28,7 @@ export function surplusOf(
     if (block.held.size > 0 || (block.apart && !mayGo(block))) continue
     const due = dueOf(block, idleMs)
     if (due > now) surplus.next = Math.min(surplus.next ?? due, due)
-    else if (isSingle(block)) surplus.blocks.push(block.name)
+    else if (block.apart || isSingle(block)) surplus.blocks.push(block.name)
     else idle.push(block)
   }
   for (const family of [4, 6] as const) {
