@@ -7,6 +7,7 @@ import { parseAny } from '../src/api/kinds.ts'
 import type { KubeObject } from '../src/api/meta.ts'
 import { attachmentsFor } from '../src/attach/attachments.ts'
 import { sentence } from '../src/lib/fault.ts'
+import { fieldsFile, withFields } from './fields.ts'
 
 const root = join(import.meta.dirname, '..')
 const read = (path: string) => readFileSync(join(root, path), 'utf8')
@@ -71,4 +72,9 @@ test('every page of the manual is in the index', () => {
   const manual = globSync('docs/*.md', { cwd: root }).map((path) => path.slice('docs/'.length))
   const missing = manual.filter((page) => page !== 'README.md' && !index.includes(`(${page})`))
   assert.deepEqual(missing, [])
+})
+
+test('the tables of fields are up to date; if they are not, run `node scripts/fields.ts`', () => {
+  const page = readFileSync(fieldsFile, 'utf8')
+  assert.equal(page, withFields(page))
 })
