@@ -167,3 +167,16 @@ test('the spool is worked off in order; what is no DEL is dropped, half-written 
   )
   assert.deepEqual([left, seen, (await readdir(spool)).sort()], [1, ['first', 'second'], ['.5', '1']])
 })
+
+test('two rounds through the spool at once do no harm', async () => {
+  const spool = join(dir, 'twice')
+  await mkdir(spool)
+  for (const id of ['a', 'b', 'c']) await writeFile(join(spool, id), request('DEL', id))
+  const slow: Handle = async ({ containerID }) => {
+    await new Promise((resolve) => setTimeout(resolve, containerID === 'a' ? 20 : 1))
+    return { exit: 0, stdout: '' }
+  }
+  const rounds = [workOffSpool(spool, slow, silentLog), workOffSpool(spool, done, silentLog)]
+  assert.deepEqual(await Promise.all(rounds), [0, 0])
+  assert.deepEqual(await readdir(spool), [])
+})

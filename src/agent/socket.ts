@@ -123,22 +123,24 @@ async function answerTo(frame: Buffer, handle: Handle, log: Log): Promise<CniAns
 /**
  * Plays the DELs that shims took down while no agent answered, oldest first,
  * and removes each that succeeds; says how many are left. What is no DEL is
- * logged and removed: it can never succeed.
+ * logged and removed: it can never succeed. Two rounds at once do no harm.
  */
 export async function workOffSpool(dir: string, handle: Handle, log: Log): Promise<number> {
   const names = (await readdir(dir).catch(() => [])).filter((name) => !name.startsWith('.')).sort()
   let left = 0
   for (const name of names) {
     const path = join(dir, name)
-    const parsed = parseRequest(await readFile(path))
+    const frame = await readFile(path).catch(() => undefined)
+    if (!frame) continue // another round had it meanwhile
+    const parsed = parseRequest(frame)
     const fields = { file: path, ...(parsed.ok ? { containerID: parsed.request.containerID } : {}) }
     if (!parsed.ok || parsed.request.command !== 'DEL') {
       log.warn('work off the spool: not a DEL; dropped', { ...fields, ...(parsed.ok ? {} : parsed.answer) })
-      await rm(path)
+      await rm(path, { force: true })
       continue
     }
     const answer = await handle(parsed.request)
-    if (answer.exit === 0) await rm(path)
+    if (answer.exit === 0) await rm(path, { force: true })
     else {
       left++
       log.warn('work off the spool: a DEL failed; it stays there', { ...fields, ...answer })
