@@ -52,7 +52,7 @@ export class Changes {
     this.#forgotten = dropped.at(-1)?.version ?? this.#forgotten
   }
 
-  /** Tells everybody how far they have seen. */
+  /** Tells everybody how far they have seen, also those who know it: so they hear that somebody is there. */
   bookmark(): void {
     this.#sinceBookmark = 0
     const version = this.#latest()
@@ -85,7 +85,7 @@ export class Changes {
           retryAfterSeconds: 1,
         }),
       }
-    const watcher = new Watcher(matcher, since, this.#limit * 10, () => this.#leave(watcher))
+    const watcher = new Watcher(matcher, this.#limit * 10, () => this.#leave(watcher))
     for (const object of initial) watcher.push({ type: 'ADDED', object })
     if (since < this.#latest())
       for (const written of this.#history) if (written.version > since) watcher.offer(written)
@@ -124,14 +124,12 @@ export class Watcher implements AsyncIterableIterator<Change<KubeObject>> {
   #queue: Change<KubeObject>[] = []
   #head = 0
   #waiting: ((result: IteratorResult<Change<KubeObject>>) => void) | undefined
-  #seen: number
   #ended = false
   #leave: () => void
   readonly #limit: number
 
-  constructor(matcher: Matcher, since: number, limit: number, leave: () => void) {
+  constructor(matcher: Matcher, limit: number, leave: () => void) {
     this.matcher = matcher
-    this.#seen = since
     this.#limit = limit
     this.#leave = leave
   }
@@ -147,7 +145,6 @@ export class Watcher implements AsyncIterableIterator<Change<KubeObject>> {
   }
 
   offer(written: Written): void {
-    this.#seen = written.version
     const was = written.before !== undefined && this.matcher.test(written.before)
     const is = written.after !== undefined && this.matcher.test(written.after)
     if (!was && !is) return
@@ -156,8 +153,6 @@ export class Watcher implements AsyncIterableIterator<Change<KubeObject>> {
   }
 
   bookmark(version: number): void {
-    if (version <= this.#seen) return
-    this.#seen = version
     this.push({ type: 'BOOKMARK', resourceVersion: String(version) })
   }
 

@@ -1,0 +1,197 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { KubeObject, Resource } from '../api/meta.ts'
+import { type Clock, ManualClock, realClock } from '../lib/clock.ts'
+import { silentLog } from '../lib/log.ts'
+import { connect } from './cluster/connect.ts'
+import { anythingGoes, customResourceDefinitions } from './memory/crd.ts'
+import { serve } from './memory/http.ts'
+import { MemoryKube } from './memory/store.ts'
+import { type Mirror, mirror } from './mirror.ts'
+import type { Kube } from './port.ts'
+
+interface ConfigMap extends KubeObject {
+  data?: Record<string, string>
+}
+
+const configMaps: Resource<ConfigMap> = {
+  group: '',
+  version: 'v1',
+  kind: 'ConfigMap',
+  plural: 'configmaps',
+  namespaced: true,
+}
+
+const configMap = (name: string, a = '1'): ConfigMap => ({
+  apiVersion: 'v1',
+  kind: 'ConfigMap',
+  metadata: { name, namespace: 'default' },
+  data: { a },
+})
+
+const ref = (name: string) => ({ namespace: 'default', name })
+
+/** A mirror, and what it has told, as text. */
+function watched(kube: Kube, clock: Clock = realClock): { all: Mirror<ConfigMap>; told: string[] } {
+  const all = mirror(kube, configMaps, { namespace: 'default' }, { clock, log: silentLog })
+  const told: string[] = []
+  all.onChange(({ type, object, before }) => {
+    const was = before ? ` was ${before.data?.a}` : ''
+    told.push(`${type} ${object.metadata.name}=${object.data?.a}${was}`)
+  })
+  return { all, told }
+}
+
+async function until(holds: () => boolean): Promise<void> {
+  for (let i = 0; i < 500 && !holds(); i++) await sleep(20)
+  assert.ok(holds(), `${holds} does not come true`)
+}
+
+test('shows what is there, and then each change as it comes', async () => {
+  const kube = new MemoryKube()
+  await kube.create(configMaps, configMap('a'))
+  const { all, told } = watched(kube)
+  await all.synced
+  assert.equal(all.get(ref('a'))?.data?.a, '1')
+  await kube.create(configMaps, configMap('b'))
+  await kube.update(configMaps, configMap('a', '2'))
+  await kube.delete(configMaps, ref('b'))
+  await until(() => told.length === 4)
+  assert.deepEqual(told, ['ADDED a=1', 'ADDED b=1', 'MODIFIED a=2 was 1', 'DELETED b=1 was 1'])
+  assert.deepEqual(
+    all.list().map((o) => o.metadata.name),
+    ['a'],
+  )
+  assert.equal(all.get(ref('b')), undefined)
+  all.close()
+})
+
+test('after close it tells nothing, and a callback that was taken away is not called', async () => {
+  const kube = new MemoryKube()
+  const { all, told } = watched(kube)
+  await all.synced
+  const other: string[] = []
+  const unsubscribe = all.onChange(({ type }) => other.push(type))
+  unsubscribe()
+  await kube.create(configMaps, configMap('a'))
+  await until(() => told.length === 1)
+  all.close()
+  await kube.create(configMaps, configMap('b'))
+  await sleep(50)
+  assert.deepEqual([told, other], [['ADDED a=1'], []])
+})
+
+test('a callback that throws does not keep the others from hearing', async () => {
+  const kube = new MemoryKube()
+  const all = mirror(kube, configMaps, {}, { clock: realClock, log: silentLog })
+  const heard: string[] = []
+  all.onChange(() => {
+    throw new Error('careless')
+  })
+  all.onChange(({ object }) => heard.push(object.metadata.name))
+  await kube.create(configMaps, configMap('a'))
+  await kube.create(configMaps, configMap('b'))
+  await until(() => heard.length === 2)
+  assert.equal(all.list().length, 2)
+  all.close()
+})
+
+test('what happened during an outage is told when it ends, deletions among it', async () => {
+  const memory = new MemoryKube()
+  const server = await serve(memory)
+  const kube = await connect(server.url)
+  for (const name of ['gone', 'kept', 'again', 'changed']) await memory.create(configMaps, configMap(name))
+  const { all, told } = watched(kube)
+  await all.synced
+  told.length = 0
+  await server.outage(true)
+  await memory.delete(configMaps, ref('gone'))
+  await memory.delete(configMaps, ref('again'))
+  await memory.create(configMaps, configMap('again', '2'))
+  await memory.update(configMaps, configMap('changed', '2'))
+  await memory.create(configMaps, configMap('new'))
+  // The server comes back without its past: the mirror must compare.
+  memory.compact()
+  await sleep(100)
+  assert.equal(all.list().length, 4)
+  await server.outage(false)
+  await until(() => told.length >= 5)
+  assert.deepEqual(told.toSorted(), [
+    'ADDED again=2',
+    'ADDED new=1',
+    'DELETED again=1 was 1',
+    'DELETED gone=1 was 1',
+    'MODIFIED changed=2 was 1',
+  ])
+  assert.deepEqual(
+    all
+      .list()
+      .map((o) => o.metadata.name)
+      .toSorted(),
+    ['again', 'changed', 'kept', 'new'],
+  )
+  all.close()
+  kube.close()
+  await server.close()
+})
+
+test('after a short outage it goes on where it was', async () => {
+  const memory = new MemoryKube()
+  const server = await serve(memory)
+  const kube = await connect(server.url)
+  let lists = 0
+  const counting = {
+    list: (...args: Parameters<Kube['list']>) => {
+      lists++
+      return kube.list(...args)
+    },
+    watch: (...args: Parameters<Kube['watch']>) => kube.watch(...args),
+  } as Kube
+  const { all, told } = watched(counting)
+  await all.synced
+  await memory.create(configMaps, configMap('a'))
+  await until(() => told.length === 1)
+  await server.outage(true)
+  await memory.delete(configMaps, ref('a'))
+  await server.outage(false)
+  await until(() => told.length === 2)
+  assert.deepEqual([told, lists], [['ADDED a=1', 'DELETED a=1 was 1'], 1])
+  all.close()
+  kube.close()
+  await server.close()
+})
+
+test('a kind that is not there yet is waited for', async () => {
+  const clock = new ManualClock()
+  const kube = new MemoryKube({ clock })
+  const widgets: Resource = {
+    group: 'example.dev',
+    version: 'v1',
+    kind: 'Widget',
+    plural: 'widgets',
+    namespaced: true,
+  }
+  const all = mirror(kube, widgets, {}, { clock, log: silentLog })
+  let synced = false
+  void all.synced.then(() => {
+    synced = true
+  })
+  await clock.advance(60_000)
+  assert.equal(synced, false)
+  await kube.create(customResourceDefinitions, anythingGoes(widgets))
+  await clock.advance(60_000)
+  assert.equal(synced, true)
+  all.close()
+})
+
+test('a server that says nothing new is still heard of, once a minute', async () => {
+  const clock = new ManualClock(0)
+  const kube = new MemoryKube({ clock })
+  const { all } = watched(kube, clock)
+  await all.synced
+  assert.equal(all.lastContact, 0)
+  await clock.advance(150_000)
+  assert.equal(all.lastContact, 120_000)
+  all.close()
+})
