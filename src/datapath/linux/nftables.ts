@@ -11,7 +11,7 @@ import type {
   Verdict,
 } from '../../plan/ruleset.ts'
 import { prefixBytes } from './bytes.ts'
-import { APPEND, Batch, CREATE } from './netlink.ts'
+import { APPEND, Batch, CREATE, EXCL } from './netlink.ts'
 import {
   type DataType,
   dataTypes,
@@ -77,12 +77,19 @@ export function removeTable(batch: Batch, family: Family, name: string): void {
   nftMessage(batch, DELTABLE, 0, families[family], what).attributeText(1, name)
 }
 
-/** The whole table anew; `note` is its comment. */
+/** The whole table anew, whatever it was; `note` is its comment. */
 export function replaceTable(batch: Batch, table: Table, note: string): void {
+  removeTable(batch, table.family, table.name)
+  addTable(batch, table, note)
+}
+
+/** A table that is not there: refused (EEXIST) if it is. Does not wait for packets on their way, as removing one does. */
+export function addTable(batch: Batch, table: Table, note: string): void {
   const family = families[table.family]
   const what = `make table ${table.family} ${table.name}`
-  removeTable(batch, table.family, table.name)
-  nftMessage(batch, NEWTABLE, CREATE, family, what).attributeText(1, table.name).attribute(6, comment(note))
+  nftMessage(batch, NEWTABLE, CREATE | EXCL, family, what)
+    .attributeText(1, table.name)
+    .attribute(6, comment(note))
   const ids = { next: 1 }
   for (const set of table.sets) newSet(batch, table, set, ids.next++)
   for (const chain of table.chains) newChain(batch, table, chain)

@@ -204,7 +204,8 @@ export function renderTables(
       const rules = table.chains.reduce((sum, chain) => sum + chain.rules.length, 0)
       const note = noteOf(table)
       if (!is || is.note !== note || is.rules !== rules || is.chains.length !== table.chains.length) {
-        nft.replaceTable(batch, table, note)
+        if (is) nft.replaceTable(batch, table, note)
+        else nft.addTable(batch, table, note)
         changes.push(`${is ? '~' : '+'} ${tableLine(netns, table.family, table.name)}`)
       } else for (const set of table.sets) if (!set.dynamic) refill(batch, netns, table, set, is, changes)
     }
@@ -218,7 +219,7 @@ export function renderTables(
 export function addTables(place: Place, tables: Table[]): void {
   if (tables.length === 0) return
   commit(place, (batch) => {
-    for (const table of tables) nft.replaceTable(batch, table, noteOf(table))
+    for (const table of tables) nft.addTable(batch, table, noteOf(table))
   })
 }
 
