@@ -12,9 +12,9 @@ import {
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { kubeconfig as kubeconfigFor } from '../src/kube/memory/http.ts'
 import { Fault } from '../src/lib/fault.ts'
 import { type Controlled, connectLab } from './control.ts'
+import { makeDoor } from './door.ts'
 import { enter, type Way } from './enter.ts'
 import type { Wiring } from './wires.ts'
 
@@ -74,8 +74,7 @@ export async function bootLab(way: Exclude<Way, { how: 'none' }>, options: BootO
     throw new Fault('exists', doing, `${dir} is there: it runs already; take another --name`)
   }
   const listener = await listenerOn(port)
-  const kubeconfig = join(dir, 'kubeconfig')
-  writeFileSync(kubeconfig, kubeconfigFor(`http://127.0.0.1:${listener.port}`))
+  const kubeconfig = makeDoor(dir, name, listener.port)
   const log = openSync(join(dir, 'lab.log'), 'a')
   const child = enter(way, 'main.ts', [dir, JSON.stringify(wiring), ...(stay ? ['stay'] : [])], {
     input: stay ? 'ignore' : 'pipe',

@@ -13,6 +13,7 @@ import { realClock } from '../src/lib/clock.ts'
 import { Fault } from '../src/lib/fault.ts'
 import type { Log } from '../src/lib/log.ts'
 import { apiAt, type Controlled, sockets } from './control.ts'
+import { behind, doorOf } from './door.ts'
 import { found } from './founding.ts'
 import { type Kubelet, sayLost, startKubelet } from './kubelet.ts'
 import { Machine } from './machine.ts'
@@ -73,7 +74,7 @@ export class Lab implements Controlled {
     await found(this.#kube)
     const extras = { logs: this.#logs() }
     await serve(this.#kube, { ...extras, socketPath: sockets(dir).people })
-    if (listener !== undefined) serveKube(this.#kube, extras).listen({ fd: listener })
+    if (listener !== undefined) behind(doorOf(dir), serveKube(this.#kube, extras)).listen({ fd: listener })
     this.#agentsApi = await serve(this.#kube, { socketPath: sockets(dir).api })
     this.#controller = this.#startController()
     this.#scheduler = startScheduler({ kube: this.#kube, clock: realClock, log })
