@@ -36,23 +36,43 @@ export class Kernel {
     this.#host()
   }
 
+  /**
+   * A pod that may change its own namespace can make its port impossible. That
+   * must not keep others from being made right: its ports are left out then,
+   * all else is done, and the fault is thrown at the end.
+   */
   replace(plan: NodePlan): Promise<Report> {
     return this.#inTurn(async () => {
       await Promise.all(this.#deleting.values())
       const orphans = plan.ports.filter((port) => !isNamespace(port.inside.netns)).map((port) => port.key)
-      const ports = plan.ports.filter((port) => !orphans.includes(port.key))
       const changes = this.#keepNamespaces(plan.namespaces)
-      const wants = wantsOf(plan.namespaces, ports)
-      const planned = new Set(plan.namespaces.map((namespace) => namespace.netns))
-      return this.#withPods(ports, (place) => {
-        const sides = [...wants.values()].map((want): Side => {
-          const owned = want.netns === 'host' ? 'marked' : planned.has(want.netns) ? 'all' : 'ports'
-          return { want, place: place(want.netns), owned }
-        })
-        for (const one of this.#places.values()) one.forget()
-        changes.push(...render(sides, this.#host()).changes)
-        return { changes, orphans }
+      let ports = plan.ports.filter((port) => !orphans.includes(port.key))
+      let first: unknown
+      for (;;) {
+        try {
+          changes.push(...this.#render(plan.namespaces, ports))
+          break
+        } catch (error) {
+          const bad = isFault(error) && ports.find((port) => error.doing.startsWith(`${port.key}: `))
+          if (!bad) throw first ?? error
+          first ??= error
+          ports = ports.filter((port) => port.inside.netns !== bad.inside.netns)
+        }
+      }
+      if (first) throw first
+      return { changes, orphans }
+    })
+  }
+
+  #render(namespaces: NamespacePlan[], ports: PortPlan[]): string[] {
+    const planned = new Set(namespaces.map((namespace) => namespace.netns))
+    return this.#withPods(ports, (place) => {
+      const sides = [...wantsOf(namespaces, ports).values()].map((want): Side => {
+        const owned = want.netns === 'host' ? 'marked' : planned.has(want.netns) ? 'all' : 'ports'
+        return { want, place: place(want.netns), owned }
       })
+      for (const one of this.#places.values()) one.forget()
+      return render(sides, this.#host()).changes
     })
   }
 

@@ -328,7 +328,7 @@ describe('tables in the kernel', { skip }, () => {
     }
     assert.deepEqual(change(more), [
       '+ element a inet polynet ports: pn2 . 0a:58:0a:01:00:06 . 10.1.0.6',
-      '- element a inet polynet closed: 10.0.0.0-10.255.255.255',
+      '- element a inet polynet closed: 10.0.0.0/8',
       '- element a inet polynet to: a . 5 : drop',
       '+ element a inet polynet to: a . 5 : accept',
     ])

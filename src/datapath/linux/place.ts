@@ -75,28 +75,21 @@ export class Place {
     return index
   }
 
-  /** Writes below /proc/sys/net what differs; the names of what it wrote (with `dry`: would write). Throws for a setting that this kernel does not have. */
-  sysctls(settings: [string, string][], dry = false): string[] {
+  /** Writes settings below /proc/sys/net; the names of those that differed. Throws for one that this kernel does not have. */
+  sysctls(settings: [string, string][], write: 'all' | 'differing' | 'dry'): string[] {
     if (settings.length === 0) return []
-    return inside(this.fd, () =>
-      settings
-        .filter(([name, value]) => {
-          const path = `/proc/sys/net/${name}`
-          try {
-            if (readFileSync(path, 'utf8').trim() === value) return false
-            if (!dry) writeFileSync(path, value)
-            return true
-          } catch (error) {
-            throw new Fault(
-              'kernel',
-              `set ${name} to ${value}`,
-              (error as NodeJS.ErrnoException).code ?? String(error),
-              error,
-            )
-          }
-        })
-        .map(([name]) => name),
-    )
+    const differ = ([name, value]: [string, string]): boolean => {
+      const path = `/proc/sys/net/${name}`
+      try {
+        if (write !== 'all' && readFileSync(path, 'utf8').trim() === value) return false
+        if (write !== 'dry') writeFileSync(path, value)
+        return true
+      } catch (error) {
+        const code = (error as NodeJS.ErrnoException).code ?? String(error)
+        throw new Fault('kernel', `set ${name} to ${value}`, code, error)
+      }
+    }
+    return inside(this.fd, () => settings.filter(differ)).map(([name]) => name)
   }
 
   close(): void {

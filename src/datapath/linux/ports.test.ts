@@ -10,6 +10,7 @@ import { direct, plan } from '../conformance-plan.ts'
 import type { Datapath } from '../port.ts'
 import { linuxDatapath } from './linux.ts'
 import { applyNamespaces } from './namespaces.ts'
+import { Batch } from './netlink.ts'
 import { createNamespace, inside, ownNetns, removeNamespace } from './netns.ts'
 import { Place } from './place.ts'
 import { impossible } from './possible.ts'
@@ -166,6 +167,29 @@ describe('ports on this kernel', { skip: impossible() ?? false }, () => {
       /direct1c1\/eth0.*eth0.*there already/,
     )
     assert.deepEqual(summary(pod), before)
+  })
+
+  test('a pod that spoils its own interface does not keep others from being made right', async () => {
+    const ports = [1, 2, 3].map((n) => direct('n1', n, namespace(`pod${n}`), 'eth2'))
+    const all = { ...plan('n1', []), ports }
+    await datapath.replace(all)
+    const edit = (n: number, fill: (batch: Batch) => void) => {
+      const place = new Place(at(`pod${n}`))
+      const batch = new Batch()
+      fill(batch)
+      place.route.send(batch)
+      place.close()
+    }
+    edit(1, (batch) => {
+      rt.deleteLink(batch, 'delete', 'eth0')
+      rt.newBridge(batch, 'take its name', { name: 'eth0' })
+    })
+    for (const n of [2, 3]) edit(n, (batch) => rt.deleteLink(batch, 'delete', 'eth0'))
+    await assert.rejects(datapath.replace(all), /^Fault: direct1c1\/eth0: .*eth0.* there already/)
+    assert.deepEqual(await datapath.check(ports.slice(1)), [])
+    edit(1, (batch) => rt.deleteLink(batch, 'delete', 'eth0'))
+    await datapath.replace(all)
+    assert.deepEqual(await datapath.check(ports), [])
   })
 
   test('isolated ports of a bridge reach others, but not each other', async () => {

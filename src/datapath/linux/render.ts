@@ -53,21 +53,40 @@ export function render(
     for (const side of sides) if (side.owned !== 'fresh') look(side, links)
   }
   lookAround()
-  for (const side of sides) {
-    writeSysctls(side, job, false)
-    enforce(side, job, false)
-  }
+  for (const side of sides)
+    within(side, () => {
+      writeSysctls(side, job, false)
+      enforce(side, job, false)
+    })
   if (removeLinks(job) && !dry) {
     links.clear()
     lookAround()
   }
   createLinks(job)
-  for (const side of sides) {
-    writeSysctls(side, job, true)
-    enforce(side, job, true)
-    configure(side, job)
-  }
+  for (const side of sides)
+    within(side, () => {
+      writeSysctls(side, job, true)
+      enforce(side, job, true)
+      configure(side, job)
+    })
   return { changes, links }
+}
+
+/** Faults in a pod's namespace lead with the key of its port, so that the caller knows whose they are. */
+function within(side: Side, act: () => void): void {
+  try {
+    act()
+  } catch (error) {
+    const { netns, links } = side.want
+    const key = netns.startsWith('/') ? links.find((link) => link.port !== undefined)?.port : undefined
+    if (
+      !(error instanceof Fault) ||
+      key === undefined ||
+      links.some((l) => error.doing.startsWith(`${l.port}: `))
+    )
+      throw error
+    throw new Fault(error.kind, `${key}: ${error.doing}`, error.problem, error)
+  }
 }
 
 export interface MadeLink {
@@ -108,7 +127,10 @@ function writeSysctls(side: Side, job: Job, ofLinks: boolean): void {
     const link = perLink.exec(name)?.[1] ?? ''
     return names.has(link) === ofLinks && (!job.dry || !ofLinks || job.links.has(keyOf(netns, link)))
   })
-  for (const name of side.place.sysctls(settings, job.dry))
+  for (const name of side.place.sysctls(
+    settings,
+    job.dry ? 'dry' : side.owned === 'fresh' ? 'all' : 'differing',
+  ))
     job.changes.push(`~ ${sysctlLine(netns, name, sysctls[name]!)}`)
 }
 
@@ -207,7 +229,7 @@ function removeLinks(job: Job): boolean {
     if (doomed.length === 0) continue
     any = true
     if (job.dry) for (const name of doomed) job.links.delete(keyOf(want.netns, name))
-    else deleteLinks(place.route, doomed)
+    else within(side, () => deleteLinks(place.route, doomed))
   }
   return any
 }

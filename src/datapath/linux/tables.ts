@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { Fault, isFault } from '../../lib/fault.ts'
 import type { PortElement } from '../../plan/node-plan.ts'
-import type { Element, Table, Verdict } from '../../plan/ruleset.ts'
+import type { Element, Table, Value, Verdict } from '../../plan/ruleset.ts'
 import { elementLine, tableLine } from './lines.ts'
 import { attributeList, attributes, Batch, DUMP, refused, textOf } from './netlink.ts'
 import { type DataType, elementId, keyValues, typesOf } from './nft-values.ts'
@@ -120,14 +120,24 @@ function readElements(set: SeenSet, payloads: Buffer[]): void {
     if (bound.end) return
     const next = bounds[i + 1]
     const end = next?.end ? next.key : undefined
-    const from = keyValues(types, bound.key)[0]!
-    const to = end ? keyValues(types, before(end))[0]! : 'max'
+    const last = end ? before(end) : Buffer.alloc(bound.key.length, 255)
     const element: Element = {
-      key: [from === to ? from : `${from}-${to}`],
+      key: [rangeText(types, bound.key, last)],
       ...(bound.verdict === undefined ? {} : { verdict: bound.verdict }),
     }
     set.elements.set(`${bound.key.toString('hex')}-${end?.toString('hex') ?? ''}`, element)
   })
+}
+
+/** One value, a prefix where the range is one, else `first-last`. */
+function rangeText(types: DataType[], first: Buffer, last: Buffer): Value {
+  const [from, to] = [keyValues(types, first)[0]!, keyValues(types, last)[0]!]
+  if (from === to) return from
+  if (types[0]!.size < 4) return `${from}-${to}`
+  const bits = (bytes: Buffer) => [...bytes].map((byte) => byte.toString(2).padStart(8, '0')).join('')
+  const [a, b] = [bits(first), bits(last)]
+  const length = [...a].findIndex((bit, i) => bit !== b[i])
+  return /^0*$/.test(a.slice(length)) && /^1*$/.test(b.slice(length)) ? `${from}/${length}` : `${from}-${to}`
 }
 
 function before(end: Buffer): Buffer {
