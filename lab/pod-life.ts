@@ -47,9 +47,10 @@ export function live(first: Pod, deps: KubeletDeps, crash: AbortSignal): PodLife
 
   const over = (async () => {
     if (!ended(pod) && !doomed(pod)) await bringUp()
-    // A pod that has ended keeps its sandbox until it is deleted.
-    if (!doomed(pod) && !gone) await aborted(either)
+    // One that has ended for good gives its addresses back, and waits to be deleted.
     if (!crash.aborted) await takeDown()
+    if (!doomed(pod) && !gone) await aborted(either)
+    if (!crash.aborted) await confirm()
   })().catch((error) =>
     log.error(`live ${first.metadata.namespace}/${first.metadata.name}`, { error: String(error) }),
   )
@@ -159,6 +160,9 @@ export function live(first: Pod, deps: KubeletDeps, crash: AbortSignal): PodLife
         await clock.sleep(delayMs, crash)
       }
     }
+  }
+
+  async function confirm(): Promise<void> {
     for (let delayMs = 50; !gone && !crash.aborted; delayMs = Math.min(delayMs * 2, backoffToMs)) {
       try {
         const { namespace, name, uid } = pod.metadata
