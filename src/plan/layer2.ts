@@ -72,7 +72,7 @@ export function planLayer2Port(view: NetworkView, held: HeldAttachment): PortPla
   for (const a of addresses) {
     if (a.family === 4) {
       elements.push({ family: 'bridge', set: 'ports', key: [link, mac, formatAddress(a)] })
-      elements.push({ family: 'bridge', set: 'arp', key: [link, mac, mac, formatAddress(a)] })
+      elements.push({ family: 'bridge', set: 'arps', key: [link, mac, mac, formatAddress(a)] })
     } else elements.push({ family: 'bridge', set: 'ports6', key: [link, mac, formatAddress(a)] })
   }
   if (families.has(6)) {
@@ -129,7 +129,7 @@ const bridgeTable: Table = {
     { name: 'links', key: ['iifname'], elements: [] },
     { name: 'ports', key: ['iifname', 'ether saddr', 'ip saddr'], elements: [] },
     { name: 'ports6', key: ['iifname', 'ether saddr', 'ip6 saddr'], elements: [] },
-    { name: 'arp', key: ['iifname', 'ether saddr', 'arp saddr ether', 'arp saddr ip'], elements: [] },
+    { name: 'arps', key: ['iifname', 'ether saddr', 'arp saddr ether', 'arp saddr ip'], elements: [] },
   ],
   chains: [
     {
@@ -140,7 +140,7 @@ const bridgeTable: Table = {
         {
           do: [
             { match: 'ether type', is: 'arp' },
-            { lookup: ['iifname', 'ether saddr', 'arp saddr ether', 'arp saddr ip'], in: 'arp' },
+            { lookup: ['iifname', 'ether saddr', 'arp saddr ether', 'arp saddr ip'], in: 'arps' },
             { verdict: 'accept' },
           ],
         },

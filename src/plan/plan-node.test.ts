@@ -216,7 +216,7 @@ test('a Layer2 network floods to the nodes that hold addresses and knows where e
     'inside route 0.0.0.0/0 via 10.1.0.1 metric 1',
     'bridge links',
     'bridge ports 0a:58:0a:01:00:07 10.1.0.7',
-    'bridge arp 0a:58:0a:01:00:07 0a:58:0a:01:00:07 10.1.0.7',
+    'bridge arps 0a:58:0a:01:00:07 0a:58:0a:01:00:07 10.1.0.7',
   ])
 })
 

@@ -40,7 +40,7 @@ export type Field =
   | 'fib daddr type'
 
 /**
- * A value of a field: interface names, MACs, addresses and prefixes as text,
+ * A value of a field; ranges belong in interval sets, and names have no wildcards. Interface names, MACs, addresses and prefixes as text,
  * numbers as numbers, symbols (`arp`, `ip6`, `udp`, `new`, `local`,
  * `nd-router-advert`) as nft writes them.
  */

@@ -1,0 +1,289 @@
+import assert from 'node:assert/strict'
+import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, test } from 'node:test'
+import type { Pod } from '../api/core.ts'
+import { crds } from '../api/crds.ts'
+import type { KubeObject, Resource } from '../api/meta.ts'
+import { resources } from '../api/resources.ts'
+import { foreignPlugins } from '../cni/exec.ts'
+import type { CniRequest } from '../cni/request.ts'
+import { startController } from '../controller/start.ts'
+import { memoryDatapath } from '../datapath/memory/datapath.ts'
+import { MemoryFabric } from '../datapath/memory/fabric.ts'
+import { customResourceDefinitions } from '../kube/memory/crd.ts'
+import { MemoryKube } from '../kube/memory/store.ts'
+import { realClock } from '../lib/clock.ts'
+import { silentLog } from '../lib/log.ts'
+import { memoryDisk, memoryJournal } from './journal-memory.ts'
+import { startAgent } from './start.ts'
+
+/**
+ * One node's agent on an API server, a journal and a kernel in memory, with
+ * real plugins: shell scripts that note their calls and do as their name says.
+ */
+async function node() {
+  const dir = mkdtempSync(join(tmpdir(), 'polynet-agent-test-'))
+  const calls = join(dir, 'calls')
+  plugin(
+    'good',
+    `cat >/dev/null; [ $CNI_COMMAND = VERSION ] || echo "$CNI_COMMAND good $CNI_IFNAME" >>${calls}
+case $CNI_COMMAND in
+VERSION) echo '{"cniVersion":"1.0.0","supportedVersions":["1.0.0"]}' ;;
+ADD) echo '{"cniVersion":"1.0.0","interfaces":[{"name":"'$CNI_IFNAME'","sandbox":"'$CNI_NETNS'"}],"ips":[{"address":"10.7.0.2/24","interface":0}]}' ;;
+esac`,
+  )
+  plugin(
+    'bad',
+    `cat >/dev/null; [ $CNI_COMMAND = VERSION ] || echo "$CNI_COMMAND bad $CNI_IFNAME" >>${calls}
+case $CNI_COMMAND in
+VERSION) echo '{"cniVersion":"1.0.0","supportedVersions":["1.0.0"]}' ;;
+ADD) echo '{"cniVersion":"1.0.0","code":101,"msg":"the switch is on fire"}'; exit 1 ;;
+esac`,
+  )
+  plugin(
+    'stuck',
+    `cat >/dev/null; [ $CNI_COMMAND = VERSION ] || echo "$CNI_COMMAND stuck $CNI_IFNAME" >>${calls}
+case $CNI_COMMAND in
+VERSION) echo '{"cniVersion":"1.0.0","supportedVersions":["1.0.0"]}' ;;
+ADD) echo '{"cniVersion":"1.0.0","interfaces":[{"name":"'$CNI_IFNAME'","sandbox":"'$CNI_NETNS'"}]}' ;;
+DEL) [ -e ${dir}/free ] || { echo '{"cniVersion":"1.0.0","code":102,"msg":"it will not let go"}'; exit 1; } ;;
+esac`,
+  )
+  function plugin(name: string, script: string) {
+    writeFileSync(join(dir, name), `#!/bin/sh\n${script}\n`)
+    chmodSync(join(dir, name), 0o755)
+  }
+
+  const kube = new MemoryKube()
+  for (const crd of crds()) await kube.create(customResourceDefinitions, crd)
+  const make = <T extends KubeObject>(resource: Resource<T>, object: object) =>
+    kube.create(resource, { apiVersion: version(resource), kind: resource.kind, ...object } as T)
+  await make(resources.namespaces, { metadata: { name: 'polynet-system' } })
+  await make(resources.nodes, { metadata: { name: 'n1' }, spec: {} })
+  await kube.patch(
+    resources.nodes,
+    { name: 'n1' },
+    {
+      type: 'merge',
+      subresource: 'status',
+      body: { status: { addresses: [{ type: 'InternalIP', address: '192.168.1.11' }] } },
+    },
+  )
+  await make(resources.networks, {
+    metadata: { namespace: 'polynet-system', name: 'default' },
+    spec: { subnets: [{ cidr: '10.244.0.0/16' }] },
+  })
+  for (const type of ['good', 'bad', 'stuck'])
+    await make(resources.networkAttachmentDefinitions, {
+      metadata: { namespace: 'default', name: type },
+      spec: { config: JSON.stringify({ cniVersion: '1.0.0', name: type, type }) },
+    })
+
+  const fabric = new MemoryFabric()
+  fabric.addSwitch('management')
+  fabric.addNode('n1', [
+    {
+      name: 'eth0',
+      mac: '02:00:00:00:00:11',
+      mtu: 1500,
+      addresses: ['192.168.1.11/24'],
+      switch: 'management',
+    },
+  ])
+  const datapath = memoryDatapath(fabric, 'n1')
+  const journal = memoryJournal(memoryDisk())
+  const shared = { kube, clock: realClock, log: silentLog }
+  const controller = await startController(shared)
+  const plugins = foreignPlugins({ confDir: join(dir, 'net.d'), binDirs: [dir], log: silentLog })
+  const agent = startAgent({ ...shared, node: 'n1', datapath, journal, plugins })
+  while (agent.unready()) await realClock.sleep(5)
+  closing.push(async () => {
+    await agent.close()
+    await controller.close()
+    await datapath.close()
+    rmSync(dir, { recursive: true })
+  })
+
+  const pod = async (name: string, networks?: string): Promise<Pod> => {
+    fabric.addPodNamespace(`/run/netns/${name}`)
+    return make(resources.pods, {
+      metadata: {
+        namespace: 'default',
+        name,
+        ...(networks ? { annotations: { 'k8s.v1.cni.cncf.io/networks': networks } } : {}),
+      },
+      spec: { nodeName: 'n1', containers: [{ name: 'main', image: 'none' }] },
+    })
+  }
+  const cni = async (command: CniRequest['command'], name: string, more: Partial<CniRequest> = {}) => {
+    const { exit, stdout } = await agent.handle({
+      program: 'polynet-cni',
+      command,
+      containerID: `sandbox-of-${name}`,
+      netns: `/run/netns/${name}`,
+      ifName: 'eth0',
+      args: { K8S_POD_NAMESPACE: 'default', K8S_POD_NAME: name },
+      path: [dir],
+      config: { cniVersion: '1.0.0', name: 'polynet', type: 'polynet-cni' },
+      ...more,
+    })
+    return { exit, ...(stdout ? JSON.parse(stdout) : {}) }
+  }
+  return {
+    kube,
+    agent,
+    datapath,
+    journal,
+    pod,
+    cni,
+    free: () => writeFileSync(join(dir, 'free'), ''),
+    calls: () => (existsSync(calls) ? readFileSync(calls, 'utf8').trim().split('\n') : []),
+    /** What is held for pods: in the journal and in the kernel. */
+    left: async () => [
+      ...[...journal.entries().keys()].filter((k) => k.startsWith('sandbox/') || k.startsWith('ipam/lease/')),
+      ...(await datapath.describe()).filter((line) => / pn[0-9a-f]{12}/.test(line)),
+    ],
+  }
+}
+
+const version = ({ group, version }: { group: string; version: string }) =>
+  group ? `${group}/${version}` : version
+
+const closing: (() => Promise<void>)[] = []
+afterEach(async () => {
+  for (const close of closing.splice(0)) await close()
+})
+
+test('when the third of four attachments fails, all are taken away in reverse order, and pod and runtime are told', async () => {
+  const { kube, pod, cni, calls, left } = await node()
+  await pod('web', 'good@net1,bad@net2,good@net3')
+  const answer = await cni('ADD', 'web')
+  assert.equal(answer.exit, 1)
+  assert.match(answer.msg, /plugin bad .*the switch is on fire/)
+  assert.deepEqual(calls(), [
+    'ADD good net1',
+    'ADD bad net2',
+    'DEL bad net2',
+    'DEL good net3',
+    'DEL bad net2',
+    'DEL good net1',
+  ])
+  assert.deepEqual(await left(), [])
+  await realClock.sleep(20)
+  const { items } = await kube.list(resources.events)
+  assert.deepEqual(
+    items.map((e) => `${e.type} ${e.reason} ${e.involvedObject.name}`),
+    ['Warning PluginFailed web'],
+  )
+})
+
+test('asking again gives the same answer and makes nothing a second time, also when both ask at once', async () => {
+  const { pod, cni, calls } = await node()
+  await pod('web', 'good@net1')
+  const [first, second] = await Promise.all([cni('ADD', 'web'), cni('ADD', 'web')])
+  assert.equal(first.exit, 0)
+  assert.deepEqual(second, first)
+  assert.deepEqual(await cni('ADD', 'web'), first)
+  assert.deepEqual(calls(), ['ADD good net1'])
+})
+
+test('the answer names every interface and address, and the pod says so when the ADD returns', async () => {
+  const { kube, pod, cni } = await node()
+  await pod('web', 'good@net1')
+  const { interfaces, ips } = await cni('ADD', 'web')
+  assert.deepEqual(
+    ips.map(
+      (ip: { address: string; interface: number }) =>
+        `${interfaces[ip.interface].name} ${ip.address.replace(/\d+\.\d+\//, 'x.y/')}`,
+    ),
+    ['eth0 10.244.x.y/32', 'net1 10.7.x.y/24'],
+  )
+  const { metadata } = await kube.get(resources.pods, { namespace: 'default', name: 'web' })
+  const status = JSON.parse(metadata.annotations?.['k8s.v1.cni.cncf.io/network-status'] ?? '[]')
+  assert.deepEqual(
+    status.map((s: { name: string; interface: string; default?: boolean }) => [
+      s.name,
+      s.interface,
+      s.default,
+    ]),
+    [
+      ['polynet-system/default', 'eth0', true],
+      ['default/good', 'net1', undefined],
+    ],
+  )
+})
+
+test('a DEL goes on after an error, says all of them, and what it could not take away stays known', async () => {
+  const { pod, cni, calls, left, free } = await node()
+  await pod('web', 'stuck@net1,good@net2')
+  assert.equal((await cni('ADD', 'web')).exit, 0)
+  const answer = await cni('DEL', 'web')
+  assert.match(answer.msg, /it will not let go/)
+  assert.deepEqual(calls().slice(2), ['DEL good net2', 'DEL stuck net1'])
+  assert.match((await left()).join(), /sandbox\/sandbox-of-web/)
+  free()
+  assert.equal((await cni('DEL', 'web', { netns: '' })).exit, 0)
+  assert.deepEqual(await left(), [])
+})
+
+test('a DEL of what was never added, and a second DEL, are fine', async () => {
+  const { pod, cni } = await node()
+  assert.equal((await cni('DEL', 'nobody')).exit, 0)
+  await pod('web')
+  await cni('ADD', 'web')
+  assert.equal((await cni('DEL', 'web')).exit, 0)
+  assert.equal((await cni('DEL', 'web')).exit, 0)
+})
+
+test('GC takes away what the runtime does not name, of all networks, and leaves the rest alone', async () => {
+  const { pod, cni, calls, left } = await node()
+  for (const name of ['stays', 'goes']) {
+    await pod(name, 'good@net1')
+    assert.equal((await cni('ADD', name)).exit, 0)
+  }
+  const valid = [
+    { containerID: 'sandbox-of-stays', ifname: 'eth0' },
+    { containerID: 'a-stranger', ifname: 'eth0' },
+  ]
+  const config = {
+    cniVersion: '1.1.0',
+    name: 'polynet',
+    type: 'polynet-cni',
+    'cni.dev/valid-attachments': valid,
+  }
+  assert.equal((await cni('GC', '', { config })).exit, 0)
+  assert.deepEqual(calls().slice(2), ['DEL good net1'])
+  const lines = await left()
+  assert.ok(lines.some((line) => line.includes('sandbox-of-stays')))
+  assert.ok(!lines.some((line) => line.includes('sandbox-of-goes')))
+  assert.equal((await cni('CHECK', 'stays')).exit, 0)
+})
+
+test('CHECK names what is not as it was made', async () => {
+  const { pod, cni, datapath, journal } = await node()
+  await pod('web')
+  await cni('ADD', 'web')
+  assert.equal((await cni('CHECK', 'web')).exit, 0)
+  const record = journal.get('sandbox/sandbox-of-web') as { attachments: { port: never }[] }
+  await datapath.detach([record.attachments[0]!.port])
+  const answer = await cni('CHECK', 'web')
+  assert.equal(answer.exit, 1)
+  assert.match(answer.msg, /eth0/)
+})
+
+test('an agent that was killed in the middle of an ADD begins it again from nothing', async () => {
+  const { pod, cni, calls, journal, left } = await node()
+  await pod('web', 'good@net1')
+  const first = await cni('ADD', 'web')
+  // As a crash leaves it: everything made, nothing said to be done.
+  const record = journal.get('sandbox/sandbox-of-web') as object
+  await journal.put('sandbox/sandbox-of-web', { ...record, state: 'adding', result: undefined })
+  const second = await cni('ADD', 'web')
+  assert.equal(second.exit, 0)
+  assert.deepEqual(calls(), ['ADD good net1', 'DEL good net1', 'ADD good net1'])
+  assert.notDeepEqual(second.ips[0], first.ips[0], 'the first address rests')
+  await cni('DEL', 'web')
+  assert.deepEqual(await left(), [])
+})
