@@ -70,8 +70,9 @@ async function tests(
     if (error.failureType === 'subtestsFailed') return
     const where =
       file === undefined ? '' : ` (${relative(root, file)}${line === undefined ? '' : `:${line}`})`
-    const why = inspect(error.cause ?? error, { depth: 4 })
-    console.log(`FAIL ${name === file ? 'the file itself' : name}${where}\n${indented(why)}`)
+    console.log(
+      `FAIL ${name === file ? 'the file itself' : name}${where}\n${indented(whyOf(error.cause ?? error))}`,
+    )
   })
   // What tests print is for whoever works on them.
   stream.on('test:stdout', ({ message }) => {
@@ -86,15 +87,23 @@ async function tests(
     total.passed += counts.passed
     total.failed += failed
     total.skipped += skips
-    const said = failed > 0 ? `FAIL` : 'ok  '
+    const said = failed > 0 ? 'FAIL' : 'ok  '
+    const failures = failed > 0 ? `, ${failed} failed` : ''
     const skipped = skips > 0 ? `, ${skips} skipped` : ''
     const took = `${(duration_ms / 1000).toFixed(1)} s`
-    console.log(`${said} ${relative(root, file)}: ${counts.passed} passed${skipped}, ${took}`)
+    console.log(`${said} ${relative(root, file)}: ${counts.passed} passed${failures}${skipped}, ${took}`)
   })
   for await (const _ of stream);
   // Node counts a file that ends early as one test, which may even have passed.
   for (const file of silent) console.log(`FAIL ${relative(root, file)}: ended before its last test`)
   return { ...total, failed: total.failed + silent.size }
+}
+
+/** Message and stack of an error and of what caused it, without the frames of Node itself. */
+function whyOf(error: unknown): string {
+  if (!(error instanceof Error)) return inspect(error)
+  const stack = (error.stack ?? String(error)).replaceAll(/\n +at .*\(?node:.*/g, '')
+  return error.cause === undefined ? stack : `${stack}\ncaused by ${whyOf(error.cause)}`
 }
 
 /** Why tests were skipped, and how many for each reason. */
