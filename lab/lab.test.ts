@@ -68,6 +68,13 @@ test('npm start -- --exit shows the cluster and ends with 0', { skip, timeout: 9
   assert.ok(!existsSync(labDir(nameIn(output))))
 })
 
+test('where the kernel does not allow a lab, the same is shown by a simulation', async () => {
+  const { child, output } = await startLab(['--exit', '--sim'])
+  assert.equal(child.exitCode, 0)
+  assert.match(output, /^This is a simulation, not a lab on the kernel: --sim asks for one/)
+  assert.match(output, /default\/web-1 +eth0 +n1 .* eth1 /)
+})
+
 test('a user without root gets the same by user namespaces', {
   skip: skip || !canBeNobody(),
   timeout: 90_000,

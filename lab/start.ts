@@ -1,4 +1,4 @@
-import { mkdtempSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { kubectl } from '../scenarios/kubectl.ts'
@@ -11,17 +11,23 @@ import { screenOf, settled } from './show.ts'
 const wiring = { nodes: ['n1', 'n2', 'n3'], nics: ['eth1', 'eth2'] }
 const example = join(import.meta.dirname, '../examples/talk')
 
-/** `npm start`: a cluster with the talk's example on it. With `--exit` it ends when it has shown it. */
+/**
+ * `npm start`: a cluster with the talk's example on it, on the kernel where
+ * that is possible. `--exit` ends it when it has shown it; `--sim` asks for a
+ * simulation.
+ */
 async function start(): Promise<void> {
-  const way = wayIn()
+  const way: Way = process.argv.includes('--sim') ? { how: 'none', why: '--sim asks for one' } : wayIn()
   let place: Place
-  let kubeconfig: string | undefined
+  let kubeconfig: string
   const began = performance.now()
   if (way.how === 'none') {
-    console.log(`This is a simulation: a lab on the kernel cannot run here, because ${way.why}.\n`)
+    console.log(`This is a simulation, not a lab on the kernel: ${way.why}.\n`)
     const { startSim } = await import('../sim/sim.ts')
     const sim = await startSim(wiring)
-    kubeconfig = join(mkdtempSync(join(tmpdir(), 'polynet-sim-')), 'kubeconfig')
+    const dir = mkdtempSync(join(tmpdir(), 'polynet-sim-'))
+    process.once('exit', () => rmSync(dir, { recursive: true }))
+    kubeconfig = join(dir, 'kubeconfig')
     writeFileSync(kubeconfig, sim.kubeconfig)
     place = sim
   } else {
@@ -38,7 +44,7 @@ async function start(): Promise<void> {
     console.log(await screenOf(place))
     console.log(`\nUp in ${((performance.now() - began) / 1000).toFixed(1)} s.`)
     if (process.argv.includes('--exit')) return
-    if (kubeconfig) console.log(`kubectl works on it:\n\n  export KUBECONFIG=${kubeconfig}\n`)
+    console.log(`kubectl works on it:\n\n  export KUBECONFIG=${kubeconfig}\n`)
     console.log('It ends with Ctrl-C.')
     await new Promise<void>((resolve) => {
       for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => resolve())
