@@ -1,0 +1,185 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type { Network } from '../api/network.ts'
+import { portName, uplinkName } from './names.ts'
+import { planNode } from './plan-node.ts'
+import type { Table } from './ruleset.ts'
+import { type Hook, type Packet, trace } from './trace.ts'
+import type { HeldAttachment, NetworkView } from './view.ts'
+
+// Networks blue (Layer3) and flat (Layer2), 10.1.0.0/16 and fd00:10:1::/64 both, on node n1; n2 is 192.168.10.12.
+// Pod web of blue is 10.1.0.7 behind its port; a pod of flat is 10.1.0.9.
+
+const network = (uid: string, vni: number, topology?: 'Layer2'): Network => ({
+  apiVersion: 'polynet.dev/v1alpha1',
+  kind: 'Network',
+  metadata: { namespace: 'tenant-a', name: uid, uid },
+  spec: { subnets: [{ cidr: '10.1.0.0/16' }, { cidr: 'fd00:10:1::/64' }], ...(topology ? { topology } : {}) },
+  status: { vni, mtu: 1450 },
+})
+
+const onN1 = (n: Network): NetworkView => ({
+  network: n,
+  place: 'own',
+  wire: { nic: 'eth1', endpoint: '192.168.10.11', tunnelPort: 14790 },
+  remotes: [{ cidr: '10.1.0.64/26', endpoint: '192.168.10.12' }],
+  local: ['10.1.0.0/26'],
+  peers: [],
+})
+
+const held = (uid: string, containerID: string, v4: string, v6: string): HeldAttachment => ({
+  networkUID: uid,
+  containerID,
+  interface: 'eth0',
+  pod: `tenant-a/${containerID}`,
+  netns: `/run/netns/${containerID}`,
+  addresses: [{ address: `${v4}/16` }, { address: `${v6}/64` }],
+  defaultRoute: [],
+  index: 0,
+})
+
+const plan = planNode({
+  networks: [onN1(network('blue', 4096)), onN1(network('flat', 4097, 'Layer2'))],
+  attachments: [
+    held('blue', 'web', '10.1.0.7', 'fd00:10:1::7'),
+    held('flat', 'cam', '10.1.0.9', 'fd00:10:1::9'),
+  ],
+  closed: ['10.244.0.0/16', '169.254.0.0/16', '192.168.10.0/24', 'fd00:10:244::/56'],
+})
+
+/** The tables of a namespace with the elements of its ports, as the kernel has them. */
+function tablesOf(netns: string): Table[] {
+  const elements = plan.ports.filter((p) => p.netns === netns).flatMap((p) => p.elements)
+  return (plan.namespaces.find((n) => n.netns === netns)?.tables ?? []).map((table) => ({
+    ...table,
+    sets: table.sets.map((set) => ({
+      ...set,
+      elements: [...set.elements, ...elements.filter((e) => e.family === table.family && e.set === set.name)],
+    })),
+  }))
+}
+
+const [blue, flat] = ['web/eth0', 'cam/eth0'].map((key) => plan.ports.find((p) => p.key === key)?.netns ?? '')
+const webPort = portName('web/eth0')
+const camPort = portName('cam/eth0')
+const webMac = '0a:58:0a:01:00:07'
+const camMac = '0a:58:0a:01:00:09'
+const arriving: Hook = { family: 'inet', hook: 'prerouting' }
+
+const udp = (saddr: string, daddr: string, more: Partial<Packet> = {}): Packet => ({
+  ether: { saddr: webMac, daddr: '0a:58:a9:fe:01:01' },
+  ip: { saddr, daddr },
+  l4proto: 'udp',
+  sport: 1234,
+  dport: 53,
+  ctState: 'new',
+  ...more,
+})
+
+const layer3: [string, string, Packet][] = [
+  ['accept', 'its own address', udp('10.1.0.7', '10.1.0.70')],
+  ['accept', 'its own IPv6 address', udp('fd00:10:1::7', 'fd00:10:1::70')],
+  ['drop', "another pod's address", udp('10.1.0.8', '10.1.0.70')],
+  ['drop', "another pod's IPv6 address", udp('fd00:10:1::8', 'fd00:10:1::70')],
+  ['drop', 'a link-local source', udp('fe80::7', 'fd00:10:1::70')],
+  ['drop', 'another MAC', udp('10.1.0.7', '10.1.0.70', { ether: { saddr: camMac, daddr: webMac } })],
+  [
+    'drop',
+    'a router advertisement of its own address',
+    udp('fd00:10:1::7', 'ff02::1', { l4proto: 'icmpv6', icmpType: 'nd-router-advert' }),
+  ],
+]
+for (const [want, what, packet] of layer3)
+  test(`Layer3: a pod that sends ${what}: ${want}`, () => {
+    assert.equal(trace(tablesOf(blue!), { ...packet, iifname: webPort }, arriving).verdict, want)
+  })
+
+test('Layer3: what comes out of the tunnel is not held to ports', () => {
+  assert.equal(
+    trace(tablesOf(blue!), { ...udp('10.1.0.70', '10.1.0.7'), iifname: 'pnvx' }, arriving).verdict,
+    'accept',
+  )
+})
+
+const own = { saddr: camMac, daddr: 'ff:ff:ff:ff:ff:ff' }
+const arp = (senderMac: string, senderIp: string): Packet => ({
+  ether: own,
+  arp: { operation: 'request', senderMac, senderIp, targetIp: '10.1.0.10' },
+})
+const layer2: [string, string, Packet][] = [
+  ['accept', 'its own address', { ...udp('10.1.0.9', '10.1.0.10'), ether: own }],
+  ['drop', "another pod's address", { ...udp('10.1.0.10', '10.1.0.11'), ether: own }],
+  ['accept', 'ARP of itself', arp(camMac, '10.1.0.9')],
+  ['drop', "ARP in another's name", arp(camMac, '10.1.0.10')],
+  ['drop', "ARP with another's MAC inside", arp(webMac, '10.1.0.9')],
+  ['drop', 'a DHCP answer', { ...udp('10.1.0.9', '255.255.255.255', { sport: 67, dport: 68 }), ether: own }],
+  [
+    'drop',
+    'a router advertisement',
+    {
+      ...udp('fe80::858:aff:fe01:9', 'ff02::1', { l4proto: 'icmpv6', icmpType: 'nd-router-advert' }),
+      ether: own,
+    },
+  ],
+  [
+    'accept',
+    'neighbour discovery from its link-local address',
+    {
+      ...udp('fe80::858:aff:fe01:9', 'ff02::1', { l4proto: 'icmpv6', icmpType: 'nd-neighbor-solicit' }),
+      ether: own,
+    },
+  ],
+  ['drop', 'what is neither IP nor ARP', { ether: own }],
+]
+for (const [want, what, packet] of layer2)
+  test(`Layer2: a pod that sends ${what}: ${want}`, () => {
+    const hook: Hook = { family: 'bridge', hook: 'prerouting' }
+    assert.equal(trace(tablesOf(flat!), { ...packet, iifname: camPort }, hook).verdict, want)
+  })
+
+test("Layer2: the gateway's MAC does not cross the tunnel", () => {
+  const packet = { ...udp('10.1.0.1', '10.1.0.70'), ether: { saddr: '0a:58:a9:fe:01:01', daddr: own.daddr } }
+  const hook: Hook = { family: 'bridge', hook: 'postrouting' }
+  assert.equal(trace(tablesOf(flat!), { ...packet, oifname: 'pnvx' }, hook).verdict, 'drop')
+  assert.equal(trace(tablesOf(flat!), { ...packet, oifname: camPort }, hook).verdict, 'accept')
+})
+
+const upFrom = (daddr: string, more: Partial<Packet> = {}): Packet =>
+  udp('169.254.192.1', daddr, { iifname: uplinkName('blue'), ...more })
+const uplink: [string, string, Packet][] = [
+  ['accept', 'the internet', upFrom('203.0.113.1')],
+  ['drop', 'the host', upFrom('192.168.1.11', { daddrType: 'local' })],
+  ['drop', "a node on the host's wires", upFrom('192.168.10.12')],
+  ['drop', 'a pod of the default network', upFrom('10.244.3.4')],
+  ['drop', 'the metadata address', upFrom('169.254.169.254')],
+  ['drop', "another network's uplink", upFrom('169.254.192.3')],
+  [
+    'accept',
+    'what the host asked for',
+    upFrom('192.168.1.11', { daddrType: 'local', ctState: 'established' }),
+  ],
+]
+for (const [want, what, packet] of uplink)
+  test(`uplink: a packet to ${what}: ${want}`, () => {
+    assert.equal(trace(tablesOf('host'), packet, arriving).verdict, want)
+  })
+
+test('uplink: an address that nobody has does not leave the network', () => {
+  const hook: Hook = { family: 'inet', hook: 'forward' }
+  const up = { iifname: webPort, oifname: 'pnup' }
+  assert.equal(trace(tablesOf(blue!), { ...udp('10.1.0.7', '10.1.200.1'), ...up }, hook).verdict, 'drop')
+  assert.equal(trace(tablesOf(blue!), { ...udp('10.1.0.7', '203.0.113.1'), ...up }, hook).verdict, 'accept')
+})
+
+const tunnel = (iifname: string, saddr: string): Packet =>
+  udp(saddr, '192.168.10.11', { iifname, dport: 14790 })
+const tunnels: [string, string, Packet][] = [
+  ['accept', 'another node by the right NIC', tunnel('eth1', '192.168.10.12')],
+  ['drop', 'another node by the wrong NIC', tunnel('eth0', '192.168.10.12')],
+  ['drop', 'a stranger by the right NIC', tunnel('eth1', '192.168.10.99')],
+  ['drop', 'a pod of a logical network', tunnel(uplinkName('blue'), '169.254.192.1')],
+]
+for (const [want, what, packet] of tunnels)
+  test(`tunnel port: a packet from ${what}: ${want}`, () => {
+    assert.equal(trace(tablesOf('host'), packet, arriving).verdict, want)
+  })
