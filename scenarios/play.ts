@@ -3,7 +3,7 @@ import { wordFor } from '../lab/reach.ts'
 import { screenOf } from '../lab/show.ts'
 import { Fault, isFault } from '../src/lib/fault.ts'
 import { kubectl, type Output } from './kubectl.ts'
-import { type Names, outputMatches, type Step, type Story, substituted, wordsOf } from './story.ts'
+import { type Names, outputMatches, type Story, substituted, wordsOf } from './story.ts'
 
 /** How long a question may go on being answered differently from what the page expects. */
 const patienceMs = 20_000
@@ -19,9 +19,10 @@ export async function play(story: Story, place: Place, page = story.title): Prom
   const noted: Noted = new Map()
   for (const step of story.steps) {
     const words = wordsOf(substituted(step.command, names))
+    const stdin = step.stdin && substituted(step.stdin, names)
     const until = performance.now() + (asks(words) ? patienceMs : 0)
     for (;;) {
-      const { output } = await run(words, step, place, noted)
+      const { output } = await run(words, stdin, place, noted)
       if (outputMatches(step.expected, output, names)) break
       if (performance.now() >= until)
         throw new Fault(
@@ -41,9 +42,9 @@ const questions = new Set(['get', 'describe', 'logs', 'reach', 'status', 'leftov
 const asks = ([program, verb = '']: string[]): boolean =>
   (program === 'kubectl' || program === 'lab') && questions.has(verb)
 
-async function run(words: string[], step: Step, place: Place, noted: Noted): Promise<Output> {
+async function run(words: string[], stdin: string | undefined, place: Place, noted: Noted): Promise<Output> {
   const [program = '', ...rest] = words
-  if (program === 'kubectl') return kubectl(place, rest, step.stdin)
+  if (program === 'kubectl') return kubectl(place, rest, stdin)
   // What people type is `npm run lab -- exec …`.
   const command =
     words.slice(0, 4).join(' ') === 'npm run lab --' ? words.slice(4) : program === 'lab' ? rest : undefined
@@ -86,7 +87,7 @@ async function lab(place: Place, [verb = '', ...rest]: string[], noted: Noted): 
       return { exit: 0, output: lines.filter((line) => line.includes(part)).join('\n') }
     }
     case 'note':
-      for (const [node, lines] of await ownedBy(place)) noted.set(node, lines)
+      for (const [node, lines] of await atRest(place)) noted.set(node, lines)
       return done
     case 'changes':
       return { exit: 0, output: changes(noted, await ownedBy(place)).join('\n') }
@@ -109,6 +110,16 @@ async function ownedBy(place: Place): Promise<Noted> {
     }
   })
   return new Map(await Promise.all(all))
+}
+
+/** What is owned once it stays the same for a moment. */
+async function atRest(place: Place): Promise<Noted> {
+  for (let before = await ownedBy(place); ; ) {
+    await new Promise((resolve) => setTimeout(resolve, 200))
+    const now = await ownedBy(place)
+    if (changes(before, now).length === 0) return now
+    before = now
+  }
 }
 
 const changes = (before: Noted, now: Noted): string[] =>

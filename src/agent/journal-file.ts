@@ -61,6 +61,12 @@ export async function openJournal(path: string, options: JournalOptions = {}): P
   }
 }
 
+/** What a journal holds now, beside the agent that has it open; nothing when there is none. */
+export async function readJournal(path: string): Promise<ReadonlyMap<string, unknown>> {
+  const bytes = await readFile(path).catch(() => magic)
+  return replay(bytes, `read the journal ${path}`).state.entries
+}
+
 const flock = native('int flock(int fd, int operation)')
 const exclusiveNoWait = 2 | 4
 
