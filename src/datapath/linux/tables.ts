@@ -4,6 +4,7 @@ import type { PortElement } from '../../plan/node-plan.ts'
 import type { Element, Table, Value, Verdict } from '../../plan/ruleset.ts'
 import { elementLine, tableLine } from './lines.ts'
 import { attributeList, attributes, Batch, DUMP, refused, textOf } from './netlink.ts'
+import * as sets from './nft-sets.ts'
 import { type DataType, elementId, keyValues, typesOf } from './nft-values.ts'
 import * as nft from './nftables.ts'
 import type { Place } from './place.ts'
@@ -35,7 +36,7 @@ export interface SeenSet {
 }
 
 const familyNames = new Map<number, Table['family']>(
-  Object.entries(nft.families).map(([name, code]) => [code, name as Table['family']]),
+  Object.entries(sets.families).map(([name, code]) => [code, name as Table['family']]),
 )
 
 /** The comment that a table of such sets, chains and rules carries. */
@@ -49,12 +50,12 @@ export function seenTables(place: Place, mine: (name: string) => boolean): SeenT
   const tables: SeenTable[] = []
   const dump = (type: number, family: number, table?: string, set?: string) =>
     place.nft.dump(() => {
-      const batch = nft.nftMessage(new Batch(), type, DUMP, family, 'list the ruleset')
+      const batch = sets.nftMessage(new Batch(), type, DUMP, family, 'list the ruleset')
       if (table !== undefined) batch.attributeText(1, table)
       if (set !== undefined) batch.attributeText(2, set)
       return batch
     })
-  for (const { payload } of dump(nft.GETTABLE, 0)) {
+  for (const { payload } of dump(sets.GETTABLE, 0)) {
     const family = familyNames.get(payload[0] ?? 0)
     const found = attributes(payload, 4)
     const name = textOf(found.get(1) ?? Buffer.alloc(0))
@@ -63,17 +64,17 @@ export function seenTables(place: Place, mine: (name: string) => boolean): SeenT
     tables.push({ family, name, note: note ? textOf(note.subarray(2)) : '', chains: [], rules: 0, sets: [] })
   }
   for (const table of tables) {
-    const code = nft.families[table.family]
+    const code = sets.families[table.family]
     const of = (payload: Buffer) => {
       const found = attributes(payload, 4)
       return textOf(found.get(1) ?? Buffer.alloc(0)) === table.name ? found : undefined
     }
-    for (const { payload } of dump(nft.GETCHAIN, code)) {
+    for (const { payload } of dump(sets.GETCHAIN, code)) {
       const chain = of(payload)?.get(3)
       if (chain) table.chains.push(textOf(chain))
     }
-    for (const { payload } of dump(nft.GETRULE, code, table.name)) if (of(payload)) table.rules++
-    for (const { payload } of dump(nft.GETSET, code, table.name)) {
+    for (const { payload } of dump(sets.GETRULE, code, table.name)) if (of(payload)) table.rules++
+    for (const { payload } of dump(sets.GETSET, code, table.name)) {
       const found = of(payload)
       const flags = found?.get(3)?.readUInt32BE(0) ?? 0
       if (!found || flags & 1) continue
@@ -88,7 +89,7 @@ export function seenTables(place: Place, mine: (name: string) => boolean): SeenT
       if (set.dynamic || !set.types) continue
       readElements(
         set,
-        dump(nft.GETSETELEM, code, table.name, set.name).map(({ payload }) => payload),
+        dump(sets.GETSETELEM, code, table.name, set.name).map(({ payload }) => payload),
       )
     }
   }
@@ -238,7 +239,7 @@ export function addPortElements(place: Place, elements: PortElement[]): void {
   commit(place, (batch) => {
     for (const e of elements) {
       const { types, interval } = setType(place, e.family, e.set)
-      nft.addElements(batch, e.family, 'polynet', e.set, types, interval, [e])
+      sets.addElements(batch, e.family, 'polynet', e.set, types, interval, [e])
     }
   })
 }
@@ -249,7 +250,7 @@ export function removePortElements(place: Place, elements: PortElement[]): void 
     commit(place, (batch) => {
       for (const e of elements) {
         const { types, interval } = setType(place, e.family, e.set)
-        nft.removeElements(batch, e.family, 'polynet', e.set, types, interval, [e])
+        sets.removeElements(batch, e.family, 'polynet', e.set, types, interval, [e])
       }
     })
   } catch (error) {
@@ -280,11 +281,11 @@ function setType(
   const key = `${family} ${set}`
   const known = place.sets.get(key)
   if (known) return known
-  const batch = nft.nftMessage(
+  const batch = sets.nftMessage(
     new Batch(),
-    nft.GETSET,
+    sets.GETSET,
     0,
-    nft.families[family],
+    sets.families[family],
     `find set ${set} of table polynet`,
   )
   batch.attributeText(1, 'polynet').attributeText(2, set)
@@ -305,7 +306,7 @@ function refill(
   is: SeenTable,
   changes: string[],
 ): void {
-  const types = nft.typesOfSet(set)
+  const types = sets.typesOfSet(set)
   const interval = set.interval === true
   const there = is.sets.find((one) => one.name === set.name)
   if (!there)
@@ -320,8 +321,8 @@ function refill(
   }
   const line = (element: Element) => elementLine(netns, table.family, table.name, set.name, element)
   const { family, name } = table
-  nft.removeElements(batch, family, name, set.name, types, interval, [...stale.values()])
-  nft.addElements(batch, family, name, set.name, types, interval, [...missing.values()])
+  sets.removeElements(batch, family, name, set.name, types, interval, [...stale.values()])
+  sets.addElements(batch, family, name, set.name, types, interval, [...missing.values()])
   changes.push(
     ...[...stale.values()].map((e) => `- ${line(e)}`),
     ...[...missing.values()].map((e) => `+ ${line(e)}`),

@@ -1,0 +1,284 @@
+import { Fault } from '../../lib/fault.ts'
+import { linkLine } from './lines.ts'
+import { Batch, type Netlink, refused } from './netlink.ts'
+import type { Place } from './place.ts'
+import * as rt from './route.ts'
+import { gone, type Job, keyOf, named, type Side, within } from './side.ts'
+import type { WantedLink } from './want.ts'
+
+/** Links of a rendering: which are wrong, and making those that are missing. */
+
+function placeOf(job: Job, netns: string): Place {
+  return job.bySide.get(netns)?.place ?? job.host
+}
+
+/** Whether the link that is there is of the kind and on the ground that the wanted one would be made. */
+function fits(job: Job, wanted: WantedLink, seen: rt.SeenLink): boolean {
+  const { origin } = wanted
+  switch (origin.kind) {
+    case 'existing':
+      return true
+    case 'bridge':
+      return seen.kind === 'bridge'
+    case 'vxlan': {
+      const { vni, port, local, underlay } = origin.vxlan
+      const is = seen.vxlan
+      return (
+        is !== undefined &&
+        is.vni === vni &&
+        is.port === port &&
+        is.local === local &&
+        is.underlay === job.host.index(underlay)
+      )
+    }
+    case 'veth':
+    case 'peer': {
+      const end = origin.kind === 'veth' ? origin.peer : origin.of
+      const other = job.links.get(keyOf(end.netns, end.name))
+      return (
+        seen.kind === 'veth' &&
+        other?.kind === 'veth' &&
+        other.link === seen.index &&
+        seen.link === other.index
+      )
+    }
+    case 'upper':
+      return rt.isUpper(seen, origin.link) && seen.link === placeOf(job, origin.from).index(origin.parent)
+    case 'moved':
+      return seen.alias.startsWith(`polynet ${origin.device} `)
+  }
+}
+
+/** Deletes what is wrong or not wanted; whether there was anything. */
+export function removeLinks(job: Job): boolean {
+  let any = false
+  for (const side of job.sides) {
+    if (side.owned === 'fresh') continue
+    const { want, place, owned } = side
+    const wanted = new Map(want.links.map((link) => [link.name, link]))
+    const doomed: string[] = []
+    for (const [key, seen] of job.links) {
+      if (key !== keyOf(want.netns, seen.name)) continue
+      const w = wanted.get(seen.name)
+      const unwanted = w ? !fits(job, w, seen) : mayDelete(owned, seen)
+      if (!unwanted) continue
+      if (w && (seen.kind === undefined || (owned === 'ports' && !seen.alias.startsWith('polynet'))))
+        throw new Fault(
+          'kernel',
+          `${named(w)}make link ${seen.name} in ${want.netns}`,
+          'a device of that name is there already; rename it',
+        )
+      doomed.push(seen.name)
+      job.changes.push(`- ${linkLine(want.netns, seen.name)}`)
+    }
+    if (doomed.length === 0) continue
+    any = true
+    if (job.dry) for (const name of doomed) job.links.delete(keyOf(want.netns, name))
+    else within(side, () => deleteLinks(place.route, doomed))
+  }
+  return any
+}
+
+function mayDelete(owned: Side['owned'], seen: rt.SeenLink): boolean {
+  if (seen.loopback || seen.kind === undefined) return false
+  return owned === 'all' || (owned === 'marked' && seen.name.startsWith('pn'))
+}
+
+/** Deletes links by one message, since each waits for the kernel's grace period. Those that are gone do not matter. */
+export function deleteLinks(route: Netlink, names: string[]): void {
+  for (const refusal of route.try(doom(names)).refusals) if (!gone.has(refusal.code)) throw refused(refusal)
+}
+
+/** All of `names` into the group that is deleted, and its deletion. */
+export function doom(names: string[]): Batch {
+  const batch = new Batch()
+  for (const name of names) rt.setLink(batch, `delete link ${name}`, { name, group: rt.doomedGroup })
+  rt.deleteGroup(batch, `delete links ${names.join(' ')}`, rt.doomedGroup)
+  return batch
+}
+
+export function createLinks(job: Job): void {
+  const missing = job.sides.flatMap((side) =>
+    side.want.links
+      .filter((w) => !job.links.has(keyOf(side.want.netns, w.name)))
+      .map((wanted) => ({ side, wanted })),
+  )
+  // A bridge before what becomes its port.
+  const bridges = missing.filter(({ wanted }) => wanted.origin.kind === 'bridge')
+  const others = missing.filter(({ wanted }) => wanted.origin.kind !== 'bridge')
+  create(job, bridges)
+  create(job, others)
+}
+
+function create(job: Job, missing: { side: Side; wanted: WantedLink }[]): void {
+  if (missing.length === 0) return
+  if (job.dry) {
+    for (const { side, wanted } of missing) job.changes.push(`+ ${linkLine(side.want.netns, wanted.name)}`)
+    return
+  }
+  const batches = new Map<Place, Batch>()
+  const batchOf = (place: Place): Batch => {
+    let batch = batches.get(place)
+    if (!batch) {
+      batch = new Batch()
+      batches.set(place, batch)
+    }
+    return batch
+  }
+  for (const { side, wanted } of missing) {
+    make(job, side, wanted, batchOf)
+    if (wanted.origin.kind !== 'existing') job.changes.push(`+ ${linkLine(side.want.netns, wanted.name)}`)
+  }
+  const failed = [...batches].flatMap(([place, batch]) => place.route.try(batch).refusals)
+  const refusedOnes = new Set(failed.map((refusal) => refusal.what))
+  for (const { side, wanted } of missing)
+    if (!refusedOnes.has(creating(side, wanted))) job.made.push({ netns: side.want.netns, wanted })
+  if (failed[0]) throw refused(failed[0])
+  const questions = new Map<Side, Batch>()
+  for (const { side, wanted } of missing) {
+    const known = side.owned === 'fresh' ? asMade(side, wanted) : undefined
+    if (known) {
+      job.links.set(keyOf(side.want.netns, wanted.name), known)
+      continue
+    }
+    let batch = questions.get(side)
+    if (!batch) {
+      batch = new Batch()
+      questions.set(side, batch)
+    }
+    rt.getLink(batch, `${named(wanted)}find link ${wanted.name} in ${side.want.netns}`, wanted.name)
+  }
+  for (const [side, batch] of questions)
+    for (const message of side.place.route.send(batch)) {
+      const link = rt.seenLink(message)
+      side.place.indexes.set(link.name, link.index)
+      job.links.set(keyOf(side.want.netns, link.name), link)
+    }
+}
+
+/** What the kernel would say of a link that was made with everything said: saves asking. */
+function asMade(
+  side: Side,
+  { name, mac, mtu, noarp, bridge, origin, port }: WantedLink,
+): rt.SeenLink | undefined {
+  if (port === undefined || mac === undefined || mtu === undefined) return undefined
+  if (origin.kind !== 'veth' && origin.kind !== 'peer') return undefined
+  return {
+    index: side.place.newIndex(name),
+    name,
+    kind: 'veth',
+    loopback: false,
+    mac,
+    mtu,
+    up: origin.kind === 'veth',
+    noarp: noarp === true,
+    master: bridge === undefined ? 0 : side.place.index(bridge),
+    group: 0,
+    alias: '',
+    link: 0,
+    elsewhere: true,
+    isolated: false,
+  }
+}
+
+const creating = (side: Side, wanted: WantedLink): string =>
+  `${named(wanted)}create link ${wanted.name} in ${side.want.netns}`
+
+function make(job: Job, side: Side, wanted: WantedLink, batchOf: (place: Place) => Batch): void {
+  const { place } = side
+  const { origin, name, mac, mtu, noarp } = wanted
+  const what = creating(side, wanted)
+  const master = wanted.bridge === undefined ? undefined : place.index(wanted.bridge)
+  const message: rt.LinkMessage = { name, mac, mtu, noarp, master, up: true }
+  const into = (from: Place) => (from === place ? undefined : place.fd)
+  if (origin.kind === 'bridge') rt.newBridge(batchOf(place), what, message)
+  else if (origin.kind === 'vxlan') {
+    const underlay = job.host.index(origin.vxlan.underlay)
+    rt.newVxlan(batchOf(job.host), what, { ...message, netns: into(job.host) }, origin.vxlan, underlay)
+  } else if (origin.kind === 'veth') {
+    const other = job.bySide.get(origin.peer.netns)
+    const peer = other?.want.links.find((link) => link.name === origin.peer.name)
+    if (!other || !peer)
+      throw new Fault('invalid', what, `the plan lacks its peer's namespace ${origin.peer.netns}`)
+    const netns = other.place === place ? undefined : other.place.fd
+    rt.newVeth(batchOf(place), what, message, { name: peer.name, mac: peer.mac, mtu: peer.mtu, netns })
+  } else if (origin.kind === 'upper') {
+    const from = placeOf(job, origin.from)
+    const parent = from.index(origin.parent)
+    rt.newUpper(batchOf(from), what, { name, mac, mtu, parent, netns: into(from) }, origin.link)
+  } else if (origin.kind === 'moved') move(placeOf(job, origin.from), place, origin.device, name)
+}
+
+/** A NIC goes into a pod; its alias says where it came from and what it was like, for the way back. */
+function move(from: Place, to: Place, device: string, name: string): void {
+  const what = `move device ${device} into ${to.path}`
+  const question = new Batch()
+  rt.getLink(question, what, device)
+  const seen = from.route.send(question).map(rt.seenLink)[0]
+  if (!seen) throw new Fault('kernel', what, 'it is not there')
+  const batch = new Batch()
+  rt.setLink(batch, what, { index: seen.index, alias: `polynet ${device} ${seen.mac} ${seen.mtu}` })
+  rt.setLink(batch, what, { index: seen.index, name, netns: to.fd, up: false })
+  from.route.send(batch)
+  from.indexes.delete(device)
+}
+
+/** The device of a `moved` link goes home: name, MAC and MTU as they were. Absent: nothing happens. */
+export function moveBack(from: Place, home: Place, name: string): void {
+  const what = `move device ${name} back from ${from.path}`
+  const question = new Batch()
+  rt.getLink(question, what, name)
+  const { messages, refusals } = from.route.try(question)
+  if (refusals.some((refusal) => gone.has(refusal.code))) return
+  const seen = messages.map(rt.seenLink)[0]
+  const was = seen && /^polynet (\S+) (\S+) (\d+)$/.exec(seen.alias)
+  if (!seen || !was) return
+  const [, device = name, mac, mtu] = was
+  const batch = new Batch()
+  rt.setLink(batch, what, { index: seen.index, up: false })
+  rt.setLink(batch, what, { index: seen.index, mac, mtu: Number(mtu), alias: '' })
+  rt.setLink(batch, what, { index: seen.index, name: device, netns: home.fd })
+  from.route.send(batch)
+}
+
+/** Brings one link's own settings in line, upper state last. */
+export function adjust(side: Side, job: Job, wanted: WantedLink, batch: Batch): void {
+  const { netns } = side.want
+  const seen = job.links.get(keyOf(netns, wanted.name))
+  if (!seen && job.dry) return
+  if (!seen)
+    throw new Fault(
+      'kernel',
+      `${named(wanted)}set up link ${wanted.name} in ${netns}`,
+      'there is no such link',
+    )
+  const message: rt.LinkMessage = { index: seen.index }
+  const details: string[] = []
+  const differs = (text: string, set: Partial<rt.LinkMessage>): void => {
+    Object.assign(message, set)
+    details.push(text)
+  }
+  if (wanted.mac !== undefined && wanted.mac !== seen.mac) differs(`mac ${wanted.mac}`, { mac: wanted.mac })
+  if (wanted.mtu !== undefined && wanted.mtu !== seen.mtu) differs(`mtu ${wanted.mtu}`, { mtu: wanted.mtu })
+  if (wanted.noarp !== undefined && wanted.noarp !== seen.noarp)
+    differs(wanted.noarp ? 'noarp' : 'arp', { noarp: wanted.noarp })
+  if (wanted.origin.kind !== 'existing' && wanted.origin.kind !== 'moved') {
+    const master = wanted.bridge === undefined ? 0 : side.place.index(wanted.bridge)
+    if (master !== seen.master) differs(`master ${wanted.bridge ?? 'none'}`, { master })
+  }
+  if (!seen.up) differs('up', { up: true })
+  // Tells a pod's links of ours from those of others.
+  const mark = (wanted.origin.kind === 'peer' || wanted.origin.kind === 'upper') && wanted.port !== undefined
+  if (mark && seen.alias === '') message.alias = 'polynet'
+  if (details.length > 0) {
+    rt.setLink(batch, `${named(wanted)}set link ${wanted.name} in ${netns}: ${details.join(' ')}`, message)
+    Object.assign(seen, { mac: message.mac ?? seen.mac, mtu: message.mtu ?? seen.mtu, up: true })
+  }
+  if (wanted.bridge !== undefined && (wanted.isolated ?? false) !== seen.isolated) {
+    const isolated = wanted.isolated ?? false
+    rt.setBridgePort(batch, `set bridge port ${wanted.name} in ${netns}`, seen.index, isolated)
+    details.push(isolated ? 'isolated' : 'not isolated')
+  }
+  if (details.length > 0 && !job.changes.includes(`+ ${linkLine(netns, wanted.name)}`))
+    job.changes.push(`~ ${linkLine(netns, wanted.name, details)}`)
+}
