@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { Network } from '../api/network.ts'
+import { newConnections } from './ceiling.ts'
 import { portName, uplinkName } from './names.ts'
 import { planNode } from './plan-node.ts'
 import type { Table } from './ruleset.ts'
-import { type Hook, type Packet, trace } from './trace.ts'
+import { freshState, type Hook, type Packet, trace } from './trace.ts'
 import type { HeldAttachment, NetworkView } from './view.ts'
 
 // Networks blue (Layer3) and flat (Layer2), 10.1.0.0/16 and fd00:10:1::/64 both, on node n1; n2 is 192.168.10.12.
@@ -183,3 +184,12 @@ for (const [want, what, packet] of tunnels)
   test(`tunnel port: a packet from ${what}: ${want}`, () => {
     assert.equal(trace(tablesOf('host'), packet, arriving).verdict, want)
   })
+
+test('a pod that opens connections without end is held to a ceiling, and others are not', () => {
+  const state = freshState(0)
+  const open = (iifname: string, saddr: string) =>
+    trace(tablesOf(blue!), { ...udp(saddr, '203.0.113.1'), iifname }, arriving, state).verdict
+  const verdicts = Array.from({ length: 10_000 }, () => open(webPort, '10.1.0.7'))
+  assert.equal(verdicts.filter((v) => v === 'accept').length, newConnections.burst)
+  assert.equal(open('pnvx', '10.1.0.70'), 'accept')
+})

@@ -1,5 +1,6 @@
 import { type Address, formatAddress, parseAddress, parsePrefix } from '../lib/ip.ts'
 import { gatewayMac, macBytes, macOf } from '../lib/mac.ts'
+import { ceiling } from './ceiling.ts'
 import { bridgeName, portName, tunnelName } from './names.ts'
 import type { Forwarding, NamespacePlan, PortElement, PortPlan } from './node-plan.ts'
 import type { Table } from './ruleset.ts'
@@ -50,12 +51,18 @@ export function planLayer2(view: NetworkView): NamespacePlan {
     routes: up.routes,
     neighbours: [],
     forwarding,
-    tables: [
-      bridgeTable,
-      ...(up.chains.length > 0
-        ? [{ family: 'inet' as const, name: 'polynet', sets: up.sets, chains: up.chains }]
-        : []),
-    ],
+    tables: [bridgeTable, ...(up.chains.length > 0 ? [upTable(up)] : [])],
+  }
+}
+
+/** Pods come to the inet family through the bridge, so their MACs tell them apart; the bridge's table has checked those. */
+function upTable(up: Pick<Table, 'sets' | 'chains'>): Table {
+  const limit = ceiling([{ match: 'iifname', is: bridgeName }], 'ether saddr')
+  return {
+    family: 'inet',
+    name: 'polynet',
+    sets: [...up.sets, ...limit.sets],
+    chains: [...up.chains, ...limit.chains],
   }
 }
 

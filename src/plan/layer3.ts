@@ -1,5 +1,6 @@
 import { type Address, formatAddress, formatPrefix, hostPrefix, parseAddress } from '../lib/ip.ts'
 import { gatewayMac, macOf, tunnelMac } from '../lib/mac.ts'
+import { ceiling } from './ceiling.ts'
 import { gateway, portName, tunnelLinkLocal, tunnelName } from './names.ts'
 import type { Forwarding, NamespacePlan, Neighbour, PortElement, PortPlan, Route } from './node-plan.ts'
 import type { Table } from './ruleset.ts'
@@ -103,6 +104,8 @@ export function planLayer3Port(view: NetworkView, held: HeldAttachment): PortPla
   }
 }
 
+const limit = ceiling([{ lookup: ['iifname'], in: 'links' }], 'iifname')
+
 /** What a port may send: its own MAC with its own addresses. Everything else from a port is dropped and counted. */
 const portTable: Table = {
   family: 'inet',
@@ -111,6 +114,7 @@ const portTable: Table = {
     { name: 'links', key: ['iifname'], elements: [] },
     { name: 'ports', key: ['iifname', 'ether saddr', 'ip saddr'], elements: [] },
     { name: 'ports6', key: ['iifname', 'ether saddr', 'ip6 saddr'], elements: [] },
+    ...limit.sets,
   ],
   chains: [
     {
@@ -139,5 +143,6 @@ const portTable: Table = {
         { comment: 'not its MAC and address', do: [{ counter: true }, { verdict: 'drop' }] },
       ],
     },
+    ...limit.chains,
   ],
 }

@@ -63,6 +63,15 @@ export function uplinkWithin(
     ],
     chains: [
       {
+        name: 'within',
+        // Before conntrack: what stays in the network fills no table that all namespaces share.
+        base: { type: 'filter', hook: 'prerouting', priority: -299, policy: 'accept' },
+        rules: [
+          { do: [{ lookup: ['ip daddr'], in: 'own' }, { notrack: true }] },
+          { do: [{ lookup: ['ip6 daddr'], in: 'own6' }, { notrack: true }] },
+        ],
+      },
+      {
         name: 'upwards',
         base: { type: 'filter', hook: 'forward', priority: 0, policy: 'accept' },
         rules: [{ do: [{ match: 'oifname', is: uplinkInside }, { verdict: { jump: 'not-own' } }] }],
