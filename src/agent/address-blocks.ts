@@ -15,6 +15,8 @@ import { Turns } from './turns.ts'
 
 /** Blocks tried without knowing which are taken; then all of the network's are listed once. */
 const blindTries = 4
+/** When a second look at the node's blocks finds what a request of the agent before may have made late. */
+const lateMs = 120_000
 /** For how long a network without a free block is not asked again. */
 const fullMs = 1000
 
@@ -33,6 +35,9 @@ export class Blocks {
   readonly #closed = new AbortController()
   /** One thing after another for each block: what is on its way back may be asked for again. */
   readonly turns = new Turns()
+  /** Given back since the last look began. */
+  readonly #forgotten = new Set<string>()
+  readonly #found: () => void
   /** The first look at what the API server has, well or ill ended. */
   readonly #looked: Promise<void>
 
@@ -44,6 +49,8 @@ export class Blocks {
     clock: Clock
     log: Log
     endpointOf: (network: Network) => string | undefined
+    /** Called when the API server may have shown blocks that nobody here asked for. */
+    found: () => void
   }) {
     this.#kube = deps.kube
     this.#journal = deps.journal
@@ -52,6 +59,7 @@ export class Blocks {
     this.#clock = deps.clock
     this.#log = deps.log
     this.#endpointOf = deps.endpointOf
+    this.#found = deps.found
     this.#looked = this.#look()
   }
 
@@ -189,26 +197,30 @@ export class Blocks {
   async #look(): Promise<void> {
     try {
       await this.#compare()
+      void this.#lookAgain(lateMs)
     } catch (error) {
       this.#log.debug('the API server does not say which address blocks this node has; asking again', {
         fault: asFault(error, 'list address blocks').message,
       })
-      void this.#lookAgain()
+      void this.#lookAgain(1000)
     }
   }
 
-  async #lookAgain(): Promise<void> {
-    for (let pauseMs = 1000; ; pauseMs = Math.min(30_000, pauseMs * 2)) {
-      await this.#clock.sleep(pauseMs, this.signal)
-      if (this.signal.aborted) return
-      try {
-        return await this.#compare()
-      } catch {}
+  /** Until it has succeeded after `lateMs`: by then no request of the agent before can be on its way any more. */
+  async #lookAgain(pauseMs: number): Promise<void> {
+    await this.#clock.sleep(pauseMs, this.signal)
+    if (this.signal.aborted) return
+    try {
+      await this.#compare()
+      if (pauseMs < lateMs) void this.#lookAgain(lateMs)
+    } catch {
+      void this.#lookAgain(Math.min(lateMs / 2, pauseMs * 2))
     }
   }
 
   async #compare(): Promise<void> {
     const before = new Map(this.#stocks.blocks)
+    this.#forgotten.clear()
     const { items } = await this.#kube.list(resources.addressBlocks, {
       labels: `${labels.node}=${this.#node.uid}`,
     })
@@ -216,16 +228,27 @@ export class Blocks {
     for (const block of items) {
       if (block.spec.nodeUID !== this.#node.uid) continue
       there.add(block.metadata.name)
-      if (!this.#stocks.blocks.has(block.metadata.name)) await this.adopt(block)
+      // What was given back meanwhile is still in the answer, and may be another node's by now.
+      const known = this.#stocks.blocks.has(block.metadata.name) || this.#forgotten.has(block.metadata.name)
+      if (!known) await this.adopt(block)
     }
     for (const [name, record] of before)
-      if (!there.has(name) && record.nodeUID === this.#node.uid) await this.#missing(name, record)
+      if (!there.has(name) && this.#isStill(name, record)) await this.#missing(name, record)
+    this.#found()
+  }
+
+  /** Whether nothing happened to a block of this node since its record was looked at. */
+  #isStill(name: string, record: BlockRecord): boolean {
+    return record.nodeUID === this.#node.uid && this.#stocks.blocks.get(name) === record
   }
 
   /** A block of the journal that the API server does not have (as this node's): forgotten, unless pods live in it. */
   async #missing(name: string, record: BlockRecord): Promise<void> {
     const block = this.#stocks.stockOf(name)?.blocks.get(name)
-    if (!block || block.held.size === 0) return this.forget(name)
+    if (!block || block.held.size === 0) {
+      if (block) block.apart = true
+      return this.forget(name)
+    }
     const [ref, fields] = [`${record.namespace}/${name}`, { cidr: record.cidr, addresses: block.held.size }]
     try {
       const { namespace, uid, returning, pool, ...spec } = record
@@ -253,6 +276,7 @@ export class Blocks {
     for (const key of this.#journal.entries().keys()) if (key.startsWith(rests)) changes.set(key, undefined)
     await this.#journal.write(changes)
     this.#stocks.removeBlock(name)
+    this.#forgotten.add(name)
   }
 
   /**
@@ -295,8 +319,14 @@ export class Blocks {
   async #delete(name: string, record: BlockRecord): Promise<void> {
     const ref = { namespace: record.namespace, name }
     try {
-      if (record.holder === undefined)
-        return await this.#kube.delete(resources.addressBlocks, ref, { uid: record.uid })
+      if (record.holder === undefined) {
+        try {
+          return await this.#kube.delete(resources.addressBlocks, ref, { uid: record.uid })
+        } catch (error) {
+          // Made anew meanwhile, by a request of the agent before.
+          if (!isFault(error, 'conflict')) throw error
+        }
+      }
       // One that is kept for somebody may have moved to another node meanwhile.
       const there = await this.#kube.get(resources.addressBlocks, ref)
       if (there.spec.nodeUID !== this.#node.uid) return

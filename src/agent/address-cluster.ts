@@ -39,19 +39,24 @@ export interface AddressCluster {
 
 export const nodeUID = (name: string): string => `node-uid-${name}`
 
-export async function addressCluster(log: Log = silentLog): Promise<AddressCluster> {
+/** `random`: where UIDs come from, and with them the order in which blocks are tried. */
+export async function addressCluster(random?: () => number): Promise<AddressCluster> {
+  const log: Log = silentLog
   const clock = new ManualClock()
-  const kube = new MemoryKube({ clock })
+  const kube = new MemoryKube({ clock, ...(random ? { random } : {}) })
   for (const definition of crds()) await kube.create(customResourceDefinitions, definition)
   for (const name of ['lab', 'polynet-system'])
     await kube.create(resources.namespaces, { apiVersion: 'v1', kind: 'Namespace', metadata: { name } })
   const requests: string[] = []
   const hook: AddressCluster['hook'] = {}
   const nodes = new Map<string, { disk: MemoryDisk; crash: () => void; running?: NodeAddresses }>()
-  const watched = watchedKube(kube, async (request) => {
-    requests.push(request)
-    await hook.before?.(request)
-  })
+  /** As a process asks: one that is gone asks nothing more, but what it asked before may still be done. */
+  const askedBy = (life: { over: boolean }) =>
+    watchedKube(kube, async (request) => {
+      if (life.over) away(request)
+      requests.push(request)
+      await hook.before?.(request)
+    })
   const disk = (name: string) => {
     const known = nodes.get(name)
     if (known) return known.disk
@@ -81,11 +86,20 @@ export async function addressCluster(log: Log = silentLog): Promise<AddressClust
     },
     start(name, { bootId, uid = nodeUID(name), ...more } = {}) {
       const journal = memoryJournal(disk(name), { ...(bootId === undefined ? {} : { bootId }) })
-      const running = nodeAddresses({ kube: watched, journal, node: { name, uid }, clock, log, ...more })
+      const life = { over: false }
+      const running = nodeAddresses({
+        kube: askedBy(life),
+        journal,
+        node: { name, uid },
+        clock,
+        log,
+        ...more,
+      })
       nodes.set(name, {
         disk: disk(name),
         running,
         crash() {
+          life.over = true
           journal.crash()
           void running.close()
         },

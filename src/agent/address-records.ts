@@ -3,6 +3,9 @@ import type { NodeHoldings } from '../ipam/consistency.ts'
 import type { Owner } from '../ipam/port.ts'
 import type { Journal } from './journal.ts'
 
+/** How all keys of addresses in the journal begin. */
+export const ours = 'ipam/'
+
 /** What the journal says of addresses, key by key; everything else in it is somebody else's. */
 export const keys = {
   node: 'ipam/node',

@@ -5,12 +5,12 @@ import { rest, take, untake } from '../ipam/stock.ts'
 import { isNearlyUsedUp, surplusOf } from '../ipam/surplus.ts'
 import type { Kube } from '../kube/port.ts'
 import type { Clock } from '../lib/clock.ts'
-import { Fault, isFault } from '../lib/fault.ts'
+import { asFault, Fault, isFault } from '../lib/fault.ts'
 import { type Address, type Family, formatAddress, parseAddress } from '../lib/ip.ts'
 import type { Log } from '../lib/log.ts'
 import { Blocks } from './address-blocks.ts'
 import { Holders } from './address-holders.ts'
-import { carryOver, keys, type LeaseRecord, ownerKey, plain } from './address-records.ts'
+import { carryOver, keys, type LeaseRecord, ours, ownerKey, plain } from './address-records.ts'
 import { type NetworkStock, Stocks } from './address-stocks.ts'
 import type { Journal } from './journal.ts'
 import { Turns } from './turns.ts'
@@ -72,11 +72,17 @@ export class NodeAddresses implements Addresses {
     this.#idleMs = idleMs
     const { records, changes } = carryOver(journal, clock.now() + restMs)
     changes.set(keys.node, node)
-    // Ahead of every other change, so that it is there whenever one of those is.
-    void journal.write(changes).catch((error) => log.error(String(error)))
+    // Ahead of every other change, so that it is there whenever one of those is; and never carried over again.
+    void Promise.all([journal.write(changes), journal.forgetPreviousBoot(ours)]).catch((error) =>
+      log.error(asFault(error, 'carry addresses over from before the boot').message),
+    )
     this.#stocks = new Stocks(records, node.uid, clock.now())
     const shared = { kube, journal, stocks: this.#stocks, node, clock, log }
-    this.#blocks = new Blocks({ ...shared, endpointOf: endpointOf ?? (() => undefined) })
+    this.#blocks = new Blocks({
+      ...shared,
+      endpointOf: endpointOf ?? (() => undefined),
+      found: () => this.#tidySoon(),
+    })
     this.#holders = new Holders({ ...shared, blocks: this.#blocks })
     this.#tidySoon()
   }

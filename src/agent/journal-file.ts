@@ -17,8 +17,8 @@ const magic = Buffer.from('polynet-journal/1\n')
 const headBytes = 8
 const compactBytes = 256 * 1024
 
-/** In the order of a record: `b` a boot, `f` what came before it is forgotten, `k`/`v` a change; no `v` deletes. */
-type Change = { b: string } | { f: true } | { k: string; v?: unknown }
+/** In the order of a record: `b` a boot, `f` what of the previous one is forgotten, `k`/`v` a change; no `v` deletes. */
+type Change = { b: string } | { f: string } | { k: string; v?: unknown }
 
 interface State {
   boot: string
@@ -163,9 +163,13 @@ function apply(state: State, change: Change): void {
       state.entries.clear()
     }
     state.boot = change.b
-  } else if ('f' in change) state.previous.clear()
+  } else if ('f' in change) forget(state.previous, change.f)
   else if (change.v === undefined) state.entries.delete(change.k)
   else state.entries.set(change.k, change.v)
+}
+
+function forget(entries: Map<string, unknown>, prefix: string): void {
+  for (const key of [...entries.keys()]) if (key.startsWith(prefix)) entries.delete(key)
 }
 
 class FileJournal implements Journal {
@@ -212,8 +216,8 @@ class FileJournal implements Journal {
     return this.#append(Array.from(changes, ([k, v]) => ({ k, v })))
   }
 
-  forgetPreviousBoot(): Promise<void> {
-    return this.#state.previous.size === 0 ? Promise.resolve() : this.#append([{ f: true }])
+  forgetPreviousBoot(prefix = ''): Promise<void> {
+    return this.#append([{ f: prefix }])
   }
 
   boot(bootId: string): Promise<void> {

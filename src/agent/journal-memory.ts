@@ -53,8 +53,9 @@ export function memoryJournal(
     get previousBoot() {
       return disk.previous
     },
-    async forgetPreviousBoot() {
-      disk.previous = new Map()
+    async forgetPreviousBoot(prefix = '') {
+      await write(new Map())
+      for (const key of [...disk.previous.keys()]) if (key.startsWith(prefix)) disk.previous.delete(key)
     },
     async close() {
       await undefined

@@ -16,10 +16,12 @@ export interface Journal {
   write(changes: ReadonlyMap<string, unknown>): Promise<void>
   /**
    * What was held when the machine went down, if it was booted since: void,
-   * but for what its reader puts anew. Kept until `forgetPreviousBoot`.
+   * but for what its reader puts anew. Kept, also over further boots, until
+   * its reader says that it need not be any more.
    */
   readonly previousBoot: ReadonlyMap<string, unknown>
-  forgetPreviousBoot(): Promise<void>
+  /** Forgets the previous boot, or only those of its keys that begin with `prefix`. */
+  forgetPreviousBoot(prefix?: string): Promise<void>
   /** Makes durable what is under way; nothing can be written after it. */
   close(): Promise<void>
 }
