@@ -346,7 +346,9 @@ export function kubeConformance(name: string, start: () => Promise<Started>, wit
     test('a list longer than a page comes whole and in order', async () => {
       const home = await namespace()
       const ids = Array.from({ length: 510 }, (_, i) => `cm-${String(i).padStart(3, '0')}`)
-      await Promise.all(ids.map((id) => kube.create(configMaps, configMap(home, id, { many: 'true' }))))
+      await Promise.all(
+        ids.toReversed().map((id) => kube.create(configMaps, configMap(home, id, { many: 'true' }))),
+      )
       const { items } = await kube.list(configMaps, { namespace: home, labels: 'many=true' })
       assert.deepEqual(
         items.map((o) => o.metadata.name),

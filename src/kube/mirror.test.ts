@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { test } from 'node:test'
+import { afterEach, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { KubeObject, Resource } from '../api/meta.ts'
 import { type Clock, ManualClock, realClock } from '../lib/clock.ts'
@@ -32,9 +32,16 @@ const configMap = (name: string, a = '1'): ConfigMap => ({
 
 const ref = (name: string) => ({ namespace: 'default', name })
 
+/** What a test has opened, closed also when it fails. */
+const open: (() => unknown)[] = []
+afterEach(async () => {
+  for (const close of open.splice(0).reverse()) await close()
+})
+
 /** A mirror, and what it has told, as text. */
 function watched(kube: Kube, clock: Clock = realClock): { all: Mirror<ConfigMap>; told: string[] } {
   const all = mirror(kube, configMaps, { namespace: 'default' }, { clock, log: silentLog })
+  open.push(() => all.close())
   const told: string[] = []
   all.onChange(({ type, object, before }) => {
     const was = before ? ` was ${before.data?.a}` : ''
@@ -101,6 +108,7 @@ test('what happened during an outage is told when it ends, deletions among it', 
   const memory = new MemoryKube()
   const server = await serve(memory)
   const kube = await connect(server.url)
+  open.push(server.close, () => kube.close())
   for (const name of ['gone', 'kept', 'again', 'changed']) await memory.create(configMaps, configMap(name))
   const { all, told } = watched(kube)
   await all.synced
@@ -131,15 +139,13 @@ test('what happened during an outage is told when it ends, deletions among it', 
       .toSorted(),
     ['again', 'changed', 'kept', 'new'],
   )
-  all.close()
-  kube.close()
-  await server.close()
 })
 
 test('after a short outage it goes on where it was', async () => {
   const memory = new MemoryKube()
   const server = await serve(memory)
   const kube = await connect(server.url)
+  open.push(server.close, () => kube.close())
   let lists = 0
   const counting = {
     list: (...args: Parameters<Kube['list']>) => {
@@ -157,9 +163,6 @@ test('after a short outage it goes on where it was', async () => {
   await server.outage(false)
   await until(() => told.length === 2)
   assert.deepEqual([told, lists], [['ADDED a=1', 'DELETED a=1 was 1'], 1])
-  all.close()
-  kube.close()
-  await server.close()
 })
 
 test('a kind that is not there yet is waited for', async () => {

@@ -88,26 +88,26 @@ export function mirror<T extends KubeObject>(
     return resourceVersion
   }
 
-  /** Follows one watch to its end; the version that the next one continues from. */
-  async function follow(since: string): Promise<string> {
-    let version = since
+  /** The version to go on from; none: everything has to be read. */
+  let position: string | undefined
+  /** Whether the server has said anything since the last attempt began. */
+  let progress = false
+
+  /** Follows one watch to its end. */
+  async function follow(since: string): Promise<void> {
     for await (const change of kube.watch(resource, since, { ...selection, signal })) {
       if (signal.aborted) break
       self.lastContact = clock.now()
       progress = true
-      if (change.type === 'BOOKMARK') version = change.resourceVersion
-      else {
-        version = change.object.metadata.resourceVersion ?? version
-        if (change.type === 'DELETED') drop(change.object)
-        else put(change.object)
+      if (change.type === 'BOOKMARK') {
+        position = change.resourceVersion
+        continue
       }
-      position = version
+      position = change.object.metadata.resourceVersion ?? position
+      if (change.type === 'DELETED') drop(change.object)
+      else put(change.object)
     }
-    return version
   }
-
-  let position: string | undefined
-  let progress = false
 
   async function run(): Promise<void> {
     let failures = 0
@@ -115,7 +115,8 @@ export function mirror<T extends KubeObject>(
       const started = clock.now()
       progress = false
       try {
-        position = position === undefined ? await relist() : await follow(position)
+        if (position === undefined) position = await relist()
+        else await follow(position)
         // A server that ends every watch at once must not be asked without pause.
         if (progress || clock.now() - started >= 1000) failures = 0
         else if (failures++ > 1) await rest(failures)

@@ -6,6 +6,7 @@ import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { resources } from '../../api/resources.ts'
 import { Fault } from '../../lib/fault.ts'
 import { failure, type Reason } from '../status.ts'
@@ -86,6 +87,18 @@ test('a write that may have been done is not repeated; one that was turned away 
     },
   ))
 
+test('after a connection that broke a read is asked again, a write is not', () =>
+  scripted(
+    (request, response, count) =>
+      request.method === 'POST' || count === 2 ? request.socket.destroy() : json(response, web),
+    async (kube, asked) => {
+      assert.equal(await kindOf(kube.create(resources.pods, web)), 'unavailable')
+      assert.equal(asked.length, 1)
+      await kube.get(resources.pods, ref)
+      assert.equal(asked.length, 3)
+    },
+  ))
+
 test('Retry-After is waited for, and not beyond the deadline', () =>
   scripted(
     (_, response) => refuse(response, 'TooManyRequests', { 'retry-after': '30' }),
@@ -160,7 +173,8 @@ test('a watch reads changes however the bytes are cut, and drops half a line at 
       response.writeHead(200)
       for (let i = 0; i < bytes.length; i += 7) {
         response.write(bytes.subarray(i, i + 7))
-        if (i % 70 === 0) await new Promise((resolve) => setImmediate(resolve))
+        // Else what is written together is read together.
+        await sleep(1)
       }
       // Sent off, then broken off.
       setTimeout(() => response.destroy(), 100)

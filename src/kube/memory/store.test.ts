@@ -59,6 +59,13 @@ test('objects are frozen, and those of a list and of every watch are the same', 
   }, TypeError)
 })
 
+test('no object brings a prototype of its own', async () => {
+  const kube = new MemoryKube()
+  const text = JSON.stringify(pod('web')).replace('"spec":{', '"spec":{"__proto__":{"nodeName":"n1"},')
+  const created = await kube.create(resources.pods, JSON.parse(text) as Pod)
+  assert.equal(created.spec.nodeName, undefined)
+})
+
 test('writing again what is there writes nothing', async () => {
   const kube = new MemoryKube()
   const created = await kube.create(resources.pods, pod('web', 'n1'))
