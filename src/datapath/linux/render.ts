@@ -2,6 +2,7 @@ import type { Table } from '../../plan/ruleset.ts'
 import { configure } from './entries.ts'
 import { sysctlLine } from './lines.ts'
 import { createLinks, removeLinks } from './links.ts'
+import { Batch } from './netlink.ts'
 import type { Place } from './place.ts'
 import * as rt from './route.ts'
 import { type Job, keyOf, type MadeLink, type Side, within } from './side.ts'
@@ -53,7 +54,27 @@ export function render(
       enforce(side, job, true)
       configure(side, job)
     })
+  settle(job)
   return { changes, links }
+}
+
+/**
+ * A link that just got its carrier drops packets until the kernel has worked
+ * off that event (and a bridge does not use it as a port): for a millisecond,
+ * but the first ARP request lost means a second. Asking for a link makes the
+ * kernel work off its events first (since Linux 6.9).
+ */
+function settle(job: Job): void {
+  const batches = new Map<Place, Batch>()
+  for (const { netns, wanted } of job.made) {
+    if (wanted.origin.kind !== 'veth' && wanted.origin.kind !== 'peer') continue
+    const place = job.bySide.get(netns)?.place
+    if (!place) continue
+    const batch = batches.get(place) ?? new Batch()
+    batches.set(place, batch)
+    rt.getLink(batch, `find link ${wanted.name} in ${netns}`, wanted.name)
+  }
+  for (const [place, batch] of batches) place.route.send(batch)
 }
 
 function look(side: Side, links: Map<string, rt.SeenLink>): void {
