@@ -3,6 +3,9 @@ import type { AttachmentSlice } from '../api/attachment-slice.ts'
 import type { IPAMClaim, Node, Pod } from '../api/core.ts'
 import type { KubeObject, Resource } from '../api/meta.ts'
 import type { Network } from '../api/network.ts'
+import { resources } from '../api/resources.ts'
+import type { Kube, Ref } from '../kube/port.ts'
+import { isFault } from '../lib/fault.ts'
 
 /** What decides whether a block still belongs to somebody. */
 export interface BlockSurroundings {
@@ -80,6 +83,58 @@ function holdersOf(around: BlockSurroundings): (block: AddressBlock, holder: str
     if (kind === 'claim') return claims.has(name)
     if (kind === 'statefulset-pod' && pods && around.statefulSets) return pods.has(name) || shallBe(name)
     return true
+  }
+}
+
+/**
+ * Removes the blocks that are stale also by what the API server says this
+ * moment: what a watch shows of nodes and claims may lag behind what it shows
+ * of blocks, and a new node's first block must not be taken for a lost one's.
+ * Returns those that were removed.
+ */
+export async function removeStaleBlocks(kube: Kube, around: BlockSurroundings): Promise<AddressBlock[]> {
+  const nodes = new Map<string, Node | undefined>()
+  const removed: AddressBlock[] = []
+  for (const block of staleBlocks(around)) {
+    const { node, holder } = block.spec
+    if (!nodes.has(node)) nodes.set(node, await found(kube, resources.nodes, { name: node }))
+    const claim = holder?.startsWith('claim ')
+      ? await found(kube, resources.ipamClaims, refOf(holder))
+      : undefined
+    const now = {
+      ...around,
+      nodes: [nodes.get(node) ?? []].flat(),
+      claims: [claim ?? []].flat(),
+      blocks: [block],
+    }
+    if (staleBlocks(now).length === 0) continue
+    const { namespace, name, uid, resourceVersion } = block.metadata
+    try {
+      // Not one that has moved to another node meanwhile.
+      await kube.delete(resources.addressBlocks, { namespace, name }, { uid, resourceVersion })
+      removed.push(block)
+    } catch (error) {
+      if (!isFault(error, 'missing', 'conflict')) throw error
+    }
+  }
+  return removed
+}
+
+function refOf(holder: string): { namespace: string; name: string } {
+  const [namespace = '', name = ''] = (holder.split(' ')[1] ?? '').split('/')
+  return { namespace, name }
+}
+
+async function found<T extends KubeObject>(
+  kube: Kube,
+  resource: Resource<T>,
+  ref: Ref,
+): Promise<T | undefined> {
+  try {
+    return await kube.get(resource, ref)
+  } catch (error) {
+    if (isFault(error, 'missing')) return undefined
+    throw error
   }
 }
 
