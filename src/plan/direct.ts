@@ -1,8 +1,8 @@
-import { type Address, formatAddress, parseAddress, parsePrefix } from '../lib/ip.ts'
+import { type Address, formatAddress, parseAddress } from '../lib/ip.ts'
 import { macOf } from '../lib/mac.ts'
 import type { PortLink, PortPlan } from './node-plan.ts'
 import type { Element, Table } from './ruleset.ts'
-import { mtuOf, podRoutes } from './tunnel.ts'
+import { leasedGateway, mtuOf, podRoutes } from './tunnel.ts'
 import type { HeldAttachment, NetworkView } from './view.ts'
 
 /**
@@ -14,9 +14,6 @@ export function planDirectPort(view: NetworkView, held: HeldAttachment): PortPla
   const key = `${held.containerID}/${held.interface}`
   const addresses = held.addresses.map((a) => parseAddress(a.address.split('/')[0] ?? '') as Address)
   const families = new Set(addresses.map((a) => a.family))
-  const gatewayOf = new Map(
-    (view.network.spec.subnets ?? []).map((s) => [parsePrefix(s.cidr)?.family, s.gateway]),
-  )
   const link = linkOf(view)
   // ipvlan and host devices have the MAC that they have.
   const mac = link.kind === 'macvlan' ? (held.mac ?? (addresses[0] && macOf(addresses[0]))) : held.mac
@@ -32,7 +29,7 @@ export function planDirectPort(view: NetworkView, held: HeldAttachment): PortPla
       ...(mac ? { mac } : {}),
       mtu: mtuOf(view.network),
       addresses: held.addresses.map((a) => a.address),
-      routes: podRoutes(view.network, held, families, (family) => gatewayOf.get(family), 'on-link'),
+      routes: podRoutes(view.network, held, families, (family) => leasedGateway(held, family), 'on-link'),
       neighbours: [],
       sysctls: families.has(6)
         ? { [`ipv6/conf/${held.interface}/accept_ra`]: '0' }

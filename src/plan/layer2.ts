@@ -1,10 +1,11 @@
+import { gatewayOf } from '../ipam/pool.ts'
 import { type Address, formatAddress, parseAddress, parsePrefix } from '../lib/ip.ts'
 import { gatewayMac, macBytes, macOf } from '../lib/mac.ts'
 import { ceiling } from './ceiling.ts'
 import { bridgeName, portName, tunnelName } from './names.ts'
 import type { Forwarding, NamespacePlan, PortElement, PortPlan } from './node-plan.ts'
 import type { Table } from './ruleset.ts'
-import { mtuOf, netnsOf, podRoutes, routable, vxlanOf } from './tunnel.ts'
+import { leasedGateway, mtuOf, netnsOf, podRoutes, routable, vxlanOf } from './tunnel.ts'
 import { uplinkWithin } from './uplink.ts'
 import type { HeldAttachment, NetworkView } from './view.ts'
 
@@ -43,9 +44,11 @@ export function planLayer2(view: NetworkView): NamespacePlan {
       ...up.links,
     ],
     addresses: [
-      ...(view.network.spec.subnets ?? []).flatMap((s) =>
-        s.gateway ? [{ link: bridgeName, address: `${s.gateway}/${s.cidr.split('/')[1]}` }] : [],
-      ),
+      ...(view.network.spec.subnets ?? []).flatMap((subnet) => {
+        const cidr = parsePrefix(subnet.cidr)
+        const gateway = cidr && gatewayOf(view.network, subnet, cidr)
+        return gateway ? [{ link: bridgeName, address: `${formatAddress(gateway)}/${cidr.length}` }] : []
+      }),
       ...up.addresses,
     ],
     routes: up.routes,
@@ -72,9 +75,6 @@ export function planLayer2Port(view: NetworkView, held: HeldAttachment): PortPla
   const addresses = held.addresses.map((a) => parseAddress(a.address.split('/')[0] ?? '') as Address)
   const mac = held.mac ?? macOf(addresses[0] as Address)
   const families = new Set(addresses.map((a) => a.family))
-  const gatewayOf = new Map(
-    (view.network.spec.subnets ?? []).map((s) => [parsePrefix(s.cidr)?.family, s.gateway]),
-  )
   const elements: PortElement[] = [{ family: 'bridge', set: 'links', key: [link] }]
   for (const a of addresses) {
     if (a.family === 4) {
@@ -99,7 +99,7 @@ export function planLayer2Port(view: NetworkView, held: HeldAttachment): PortPla
       mac,
       mtu: mtuOf(view.network),
       addresses: held.addresses.map((a) => a.address),
-      routes: podRoutes(view.network, held, families, (family) => gatewayOf.get(family), 'on-link'),
+      routes: podRoutes(view.network, held, families, (family) => leasedGateway(held, family), 'on-link'),
       neighbours: [],
       sysctls: families.has(6)
         ? { [`ipv6/conf/${held.interface}/accept_ra`]: '0' }

@@ -190,7 +190,7 @@ test('a block that lies in none of the subnets leads nowhere', () => {
 test('a Layer2 network floods to the nodes that hold addresses and knows where each MAC is', () => {
   const l2 = network('tenant-a', 'l2', 'l2-uid', {
     topology: 'Layer2',
-    subnets: [{ cidr: '10.1.0.0/16', gateway: '10.1.0.1' }],
+    subnets: [{ cidr: '10.1.0.0/16' }],
   })
   const view = onN1(l2, {
     peers: [{ attachment: { ips: ['10.1.0.70'] }, endpoint: '192.168.10.12' }],
@@ -198,7 +198,13 @@ test('a Layer2 network floods to the nodes that hold addresses and knows where e
   const plan = planNode({
     closed,
     networks: [view],
-    attachments: [held({ networkUID: 'l2-uid', addresses: [{ address: '10.1.0.7/16' }], defaultRoute: [] })],
+    attachments: [
+      held({
+        networkUID: 'l2-uid',
+        addresses: [{ address: '10.1.0.7/16', gateway: '10.1.0.1' }],
+        defaultRoute: [],
+      }),
+    ],
   })
   assert.deepEqual(namespaceText(plan.namespaces[1]!), [
     'existing lo',

@@ -14,6 +14,10 @@ export const mtuOf = (network: Network): number => network.status?.mtu ?? smalle
 export const familiesOf = (network: Network): Set<Family> =>
   new Set((network.spec.subnets ?? []).flatMap((s) => parsePrefix(s.cidr)?.family ?? []))
 
+/** The gateway of the subnet that the pod's address of this family is in. */
+export const leasedGateway = (held: HeldAttachment, family: Family): string | undefined =>
+  held.addresses.find((a) => parsePrefix(a.address)?.family === family)?.gateway
+
 export function vxlanOf(view: NetworkView, bridge?: string): Vxlan {
   const endpoint = parseAddress(view.wire.endpoint)
   if (!endpoint) throw new Error(`tunnel address ${view.wire.endpoint} is none`)
