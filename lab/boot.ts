@@ -11,7 +11,7 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { Fault } from '../src/lib/fault.ts'
 import { type Controlled, connectLab } from './control.ts'
 import { makeDoor } from './door.ts'
@@ -116,13 +116,20 @@ function isAlive(dir: string): boolean {
   }
 }
 
+const bootWithinMs = 60_000
+
 async function up(child: ChildProcess, place: Controlled, doing: string, log: string): Promise<void> {
   let over: Error | undefined
+  let late: NodeJS.Timeout | undefined
   const gone = new Promise<never>((_, reject) => {
     const end = (why: string) => {
       over = new Fault('unavailable', doing, why)
       reject(over)
     }
+    late = setTimeout(() => {
+      end(`its nodes are not Ready after ${bootWithinMs / 1000} s: ${tail(log)}\n${agentTails(dirname(log))}`)
+      child.kill('SIGKILL')
+    }, bootWithinMs)
     child.once('error', (error) => end(error.message))
     child.once('exit', (code) => {
       const said = tail(log)
@@ -133,6 +140,7 @@ async function up(child: ChildProcess, place: Controlled, doing: string, log: st
   while (!over) {
     try {
       await Promise.race([place.ready(), gone])
+      clearTimeout(late)
       return
     } catch (error) {
       if (over || !(error instanceof Fault && error.kind === 'unavailable')) throw error
@@ -141,6 +149,11 @@ async function up(child: ChildProcess, place: Controlled, doing: string, log: st
   }
   throw over
 }
+
+const agentTails = (dir: string): string =>
+  readdirSync(join(dir, 'nodes'))
+    .map((node) => `${node}: ${tail(join(dir, 'nodes', node, 'agent.log'))}`)
+    .join('\n')
 
 const tail = (path: string): string => {
   try {

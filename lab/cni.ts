@@ -65,6 +65,12 @@ export async function del(conf: ConfList, from: Attachment, by: Launcher, result
     await execute('DEL', conf, plugin, from, by, result ? { prevResult: result } : {})
 }
 
+/** CHECK: each plugin in order, with the result of the ADD where there was one. */
+export async function check(conf: ConfList, of: Attachment, by: Launcher, result?: CniResult): Promise<void> {
+  for (const plugin of conf.plugins)
+    await execute('CHECK', conf, plugin, of, by, result ? { prevResult: result } : {})
+}
+
 export async function gc(conf: ConfList, valid: string[], by: Launcher): Promise<void> {
   const attachments = valid.map((containerID) => ({ containerID, ifname: 'eth0' }))
   for (const plugin of conf.plugins)

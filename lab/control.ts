@@ -3,7 +3,7 @@ import { connect, createServer, type Server, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { asFault, Fault, type Kind } from '../src/lib/fault.ts'
-import type { ApiAnswer, ApiRequest, Place } from './place.ts'
+import type { ApiAnswer, ApiRequest, CniQuestion, Place, Sent } from './place.ts'
 
 /** Where a lab's sockets are, below its folder. */
 export const sockets = (dir: string) => ({
@@ -28,9 +28,12 @@ export function serveControl(path: string, lab: Controlled): Server {
   const methods = new Map<string, (...args: never[]) => Promise<unknown>>([
     ['nodes', () => lab.nodes()],
     ['reach', (pods?: string[]) => lab.reach(pods)],
+    ['send', (sent: Sent) => lab.send(sent)],
     ['exec', (pod: string, argv: string[]) => lab.exec(pod, argv)],
     ['kill', (node: string, what: 'agent' | 'node', at?: string) => lab.kill(node, what, at)],
     ['start', (node: string) => lab.start(node)],
+    ['plug', (node: string, nic: string, plugged: boolean) => lab.plug(node, nic, plugged)],
+    ['cni', (node: string, asked: CniQuestion) => lab.cni(node, asked)],
     ['outage', (on: boolean) => lab.outage(on)],
     ['leftovers', (node: string) => lab.leftovers(node)],
     ['ready', () => lab.ready()],
@@ -93,9 +96,12 @@ export function connectLab(dir: string): Controlled {
     api: (asked) => apiAt({ socketPath: people }, asked),
     nodes: () => call('nodes'),
     reach: (pods) => call('reach', pods),
+    send: (sent) => call('send', sent),
     exec: (pod, argv) => call('exec', pod, argv),
     kill: (node, what, at) => call('kill', node, what, at),
     start: (node) => call('start', node),
+    plug: (node, nic, plugged) => call('plug', node, nic, plugged),
+    cni: (node, asked) => call('cni', node, asked),
     outage: (on) => call('outage', on),
     leftovers: (node) => call('leftovers', node),
     ready: () => call('ready'),

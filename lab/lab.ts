@@ -18,10 +18,11 @@ import { found } from './founding.ts'
 import { type Kubelet, sayLost, startKubelet } from './kubelet.ts'
 import { Machine } from './machine.ts'
 import { probeAll } from './packets.ts'
-import type { ApiAnswer, ApiRequest } from './place.ts'
+import type { ApiAnswer, ApiRequest, CniQuestion, Sent } from './place.ts'
 import { Processes } from './processes.ts'
-import { endpointsOf, type Probe } from './reach.ts'
+import { endpointNamed, endpointsOf, type Probe } from './reach.ts'
 import { startScheduler } from './schedule.ts'
+import { sendOne } from './send.ts'
 import { addressOf, type Wiring, wiresOf, wiringPlan } from './wires.ts'
 
 export interface LabOptions {
@@ -134,6 +135,21 @@ export class Lab implements Controlled {
     return probeAll(placed, switches)
   }
 
+  async send(sent: Sent): Promise<string[]> {
+    const { items } = await this.#kube.list(resources.pods)
+    const endpoints = items.flatMap(endpointsOf)
+    const from = endpointNamed(endpoints, sent)
+    const pods = items.flatMap((pod) => {
+      const name = `${pod.metadata.namespace}/${pod.metadata.name}`
+      const netns = this.#sandboxOf(name)?.netns
+      return netns && name !== sent.pod ? [{ name, netns }] : []
+    })
+    const on = this.#options.wiring.nodes.filter((name) => this.#hosts.get(name)?.machine.on)
+    const nodes = on.map((name) => ({ name: `node ${name}`, netns: this.#paths[name]! }))
+    const outside = { name: 'outside', netns: this.#paths['switch-eth0']! }
+    return sendOne(from, await this.netnsOf(sent.pod), sent, [...pods, ...nodes, outside])
+  }
+
   async netnsOf(pod: string): Promise<string> {
     const netns = this.#sandboxOf(pod)?.netns
     if (!netns)
@@ -167,6 +183,22 @@ export class Lab implements Controlled {
     createNamespace(this.#paths[node]!)
     applyNamespaces(wiringPlan(this.#options.wiring), this.#paths)
     await this.#switchOn(node)
+  }
+
+  /** A cable's end in the machine goes with the machine's NIC. */
+  async plug(node: string, nic: string, plugged: boolean): Promise<void> {
+    const host = this.#host(node)
+    if (plugged) {
+      applyNamespaces(wiringPlan(this.#options.wiring), this.#paths)
+      return
+    }
+    const [program = '', ...prefix] = host.machine.prefix
+    const { exit, output } = await outputOf([program, ...prefix, 'ip', 'link', 'delete', nic])
+    if (exit !== 0) throw new Fault('kernel', `unplug ${nic} of ${node}`, output)
+  }
+
+  cni(node: string, asked: CniQuestion): Promise<{ exit: number; output: string }> {
+    return this.#host(node).runtime.ask(asked)
   }
 
   async outage(on: boolean): Promise<void> {

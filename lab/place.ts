@@ -15,6 +15,11 @@ export interface Place {
    * (`<namespace>/<name>`), just between these.
    */
   reach(pods?: string[]): Promise<Probe[]>
+  /**
+   * Sends one UDP packet from an interface of a pod and says who got it, sorted:
+   * pods by `<namespace>/<name>`, `node <name>`, `outside`.
+   */
+  send(sent: Sent): Promise<string[]>
   /** Runs a program inside the pod's network namespace. `pod` is `<namespace>/<name>`. */
   exec(pod: string, argv: string[]): Promise<{ exit: number; output: string }>
   /**
@@ -25,6 +30,10 @@ export interface Place {
   kill(node: string, what: 'agent' | 'node', at?: string): Promise<void>
   /** Starts what `kill` ended: a node comes up as after a reboot, its kernel empty. */
   start(node: string): Promise<void>
+  /** Takes a NIC out of the node, or puts it back in as new. */
+  plug(node: string, nic: string, plugged: boolean): Promise<void>
+  /** Asks CNI what no kubelet would, and says what it answered. */
+  cni(node: string, asked: CniQuestion): Promise<{ exit: number; output: string }>
   /** The API server stops answering, or answers again. Stories themselves still reach it. */
   outage(on: boolean): Promise<void>
   /** Everything Polynet owns on the node: kernel and files, a line each. */
@@ -32,6 +41,26 @@ export interface Place {
   /** Resolves when every node that is on is Ready. */
   ready(): Promise<void>
   close(): Promise<void>
+}
+
+export interface Sent {
+  pod: string
+  interface: string
+  /** An address. */
+  to: string
+  /** What is forged: the sender's address and MAC, and whom the frame is for (else the gateway). */
+  source?: string
+  mac?: string
+  toMac?: string
+}
+
+/** A call by a container runtime, of its own accord. */
+export interface CniQuestion {
+  command: 'ADD' | 'DEL' | 'CHECK' | 'GC'
+  /** `<namespace>/<name>`; for GC, whose sandboxes are to stay, or the ID of one that never was. */
+  pods: string[]
+  /** Of the pod, but in a sandbox of its own by this name, made at its ADD and removed after its DEL; absent: the one the pod runs in. */
+  sandbox?: string
 }
 
 export interface ApiRequest {

@@ -1,13 +1,16 @@
 import { spawn } from 'node:child_process'
-import { randomBytes } from 'node:crypto'
-import { closeSync, mkdirSync, openSync } from 'node:fs'
+import { createHash, randomBytes } from 'node:crypto'
+import { closeSync, existsSync, mkdirSync, openSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Container, Pod } from '../src/api/core.ts'
 import type { CniResult } from '../src/cni/result.ts'
 import { applyNamespaces } from '../src/datapath/linux/namespaces.ts'
 import { createNamespace, removeNamespace } from '../src/datapath/linux/netns.ts'
+import { asFault, Fault } from '../src/lib/fault.ts'
+import { answerText } from './answer.ts'
 import * as cni from './cni.ts'
 import type { Machine } from './machine.ts'
+import type { CniQuestion } from './place.ts'
 import type { Process, Runtime, Sandbox } from './runtime.ts'
 import { emptyNamespace } from './wires.ts'
 
@@ -135,6 +138,35 @@ export class Processes implements Runtime {
     await cni.gc(conf, [...this.#sandboxes.keys()], this.#launcher())
   }
 
+  /** A call that no kubelet asked for. */
+  async ask({ command, pods, sandbox }: CniQuestion): Promise<{ exit: number; output: string }> {
+    const launcher = this.#launcher()
+    const conf = await cni.confIn(join(this.#machine.root, 'etc/cni/net.d'))
+    const valid = pods.map((pod) => this.sandboxOf(pod)?.id ?? pod)
+    if (command === 'GC') return answered(cni.gc(conf, valid, launcher))
+    const [name = ''] = pods
+    const own = this.sandboxOf(name)
+    if (sandbox === undefined) {
+      if (!own) throw new Fault('missing', `find pod ${name}`, 'it has no sandbox on this machine')
+      return answered(calls[command](conf, attachmentOf(own as Held), launcher))
+    }
+    const [namespace = '', pod = ''] = name.split('/')
+    const other: Held = {
+      id: createHash('sha256').update(sandbox).digest('hex'),
+      netns: join(this.#machine.root, 'run/netns', sandbox),
+      pod: own?.pod ?? { namespace, name: pod, uid: '' },
+      ips: [],
+      processes: new Set(),
+    }
+    if (command === 'ADD' && !existsSync(other.netns)) {
+      createNamespace(other.netns)
+      applyNamespaces([emptyNamespace('pod')], { pod: other.netns })
+    }
+    const answer = await answered(calls[command](conf, attachmentOf(other), launcher))
+    if (command === 'DEL' && existsSync(other.netns)) removeNamespace(other.netns)
+    return answer
+  }
+
   /** As when the power fails: processes and namespaces are gone, and nobody was told. */
   crash(): void {
     for (const held of this.#sandboxes.values()) {
@@ -163,6 +195,16 @@ export class Processes implements Runtime {
         POLYNET_TIMEOUT_MS: '30000',
       },
     }
+  }
+}
+
+const calls = { ADD: cni.add, DEL: cni.del, CHECK: cni.check }
+
+async function answered(call: Promise<unknown>): Promise<{ exit: number; output: string }> {
+  try {
+    return { exit: 0, output: answerText(await call) }
+  } catch (error) {
+    return { exit: 1, output: asFault(error, 'ask CNI').message }
   }
 }
 

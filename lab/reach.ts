@@ -1,4 +1,5 @@
 import type { Pod } from '../src/api/core.ts'
+import { Fault } from '../src/lib/fault.ts'
 
 /** One interface of one pod, as someone who sends it packets sees it. */
 export interface Endpoint {
@@ -23,6 +24,17 @@ export interface Probe {
   answeredBy?: string
   /** The NICs (`eth1`) behind whose switches the packet was seen, there or back. */
   switches: string[]
+}
+
+/** The one of that pod and name; a `missing` fault where there is none. */
+export function endpointNamed(endpoints: Endpoint[], named: { pod: string; interface: string }): Endpoint {
+  const found = endpoints.find((each) => each.pod === named.pod && each.interface === named.interface)
+  if (found) return found
+  throw new Fault(
+    'missing',
+    `find ${named.interface} of pod ${named.pod}`,
+    'its network-status has none of that name',
+  )
 }
 
 interface StatusEntry {

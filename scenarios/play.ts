@@ -1,4 +1,4 @@
-import type { Place } from '../lab/place.ts'
+import type { CniQuestion, Place } from '../lab/place.ts'
 import { wordFor } from '../lab/reach.ts'
 import { screenOf } from '../lab/show.ts'
 import { Fault, isFault } from '../src/lib/fault.ts'
@@ -37,7 +37,17 @@ export async function play(story: Story, place: Place, page = story.title): Prom
 
 const indented = (text: string): string => text.replace(/^/gm, '  ')
 
-const questions = new Set(['get', 'describe', 'logs', 'reach', 'status', 'leftovers', 'show', 'changes'])
+const questions = new Set([
+  'get',
+  'describe',
+  'logs',
+  'reach',
+  'send',
+  'status',
+  'leftovers',
+  'show',
+  'changes',
+])
 
 const asks = ([program, verb = '']: string[]): boolean =>
   (program === 'kubectl' || program === 'lab') && questions.has(verb)
@@ -62,6 +72,8 @@ async function lab(place: Place, [verb = '', ...rest]: string[], noted: Noted): 
       return { exit: 0, output: await screenOf(place) }
     case 'reach':
       return { exit: 0, output: await reach(place, words) }
+    case 'send':
+      return { exit: 0, output: await send(place, words, (name) => flag(name)?.slice(`--${name}=`.length)) }
     case 'exec': {
       const at = rest.indexOf('--')
       return place.exec(fullName(rest[0] ?? ''), rest.slice(at + 1))
@@ -78,6 +90,24 @@ async function lab(place: Place, [verb = '', ...rest]: string[], noted: Noted): 
       await place.kill(words[0] ?? '', 'node')
       await place.start(words[0] ?? '')
       return done
+    case 'plug':
+    case 'unplug':
+      await place.plug(words[0] ?? '', words[1] ?? '', verb === 'plug')
+      return done
+    case 'cni': {
+      const [node = '', command, ...pods] = words
+      const asked: CniQuestion = {
+        command: command as CniQuestion['command'],
+        pods: pods.map(fullName),
+        sandbox: flag('sandbox')?.slice('--sandbox='.length),
+      }
+      const times = Number(flag('times')?.slice('--times='.length) ?? 1)
+      const answers = await Promise.all(Array.from({ length: times }, () => place.cni(node, asked)))
+      return {
+        exit: Math.max(...answers.map((each) => each.exit)),
+        output: answers.map((each) => each.output).join('\n'),
+      }
+    }
     case 'api':
       await place.outage(words[0] === 'stop')
       return done
@@ -130,6 +160,18 @@ const changes = (before: Noted, now: Noted): string[] =>
       ...lines.filter((line) => !had.includes(line)).map((line) => `${node} has ${line}`),
     ]
   })
+
+/** `send POD INTERFACE ADDRESS [--source=IP] [--mac=MAC] [--to-mac=MAC]`: one packet, and who got it. */
+async function send(
+  place: Place,
+  words: string[],
+  flag: (name: string) => string | undefined,
+): Promise<string> {
+  const [pod = '', name = '', to = ''] = words
+  const forged = { source: flag('source'), mac: flag('mac'), toMac: flag('to-mac') }
+  const got = await place.send({ pod: fullName(pod), interface: name, to, ...forged })
+  return got.length === 0 ? 'received by nobody' : got.map((each) => `received by ${each}`).join('\n')
+}
 
 const fullName = (pod: string): string => (pod.includes('/') ? pod : `default/${pod}`)
 

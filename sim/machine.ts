@@ -1,4 +1,6 @@
-import { randomBytes } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
+import { answerText } from '../lab/answer.ts'
+import type { CniQuestion } from '../lab/place.ts'
 import type { Process, Runtime, Sandbox } from '../lab/runtime.ts'
 import type { Agent } from '../src/agent/agent.ts'
 import { type MemoryDisk, memoryDisk, memoryJournal } from '../src/agent/journal-memory.ts'
@@ -11,7 +13,7 @@ import { memoryDatapath } from '../src/datapath/memory/datapath.ts'
 import type { MemoryFabric } from '../src/datapath/memory/fabric.ts'
 import type { Kube } from '../src/kube/port.ts'
 import type { Clock } from '../src/lib/clock.ts'
-import { Fault } from '../src/lib/fault.ts'
+import { asFault, Fault } from '../src/lib/fault.ts'
 import type { Log } from '../src/lib/log.ts'
 import { type Cord, clockThrough, cord, kubeThrough, type Outage, through } from './severed.ts'
 
@@ -132,6 +134,28 @@ export class Machine implements Runtime {
     this.#drop(held.id)
   }
 
+  /** A call that no kubelet asked for. */
+  async ask({ command, pods, sandbox }: CniQuestion): Promise<{ exit: number; output: string }> {
+    const own = (name: string) =>
+      this.sandboxes().find((each) => `${each.pod.namespace}/${each.pod.name}` === name)
+    const [name = ''] = pods
+    const valid = pods.map((pod) => ({ containerID: own(pod)?.id ?? pod, ifname: 'eth0' }))
+    if (command === 'GC') return answered(this.#ask('GC', undefined, { 'cni.dev/valid-attachments': valid }))
+    const running = own(name)
+    if (sandbox === undefined) {
+      if (!running) throw new Fault('missing', `find pod ${name}`, 'it has no sandbox on this machine')
+      return answered(this.#ask(command, running))
+    }
+    const [namespace = '', pod = ''] = name.split('/')
+    const id = createHash('sha256').update(sandbox).digest('hex')
+    const netns = `/run/netns/${this.#deps.node}-${sandbox}`
+    if (command === 'ADD') this.#deps.fabric.addPodNamespace(netns)
+    const other = { id, netns, pod: running?.pod ?? { namespace, name: pod, uid: '' }, ips: [] }
+    const answer = await answered(this.#ask(command, other))
+    if (command === 'DEL') this.#deps.fabric.removePodNamespace(netns)
+    return answer
+  }
+
   async exec(): Promise<number> {
     return 0
   }
@@ -180,6 +204,14 @@ export class Machine implements Runtime {
         if (answer?.exit === 0) this.#spool.shift()
       } else await this.#deps.clock.sleep(50)
     }
+  }
+}
+
+async function answered(call: Promise<string>): Promise<{ exit: number; output: string }> {
+  try {
+    return { exit: 0, output: answerText(JSON.parse((await call) || 'null')) }
+  } catch (error) {
+    return { exit: 1, output: asFault(error, 'ask CNI').message }
   }
 }
 

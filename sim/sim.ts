@@ -2,19 +2,20 @@ import { apiAt } from '../lab/control.ts'
 import { found } from '../lab/founding.ts'
 import { heldLines } from '../lab/held.ts'
 import { type Kubelet, sayLost, startKubelet } from '../lab/kubelet.ts'
-import type { Place } from '../lab/place.ts'
-import { endpointsOf, type Probe, questionsFor } from '../lab/reach.ts'
+import type { Place, Sent } from '../lab/place.ts'
+import { type Endpoint, endpointNamed, endpointsOf, type Probe, questionsFor } from '../lab/reach.ts'
 import { startScheduler } from '../lab/schedule.ts'
 import { addressOf, macOf, type Wiring, wiresOf } from '../lab/wires.ts'
 import { resources } from '../src/api/resources.ts'
 import { startController } from '../src/controller/start.ts'
 import { memoryDatapath } from '../src/datapath/memory/datapath.ts'
-import { MemoryFabric } from '../src/datapath/memory/fabric.ts'
+import { type Journey, MemoryFabric } from '../src/datapath/memory/fabric.ts'
 import { serve } from '../src/kube/memory/http.ts'
 import { MemoryKube } from '../src/kube/memory/store.ts'
 import { realClock } from '../src/lib/clock.ts'
 import { Fault } from '../src/lib/fault.ts'
 import { type Log, silentLog } from '../src/lib/log.ts'
+import { gatewayMac } from '../src/lib/mac.ts'
 import { Machine } from './machine.ts'
 import { clockThrough, cord, kubeThrough, Outage } from './severed.ts'
 
@@ -90,6 +91,19 @@ export async function startSim(wiring: Wiring, log: Log = silentLog): Promise<Si
         .filter((each) => netnsOf.get(each.pod) && (only === undefined || only.includes(each.pod)))
       return questionsFor(endpoints).map((question) => walked(fabric, netnsOf, question))
     },
+    async send(sent) {
+      const { items } = await kube.list(resources.pods)
+      const from = endpointNamed(items.flatMap(endpointsOf), sent)
+      const names = new Map(
+        [...machines.values()]
+          .flatMap((machine) => machine.sandboxes())
+          .map((each) => [each.netns, `${each.pod.namespace}/${each.pod.name}`]),
+      )
+      const netns = [...names].find(([, name]) => name === sent.pod)?.[0] ?? ''
+      const { delivered } = sentOn(fabric, netns, from, sent)
+      const got = delivered.map((each) => names.get(each.netns) ?? each.netns.replace(':', ' '))
+      return [...new Set(got)].filter((name) => name !== sent.pod).sort()
+    },
     async exec(pod) {
       return { exit: 127, output: `exec ${pod}: nothing runs in a simulation; use a lab` }
     },
@@ -111,6 +125,11 @@ export async function startSim(wiring: Wiring, log: Log = silentLog): Promise<Si
       plugIn(node)
       switchOn(node)
     },
+    async plug(node, nic, plugged) {
+      if (plugged) fabric.plug(node, nic)
+      else fabric.unplug(node, nic)
+    },
+    cni: (node, asked) => machineOf(node).ask(asked),
     outage: async (on) => outage.set(on),
     leftovers: async (node) => [
       ...(await memoryDatapath(fabric, node).describe()),
@@ -137,6 +156,15 @@ export async function startSim(wiring: Wiring, log: Log = silentLog): Promise<Si
   }
   await place.ready()
   return place
+}
+
+function sentOn(fabric: MemoryFabric, netns: string, from: Endpoint, sent: Sent): Journey {
+  const own = from.addresses.find((each) => each.includes(':') === sent.to.includes(':'))
+  const udp = { l4proto: 'udp', sport: 20778, dport: 20778 } as const
+  const ip = { saddr: sent.source ?? own ?? '', daddr: sent.to, ttl: 64 }
+  if (!(sent.source ?? sent.mac ?? sent.toMac)) return fabric.send(netns, { ...udp, ip })
+  const ether = { saddr: sent.mac ?? from.mac ?? gatewayMac, daddr: sent.toMac ?? gatewayMac }
+  return fabric.sendFrame(netns, from.interface, { ...udp, ether, ip })
 }
 
 type Question = ReturnType<typeof questionsFor>[number]
