@@ -158,6 +158,8 @@ test('after a short outage it goes on where it was', async () => {
   await all.synced
   await memory.create(configMaps, configMap('a'))
   await until(() => told.length === 1)
+  // From where it began it could not go on.
+  memory.compact()
   await server.outage(true)
   await memory.delete(configMaps, ref('a'))
   await server.outage(false)
