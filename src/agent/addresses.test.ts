@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { Network } from '../api/network.ts'
 import { resources } from '../api/resources.ts'
+import { parseIpam } from '../ipam/whereabouts.ts'
 import { type AddressCluster, addressCluster, away, leased, nodeUID, ownerOf } from './address-cluster.ts'
 
 const both: Network['spec'] = {
@@ -419,4 +420,38 @@ test('a network that was never created gives no address', async () => {
     await leased(c.start('n1'), { network, owner: ownerOf('a') }),
     'invalid: lease an address: network blue has no UID; it was never created',
   )
+})
+
+test('other plugins’ overlapping ranges have no address in common, on one node or several', async () => {
+  const c = await addressCluster()
+  const nodes = ['n1', 'n2'].map((name) => c.start(name))
+  const poolOf = (range: string) => {
+    const parsed = parseIpam('nad', { type: 'whereabouts', range })
+    assert.ok(parsed.ok)
+    return parsed.value.pools[0]!
+  }
+  const [wide, narrow] = [poolOf('10.9.0.0/27'), poolOf('10.9.0.0/28')]
+  const got = []
+  for (const [i, name] of names(24).entries())
+    got.push(await leased(nodes[i % 2]!, { network: i < 12 ? narrow : wide, owner: ownerOf(name) }))
+  const addresses = got.map((text) => text.split('/')[0])
+  assert.equal(new Set(addresses).size, 24)
+  assert.deepEqual(
+    [
+      got.slice(0, 12).filter((t) => t.endsWith('/28')).length,
+      got.slice(12).filter((t) => t.endsWith('/27')).length,
+    ],
+    [12, 12],
+  )
+  assert.deepEqual(await c.problems(), [])
+
+  // Also after restarts, and all goes back.
+  for (const [i, name] of ['n1', 'n2'].entries()) {
+    c.crash(name)
+    nodes[i] = c.start(name)
+  }
+  assert.equal(await leased(nodes[0]!, { network: narrow, owner: ownerOf('p0') }), got[0])
+  for (const [i, name] of names(24).entries()) await nodes[i % 2]!.release(ownerOf(name))
+  await pass(c, 120_000)
+  assert.deepEqual(await c.blocks(), [])
 })
