@@ -1,0 +1,177 @@
+import { realClock } from '../src/lib/clock.ts'
+import { cpuOf, cpuOfChildren } from './cpu.ts'
+import { type Figures, mean, median, quantile } from './figures.ts'
+import { BenchNode, type BenchPod } from './node.ts'
+import { missingReference, reference } from './reference.ts'
+
+/** How long the agent may go on with what follows from an answer: batches of slices, what the journal keeps. */
+const settleMs = 200
+
+interface Sample {
+  ms: number
+  /** Of all processes, until the answer. */
+  cpu: number
+  /** And with what the agent does after it. */
+  whole: number
+}
+
+type Side = 'polynet' | 'reference'
+type Act = (pod: BenchPod) => Promise<void>
+
+/**
+ * What attaching and detaching cost, from the execution of the shim to its
+ * result, beside the reference plugins doing the same in the same run. Must
+ * run in namespaces of its own.
+ */
+export async function attach(dir: string, { small }: { small: boolean }): Promise<Figures[]> {
+  const missing = missingReference()
+  if (missing) throw new Error(missing)
+  const node = await BenchNode.start(dir, (process.env.POLYNET_BENCH_FLAGS ?? '').split(' ').filter(Boolean))
+  try {
+    return [await oneByOne(node, small ? 1 : 40), await manyAtOnce(node, small ? 1 : 3, small ? 4 : 200)]
+  } finally {
+    await node.close()
+  }
+}
+
+/** One pod at a time, the sides and sizes taking turns. */
+async function oneByOne(node: BenchNode, rounds: number): Promise<Figures> {
+  const sides = actsOf(node)
+  const samples = new Map<string, Sample[]>()
+  // One pod of each size stays, so that bridges and networks are there for those that are measured.
+  const [one, four] = [(await node.pods('stays', 1, 1))[0]!, (await node.pods('stays-too', 1, 4))[0]!]
+  for (const pod of [one, four]) await node.cni('ADD', pod)
+  for (const pod of await node.pods('stays-there', 2, 4)) await reference('ADD', pod, node.dir)
+  for (let round = 0; round < rounds; round++) {
+    for (const networks of [1, 4]) {
+      for (const side of ['polynet', 'reference'] as const) {
+        const pods = await node.pods(`${side}-${networks}-${round}`, 1, networks)
+        for (const command of ['ADD', 'DEL'] as const) {
+          const key = keyOf(command, networks, side)
+          const sample = await measured(node, () => sides[side][command](pods[0]!))
+          samples.set(key, [...(samples.get(key) ?? []), sample])
+        }
+        await node.remove(pods)
+      }
+    }
+  }
+  const rows: Figures['rows'] = []
+  for (const command of ['ADD', 'DEL'] as const)
+    for (const networks of [1, 4]) {
+      const of = (side: Side) => samples.get(keyOf(command, networks, side)) ?? []
+      for (const side of ['polynet', 'reference'] as const)
+        rows.push(rowOf(command, networks, side, of(side)))
+      rows.push(ratioOf(of('polynet'), of('reference')))
+    }
+  return {
+    title: `From the shim's start to its result, one pod at a time, ${rounds} rounds (milliseconds)`,
+    columns: ['command', 'networks', 'by', 'median', 'p95', 'min', 'CPU', 'CPU with what follows'],
+    rows,
+    notes: [
+      "CPU: mean of all processes, children included; the kernel's own threads are in neither.",
+      'What follows: what the agent still does after the answer (the journal, slices, its watches).',
+    ],
+  }
+}
+
+const keyOf = (command: string, networks: number, side: Side) => `${command} ${networks} ${side}`
+
+const rowOf = (command: string, networks: number, side: Side, samples: Sample[]): Figures['rows'][number] => {
+  const times = samples.map((s) => s.ms)
+  return [
+    command,
+    networks,
+    side === 'polynet' ? 'polynet' : 'bridge + host-local',
+    median(times),
+    quantile(times, 0.95),
+    Math.min(...times),
+    mean(samples.map((s) => s.cpu)),
+    mean(samples.map((s) => s.whole)),
+  ]
+}
+
+const ratioOf = (ours: Sample[], theirs: Sample[]): Figures['rows'][number] => {
+  const times = (samples: Sample[]) => samples.map((s) => s.ms)
+  const ratio = (a: number, b: number) => `1/${(b / a).toFixed(1)}`
+  return [
+    '',
+    '',
+    'ratio',
+    ratio(median(times(ours)), median(times(theirs))),
+    ratio(quantile(times(ours), 0.95), quantile(times(theirs), 0.95)),
+    ratio(Math.min(...times(ours)), Math.min(...times(theirs))),
+    ratio(mean(ours.map((s) => s.cpu)), mean(theirs.map((s) => s.cpu))),
+    ratio(mean(ours.map((s) => s.whole)), mean(theirs.map((s) => s.whole))),
+  ]
+}
+
+/** A node full of pods that come and go at once, on one network each. */
+async function manyAtOnce(node: BenchNode, rounds: number, count: number): Promise<Figures> {
+  const sides = actsOf(node)
+  const rows: Figures['rows'] = []
+  const all = new Map<string, { rate: number; cpu: number }[]>()
+  for (let round = 0; round < rounds; round++)
+    for (const side of ['polynet', 'reference'] as const) {
+      const pods = await node.pods(`many-${side}-${round}`, count, 1)
+      for (const command of ['ADD', 'DEL'] as const) {
+        const { ms, whole } = await measured(node, () => inFlight(pods, sides[side][command]))
+        const key = keyOf(command, 1, side)
+        all.set(key, [...(all.get(key) ?? []), { rate: (count / ms) * 1000, cpu: whole / count }])
+      }
+      await node.remove(pods)
+    }
+  for (const command of ['ADD', 'DEL'] as const) {
+    const of = (side: Side) => all.get(keyOf(command, 1, side)) ?? []
+    const [ours, theirs] = (['polynet', 'reference'] as const).map((side) => ({
+      rates: of(side).map((s) => s.rate),
+      cpu: mean(of(side).map((s) => s.cpu)),
+    }))
+    for (const [by, { rates, cpu }] of [
+      ['polynet', ours!],
+      ['bridge + host-local', theirs!],
+    ] as const)
+      rows.push([command, by, median(rates), Math.min(...rates), Math.max(...rates), cpu])
+    rows.push([
+      '',
+      'ratio',
+      `${(median(ours!.rates) / median(theirs!.rates)).toFixed(1)}×`,
+      '',
+      '',
+      `1/${(theirs!.cpu / ours!.cpu).toFixed(1)}`,
+    ])
+  }
+  return {
+    title: `${count} pods of one network, ${atOnce} in flight, ${rounds} rounds`,
+    columns: ['command', 'by', 'a second', 'min', 'max', 'CPU ms each'],
+    rows,
+  }
+}
+
+const atOnce = 16
+
+async function inFlight(pods: BenchPod[], act: Act): Promise<void> {
+  const left = [...pods]
+  const work = async () => {
+    for (let pod = left.pop(); pod; pod = left.pop()) await act(pod)
+  }
+  await Promise.all(Array.from({ length: atOnce }, work))
+}
+
+const actsOf = (node: BenchNode): Record<Side, Record<'ADD' | 'DEL', Act>> => ({
+  polynet: { ADD: (pod) => node.cni('ADD', pod), DEL: (pod) => node.cni('DEL', pod) },
+  reference: {
+    ADD: (pod) => reference('ADD', pod, node.dir),
+    DEL: (pod) => reference('DEL', pod, node.dir),
+  },
+})
+
+async function measured(node: BenchNode, act: () => Promise<void>): Promise<Sample> {
+  const cpu = () => cpuOf(node.agent.pid!) + cpuOfChildren()
+  const before = cpu()
+  const begun = performance.now()
+  await act()
+  const ms = performance.now() - begun
+  const then = cpu()
+  await realClock.sleep(settleMs)
+  return { ms, cpu: then - before, whole: cpu() - before }
+}

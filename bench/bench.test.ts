@@ -1,0 +1,60 @@
+import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { promisify } from 'node:util'
+import { wayIn } from '../lab/enter.ts'
+import { textOf } from './figures.ts'
+import { missingReference } from './reference.ts'
+
+const run = promisify(execFile)
+const bench = async (...args: string[]): Promise<string> =>
+  (await run(process.execPath, [join(import.meta.dirname, 'main.ts'), ...args])).stdout
+
+const way = wayIn()
+const noKernel = way.how === 'none' && way.why
+
+/** Each in its smallest size: that it works, not how fast. */
+const benches: [name: string, skip: string | false | undefined][] = [
+  ['attach', noKernel || missingReference()],
+  ['datapath', noKernel],
+  ['addresses', false],
+]
+
+for (const [name, skip] of benches)
+  test(`${name} says on what it was measured, and what it found`, { skip: skip ?? false }, async () => {
+    const { machine, figures, text } = JSON.parse(await bench(name, '--small', '--json'))
+    assert.match(machine.node, /^v\d+\./)
+    if (figures)
+      for (const { columns, rows } of figures)
+        for (const row of rows) assert.equal(row.length, columns.length)
+    else assert.match(text, /\d/)
+  })
+
+test('every bench is in the help', async () => {
+  const help = await bench('--help')
+  for (const [name, skip] of benches)
+    if (skip !== 'there is none') assert.match(help, new RegExp(`^  ${name} `, 'm'))
+})
+
+test('figures are a table with as many digits as count', () => {
+  const rows = [
+    ['ADD', 1, 0.1234],
+    ['ADD', 4, 12.345],
+    ['DEL', 200, 123.45],
+  ]
+  const figures = { title: 'Time', columns: ['command', 'networks', 'ms'], rows, notes: ['Milliseconds.'] }
+  assert.equal(
+    textOf(figures),
+    [
+      'Time',
+      '',
+      'command   networks   ms',
+      'ADD       1          0.12',
+      'ADD       4          12.3',
+      'DEL       200        123',
+      '',
+      'Milliseconds.',
+    ].join('\n'),
+  )
+})

@@ -1,0 +1,80 @@
+import { mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Command } from 'commander'
+import { addresses } from './addresses.ts'
+import { enclosed, run } from './enclosed.ts'
+import { type Figures, textOf } from './figures.ts'
+import { machineText, thisMachine } from './machine.ts'
+
+interface Options {
+  json: boolean
+  small: boolean
+}
+
+interface Bench {
+  about: string
+  figures?: (options: Options) => Promise<Figures[]>
+  /** One that prints its own table. */
+  script?: string
+  /** Its arguments when it is to be small. */
+  smallArgs?: string[]
+}
+
+const benches: Record<string, Bench> = {
+  attach: {
+    about: 'what an ADD and a DEL cost, from the shim to its result, beside the reference plugins',
+    figures: (options) => enclosed('attach', options),
+  },
+  datapath: {
+    about: 'what an attachment costs the kernel, without the agent and the shim',
+    script: 'datapath.ts',
+    smallArgs: ['2'],
+  },
+  addresses: {
+    about: 'what leasing an address costs, without the agent and the kernel',
+    figures: addresses,
+  },
+}
+
+async function bench(name: string, options: Options): Promise<void> {
+  const { figures, script, smallArgs } = benches[name]!
+  const machine = thisMachine()
+  const found = figures
+    ? { figures: await figures(options) }
+    : { text: await printed(script!, options.small ? (smallArgs ?? []) : []) }
+  if (options.json) return console.log(JSON.stringify({ bench: name, machine, ...found }, null, 2))
+  const text = found.figures ? found.figures.map(textOf).join('\n\n') : found.text
+  console.log(`${machineText(machine)}\n\n${text?.trimEnd()}`)
+}
+
+/** What the script printed, in namespaces of its own. */
+async function printed(script: string, args: string[]): Promise<string> {
+  const dir = mkdtempSync(join(tmpdir(), 'polynet-bench-'))
+  const path = join(dir, 'out')
+  try {
+    await run(`../bench/${script}`, args, openSync(path, 'a'))
+    return readFileSync(path, 'utf8')
+  } catch {
+    throw new Error(readFileSync(path, 'utf8'))
+  } finally {
+    rmSync(dir, { recursive: true, force: true })
+  }
+}
+
+const program = new Command('npm run bench --').description(
+  'Measures what is published about Polynet, on this machine',
+)
+for (const [name, { about }] of Object.entries(benches))
+  program
+    .command(name)
+    .description(about)
+    .option('--json', 'for machines', false)
+    .option('--small', 'as little as shows that it works; its figures mean nothing', false)
+    .action((options: Options) => bench(name, options))
+try {
+  await program.parseAsync()
+} catch (error) {
+  console.error(error instanceof Error ? error.message : error)
+  process.exitCode = 1
+}
