@@ -1,3 +1,5 @@
+import { createHash } from 'node:crypto'
+import { isDeepStrictEqual } from 'node:util'
 import type { Attachment, AttachmentSlice } from '../api/attachment-slice.ts'
 import { apiVersionOf } from '../api/meta.ts'
 import { resources } from '../api/resources.ts'
@@ -23,24 +25,21 @@ export function startSlices(deps: {
   records: () => SandboxRecord[]
 }): Loop {
   const { kube, clock, log, node } = deps
-  const written = new Map<string, { network: { namespace: string; name: string }; text: string }>()
+  /** What the API server has of this node, by namespace and name, as far as this agent knows. */
+  let written: Map<string, AttachmentSlice> | undefined
 
   const write = async () => {
+    written ??= await slicesOfBefore(kube, node)
     const now = slicesOf(deps.records(), node)
     for (const [key, slice] of now) {
-      const text = JSON.stringify(slice.attachments)
-      if (written.get(key)?.text === text) continue
+      if (isDeepStrictEqual(written.get(key)?.attachments, slice.attachments)) continue
       await put(kube, slice)
-      const namespace = slice.metadata.namespace ?? ''
-      written.set(key, { network: { namespace, name: slice.network }, text })
+      written.set(key, slice)
     }
-    for (const [key, { network }] of written) {
+    for (const [key, { metadata }] of written) {
       if (now.has(key)) continue
       try {
-        await kube.delete(resources.attachmentSlices, {
-          namespace: network.namespace,
-          name: sliceName(network.name, node.name),
-        })
+        await kube.delete(resources.attachmentSlices, { namespace: metadata.namespace, name: metadata.name })
       } catch (error) {
         if (!isFault(error, 'missing')) throw error
       }
@@ -48,10 +47,24 @@ export function startSlices(deps: {
     }
   }
 
-  return startLoop({ doing: 'publish who is where', round: write, clock, log, batchMs })
+  const loop = startLoop({ doing: 'publish who is where', round: write, clock, log, batchMs })
+  loop.wake()
+  return loop
 }
 
-const sliceName = (network: string, node: string): string => `${network}.${node}`
+const nodeLabel = 'polynet.dev/node-uid'
+
+/** What an agent of this node wrote before this one started. */
+async function slicesOfBefore(kube: Kube, node: { uid: string }): Promise<Map<string, AttachmentSlice>> {
+  const { items } = await kube.list(resources.attachmentSlices, { labels: `${nodeLabel}=${node.uid}` })
+  return new Map(items.map((slice) => [`${slice.metadata.namespace}/${slice.metadata.name}`, slice]))
+}
+
+/** The network's name for people; the rest tells networks and nodes apart, whatever their names. */
+function sliceName(network: { name: string; uid: string }, nodeUID: string): string {
+  const id = createHash('sha256').update(`${network.uid} ${nodeUID}`).digest('hex').slice(0, 12)
+  return `${network.name.slice(0, 200)}-${id}`
+}
 
 function slicesOf(
   records: SandboxRecord[],
@@ -62,15 +75,17 @@ function slicesOf(
     if (record.state !== 'added') continue
     for (const a of record.attachments) {
       if (a.kind !== 'polynet' || !a.held) continue
-      const key = `${a.network.namespace}/${a.network.name}`
+      const name = sliceName(a.network, node.uid)
+      const key = `${a.network.namespace}/${name}`
       let slice = slices.get(key)
       if (!slice) {
         slice = {
           apiVersion: apiVersionOf(resources.attachmentSlices),
           kind: 'AttachmentSlice',
           metadata: {
-            name: sliceName(a.network.name, node.name),
+            name,
             namespace: a.network.namespace,
+            labels: { [nodeLabel]: node.uid },
             ownerReferences: [{ apiVersion: 'v1', kind: 'Node', name: node.name, uid: node.uid }],
           },
           network: a.network.name,
