@@ -34,22 +34,25 @@ export interface Booted {
 
 const prefix = 'polynet-lab-'
 
+/** Agents' sockets are below it, and their paths have an end; and nodes have `/run` and `/var/lib` of their own. */
+const base = tmpdir().length > 30 || /^\/(run|var\/lib)(\/|$)/.test(tmpdir()) ? '/tmp' : tmpdir()
+
 /** Where everything of the lab of this name is. */
 export function labDir(name: string): string {
   if (!/^[a-z0-9]([a-z0-9-]{0,18}[a-z0-9])?$/.test(name))
     throw new Fault('invalid', `name a lab ${name}`, 'it must be at most 20 letters, digits and dashes')
-  return join(tmpdir(), prefix + name)
+  return join(base, prefix + name)
 }
 
 export const kubeconfigOf = (name: string): string => join(labDir(name), 'kubeconfig')
 
 /** The names of the labs that run, of this user. What others left behind without running any more is removed. */
 export function labs(): string[] {
-  return readdirSync(tmpdir())
+  return readdirSync(base)
     .filter((entry) => entry.startsWith(prefix))
     .map((entry) => entry.slice(prefix.length))
     .filter((name) => {
-      const dir = join(tmpdir(), prefix + name)
+      const dir = join(base, prefix + name)
       if (lstatSync(dir, { throwIfNoEntry: false })?.uid !== process.getuid?.()) return false
       if (isAlive(dir)) return true
       rmSync(dir, { recursive: true, force: true })
@@ -123,6 +126,7 @@ async function up(child: ChildProcess, place: Controlled, doing: string, log: st
   let late: NodeJS.Timeout | undefined
   const gone = new Promise<never>((_, reject) => {
     const end = (why: string) => {
+      clearTimeout(late)
       over = new Fault('unavailable', doing, why)
       reject(over)
     }

@@ -31,5 +31,6 @@ try {
 try {
   execFileSync('umount', ['--lazy', dir])
 } catch {}
-rmSync(dir, { recursive: true, force: true })
+// What went wrong stands in its log, for whoever started it; the next command removes it.
+if (!process.exitCode) rmSync(dir, { recursive: true, force: true })
 process.exit()
