@@ -375,6 +375,60 @@ test('a block on its way back is used no more, also when the agent crashes befor
   assert.equal((await c.blocks()).length, 1)
 })
 
+test('a pod that comes while a block goes back gets another one', async () => {
+  const c = await addressCluster()
+  const network = await c.network('blue', v4)
+  const n1 = c.start('n1')
+  await n1.prepare(network)
+  let late: Promise<string> | undefined
+  c.hook.before = async (request) => {
+    if (request !== 'delete addressblocks') return
+    late ??= leased(n1, { network, owner: ownerOf('late') })
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+  await pass(c, 300_000)
+  assert.match((await late) ?? '', /^10\.1\./)
+  assert.deepEqual(await c.problems(), [])
+})
+
+test('a block that goes back while the node looks at what it has is not taken for its own', async () => {
+  const c = await addressCluster()
+  const network = await c.network('blue', tiny)
+  const n1 = c.start('n1')
+  await leased(n1, { network, owner: ownerOf('a') })
+  await n1.release(ownerOf('a'))
+  c.crash('n1')
+  const slow = Promise.withResolvers<void>()
+  const list = c.kube.list.bind(c.kube)
+  c.kube.list = async (resource, selection) => {
+    const listing = await list(resource, selection)
+    await slow.promise
+    return listing
+  }
+  c.start('n1')
+  await pass(c, 60_000)
+  slow.resolve()
+  c.kube.list = list
+  await settle(c)
+  assert.deepEqual([await c.blocks(), [...c.disk('n1').entries.keys()]], [[], ['ipam/node']])
+})
+
+test('a block that went back after a reboot does not come to life again with the next start or reboot', async () => {
+  const c = await addressCluster()
+  const network = await c.network('blue', v4)
+  await leased(c.start('n1'), { network, owner: ownerOf('a') })
+  c.crash('n1')
+  c.start('n1', { bootId: 'boot-2' })
+  await pass(c, 400_000)
+  assert.deepEqual(await c.blocks(), [])
+  c.hook.before = away
+  for (const bootId of ['boot-2', 'boot-3']) {
+    c.crash('n1')
+    const n1 = c.start('n1', { bootId })
+    assert.match(await leased(n1, { network, owner: ownerOf('b') }), /^unavailable/)
+  }
+})
+
 test('a block that somebody deleted while pods use it is made again; one nobody uses is forgotten', async () => {
   const c = await addressCluster()
   const [network, red] = [await c.network('blue', v4), await c.network('red', v4)]
