@@ -13,7 +13,7 @@ import { render } from './render.ts'
 import * as rt from './route.ts'
 import type { MadeLink, Side } from './side.ts'
 import { Sweep } from './sweep.ts'
-import { removePortElements } from './tables.ts'
+import { removePortElements, withdrawTables } from './tables.ts'
 import { wantsOf } from './want.ts'
 
 /**
@@ -45,7 +45,7 @@ export class Kernel {
    */
   replace(plan: NodePlan): Promise<Report> {
     return this.#inTurn(async () => {
-      await Promise.all(this.#deleting.values())
+      await Promise.allSettled(this.#deleting.values())
       const orphans = plan.ports.filter((port) => !isNamespace(port.inside.netns)).map((port) => port.key)
       const changes = this.#keepNamespaces(plan.namespaces)
       let ports = plan.ports.filter((port) => !orphans.includes(port.key))
@@ -126,7 +126,7 @@ export class Kernel {
 
   check(ports: PortPlan[]): Promise<string[]> {
     return this.#inTurn(async () => {
-      await Promise.all(this.#deleting.values())
+      await Promise.allSettled(this.#deleting.values())
       return ports.flatMap((port) => {
         if (!isNamespace(port.inside.netns))
           return [`${port.key}: the pod's namespace ${port.inside.netns} is gone`]
@@ -157,7 +157,7 @@ export class Kernel {
 
   describe(): Promise<string[]> {
     return this.#inTurn(async () => {
-      await Promise.all(this.#deleting.values())
+      await Promise.allSettled(this.#deleting.values())
       const lines = describePlace('host', this.#host())
       for (const name of this.#namespaces()) lines.push(...describePlace(name, this.#place(name)))
       return lines.sort()
@@ -166,7 +166,7 @@ export class Kernel {
 
   async close(): Promise<void> {
     await this.#inTurn(async () => {
-      await Promise.all(this.#deleting.values())
+      await Promise.allSettled(this.#deleting.values())
       for (const place of this.#places.values()) place.close()
       this.#places.clear()
     })
@@ -318,15 +318,16 @@ export class Kernel {
       if (link.kind === 'veth') {
         if (netns === 'host' || isNamespace(this.#path(netns))) waits.push(this.#sweep(netns, link.name))
       } else if (!isNamespace(inside.netns)) continue
-      else if (link.kind === 'host-device')
+      else if (link.kind === 'host-device') {
         this.#withPods([port], (place) => moveBack(place(inside.netns), place(netns), inside.name))
-      else waits.push(this.#sweep(inside.netns, inside.name))
+        waits.push(this.#underWay(`${inside.netns}/${inside.name}`, removeTables(inside)))
+      } else waits.push(this.#sweep(inside.netns, inside.name, () => removeTables(inside)))
     }
     return Promise.all(waits).then(() => {})
   }
 
   /** The link's end, together with all that are asked for while the kernel is busy with others of that namespace. */
-  #sweep(netns: string, name: string): Promise<void> {
+  #sweep(netns: string, name: string, after?: () => Promise<void>): Promise<void> {
     const key = `${netns}/${name}`
     const known = this.#deleting.get(key)
     if (known) return known
@@ -336,7 +337,12 @@ export class Kernel {
       sweep = new Sweep(ours ? this.#place(netns) : new Place(netns), !ours, () => this.#sweeps.delete(netns))
       this.#sweeps.set(netns, sweep)
     }
-    const gone = sweep.add(name).finally(() => this.#deleting.delete(key))
+    return this.#underWay(key, sweep.add(name).then(after))
+  }
+
+  /** Whoever wants to make what is being taken away waits for it. */
+  #underWay(key: string, work: Promise<void>): Promise<void> {
+    const gone = work.finally(() => this.#deleting.delete(key))
     gone.catch(() => {})
     this.#deleting.set(key, gone)
     return gone
@@ -351,6 +357,17 @@ export class Kernel {
     ])
     // A pod's end goes with the node's: same pod, same wait.
     return keys.flatMap((key) => this.#deleting.get(key)?.catch(() => {}) ?? [])
+  }
+}
+
+/** What enforced a port inside the pod's namespace, when its link is gone. */
+async function removeTables(inside: PortPlan['inside']): Promise<void> {
+  if (inside.tables.length === 0 || !isNamespace(inside.netns)) return
+  const place = new Place(inside.netns)
+  try {
+    await withdrawTables(place, inside.tables)
+  } finally {
+    place.close()
   }
 }
 

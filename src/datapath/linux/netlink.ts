@@ -224,12 +224,11 @@ export const textOf = (bytes: Buffer): string => {
   return bytes.toString('utf8', 0, end < 0 ? bytes.length : end)
 }
 
-export const refused = (refusal: Refusal): Fault =>
-  new Fault(
-    'kernel',
-    refusal.what,
-    refusal.text ? `${errnoName(refusal.code)}: ${refusal.text}` : errnoName(refusal.code),
-  )
+export function refused({ what, code, text }: Refusal): Fault {
+  if (text === 'Unknown device type')
+    return new Fault('unsupported', what, 'this kernel has no links of that kind; load its module')
+  return new Fault('kernel', what, text ? `${errnoName(code)}: ${text}` : errnoName(code))
+}
 
 const align = (length: number): number => (length + 3) & ~3
 
@@ -278,9 +277,9 @@ export class Netlink {
   }
 
   /** Like `try`, with the kernel's work done on a thread of the pool. Nothing else may be sent on this socket meanwhile. */
-  async tryAsync(batch: Batch): Promise<{ messages: Message[]; refusals: Refusal[] }> {
+  async tryAsync(batch: Batch, answered?: number): Promise<{ messages: Message[]; refusals: Refusal[] }> {
     const first = this.#number(batch)
-    const bytes = batch.close(first)
+    const bytes = batch.close(first, answered)
     await sendAsync(this.fd, bytes, bytes.length)
     return this.#answers(batch, first)
   }

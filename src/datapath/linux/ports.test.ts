@@ -4,6 +4,7 @@ import { readFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, test } from 'node:test'
+import { isFault } from '../../lib/fault.ts'
 import { silentLog } from '../../lib/log.ts'
 import type { NamespacePlan, PortPlan } from '../../plan/node-plan.ts'
 import { direct, plan } from '../conformance-plan.ts'
@@ -16,6 +17,7 @@ import { Place } from './place.ts'
 import { impossible } from './possible.ts'
 import * as rt from './route.ts'
 import { type PacketSocket, packetSocket, udpSocket } from './sockets.ts'
+import { seenTables } from './tables.ts'
 
 const empty = {
   sysctls: {},
@@ -148,7 +150,34 @@ describe('ports on this kernel', { skip: impossible() ?? false }, () => {
     assert.deepEqual(await datapath.check([port]), [])
     await datapath.detach([port])
     assert.deepEqual(summary(pod), [])
+    const place = new Place(pod)
+    assert.deepEqual(
+      seenTables(place, () => true),
+      [],
+    )
+    place.close()
   })
+
+  for (const link of [
+    { kind: 'ipvlan', parent: 'eth2', mode: 'l2' },
+    { kind: 'vlan', parent: 'eth2', id: 100 },
+  ] as const)
+    test(`a ${link.kind} on the wire is made, or the kernel cannot`, async () => {
+      const pod = namespace('pod')
+      const made = direct('n1', 1, pod, 'eth2')
+      const port: PortPlan = { ...made, link, inside: { ...made.inside, mac: undefined } }
+      try {
+        await datapath.attach([port])
+      } catch (error) {
+        assert.ok(isFault(error, 'unsupported'), String(error))
+        assert.deepEqual(summary(pod), [])
+        return
+      }
+      assert.deepEqual(await datapath.check([port]), [])
+      assert.deepEqual((await datapath.replace({ ...plan('n1', []), ports: [port] })).changes, [])
+      await datapath.detach([port])
+      assert.deepEqual(summary(pod), [])
+    })
 
   test('an interface of somebody else keeps its name', async () => {
     const pod = namespace('pod')

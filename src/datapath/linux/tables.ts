@@ -234,6 +234,16 @@ export function addTables(place: Place, tables: Table[]): void {
   })
 }
 
+/** Removes tables without blocking this thread: the kernel waits for packets on their way. Those that are gone do not matter. */
+export async function withdrawTables(place: Place, tables: Table[]): Promise<void> {
+  const made = nft.transaction((batch) => {
+    for (const table of tables) nft.removeTable(batch, table.family, table.name)
+  })
+  if (!made) return
+  const { refusals } = await place.nft.tryAsync(made.batch, made.answered)
+  if (refusals[0]) throw refused(refusals[0])
+}
+
 /** Elements of the sets of table `polynet`; those that are there already stay. */
 export function addPortElements(place: Place, elements: PortElement[]): void {
   commit(place, (batch) => {
