@@ -39,11 +39,11 @@ export interface AddressCluster {
 
 export const nodeUID = (name: string): string => `node-uid-${name}`
 
-/** `random`: where UIDs come from, and with them the order in which blocks are tried. */
-export async function addressCluster(random?: () => number): Promise<AddressCluster> {
+/** `random`: where UIDs come from, and with them the order in which blocks are tried; always the same where absent. */
+export async function addressCluster(random: () => number = sequence()): Promise<AddressCluster> {
   const log: Log = silentLog
   const clock = new ManualClock()
-  const kube = new MemoryKube({ clock, ...(random ? { random } : {}) })
+  const kube = new MemoryKube({ clock, random })
   for (const definition of crds()) await kube.create(customResourceDefinitions, definition)
   for (const name of ['lab', 'polynet-system'])
     await kube.create(resources.namespaces, { apiVersion: 'v1', kind: 'Namespace', metadata: { name } })
@@ -123,6 +123,14 @@ export async function addressCluster(random?: () => number): Promise<AddressClus
         [...nodes.values()].map((n) => holdingsOf(n.disk.entries)),
       )
     },
+  }
+}
+
+/** Numbers below 1 that only look random. */
+function sequence(seed = 1): () => number {
+  return () => {
+    seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0
+    return seed / 2 ** 32
   }
 }
 
