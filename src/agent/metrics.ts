@@ -1,4 +1,4 @@
-import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from '@prometheus-io/client'
 import type { CniRequest } from '../cni/request.ts'
 import type { Agent } from './agent.ts'
 import type { Journal } from './journal.ts'
