@@ -1,5 +1,6 @@
 import type { Pod } from '../api/core.ts'
 import type { Network } from '../api/network.ts'
+import type { AttachmentRequest } from '../attach/request.ts'
 import type { Plugins } from '../cni/plugins.ts'
 import type { CniRequest } from '../cni/request.ts'
 import type { CniResult } from '../cni/result.ts'
@@ -105,7 +106,7 @@ export class Sandboxes {
       attachments: [],
     }
     try {
-      record = { ...record, attachments: await this.#lease(record, wanted) }
+      record = { ...record, attachments: await this.#lease(record, wanted, pod) }
       at('add:leased')
       // Known before anything is made where no foreign plugin has a say: then the API server works while the kernel does.
       const foreign = record.attachments.some((a) => a.kind === 'plugin')
@@ -195,7 +196,7 @@ export class Sandboxes {
     return differences
   }
 
-  async #lease(record: SandboxRecord, wanted: Wanted[]): Promise<AttachmentRecord[]> {
+  async #lease(record: SandboxRecord, wanted: Wanted[], pod: Pod): Promise<AttachmentRecord[]> {
     const leases = wanted.map(async ({ request, by }, index): Promise<AttachmentRecord> => {
       if (by.kind === 'plugin')
         return {
@@ -212,7 +213,7 @@ export class Sandboxes {
         network: by.network,
         owner: ownerOf(record, request.interface),
         ...(request.ips ? { ips: request.ips } : {}),
-        ...(request.ipamClaim ? { holder: `claim ${record.pod.namespace}/${request.ipamClaim}` } : {}),
+        ...holderOf(pod, request),
       })
       const held: HeldAttachment = {
         networkUID: by.network.metadata.uid ?? '',
@@ -316,6 +317,13 @@ export class Sandboxes {
     this.#deps.changed()
     at('del:done')
   }
+}
+
+/** Whom addresses are kept for beyond the sandbox: a claim, or a pod of a StatefulSet, which comes back under its name. */
+function holderOf({ metadata }: Pod, { ipamClaim }: AttachmentRequest): { holder?: string } {
+  if (ipamClaim) return { holder: `claim ${metadata.namespace}/${ipamClaim}` }
+  const stateful = metadata.ownerReferences?.some((o) => o.kind === 'StatefulSet' && o.controller)
+  return stateful ? { holder: `statefulset-pod ${metadata.namespace}/${metadata.name}` } : {}
 }
 
 const ownerOf = (record: SandboxRecord, name: string): Owner => ({

@@ -8,7 +8,7 @@ import type { Clock } from '../lib/clock.ts'
 import { isFault } from '../lib/fault.ts'
 import type { Log } from '../lib/log.ts'
 import { type Loop, startLoop } from '../reconcile/loop.ts'
-import { staleBlocks } from './addresses.ts'
+import { removeStaleBlocks } from './addresses.ts'
 import {
   addressesText,
   conditionsWith,
@@ -18,6 +18,7 @@ import {
   type Surroundings,
 } from './conditions.ts'
 import { identifiersFor, tunnelPortsFor } from './identifiers.ts'
+import { statefulHolders } from './stateful-sets.ts'
 
 export interface Controller {
   /** Resolves when a pass over what is known now has been made. */
@@ -27,6 +28,9 @@ export interface Controller {
 
 /** Changes that come within this time of each other are handled together. */
 const batchMs = 20
+
+/** How often the StatefulSets are looked at that addresses are kept for. */
+const holdersEveryMs = 60_000
 
 /**
  * The cluster-wide decisions: VXLAN identifiers, tunnel ports, MTUs,
@@ -115,15 +119,24 @@ export async function startController(deps: { kube: Kube; clock: Clock; log: Log
     }
   }
 
+  let holdersAt = 0
+  const holders = async () => {
+    if (clock.now() - holdersAt < holdersEveryMs) return undefined
+    holdersAt = clock.now()
+    return statefulHolders(kube, blocks.list())
+  }
+
   const cleanPass = async () => {
     const known = nodes.list()
-    for (const block of staleBlocks({
-      nodes: known,
-      blocks: blocks.list(),
-      networks: networks.list(),
-      claims: claims.list(),
-    }))
-      await remove(resources.addressBlocks, block)
+    const around = { nodes: known, blocks: blocks.list(), networks: networks.list(), claims: claims.list() }
+    const removed = await removeStaleBlocks(kube, { ...around, slices: slices.list(), ...(await holders()) })
+    for (const { metadata, spec } of removed)
+      log.info('removed a block that nobody uses', {
+        namespace: metadata.namespace,
+        name: metadata.name,
+        node: spec.node,
+        holder: spec.holder,
+      })
     const uids = new Set(known.map((n) => n.metadata.uid))
     const names = new Set(known.map((n) => n.metadata.name))
     for (const slice of slices.list())
