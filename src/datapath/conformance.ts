@@ -141,13 +141,11 @@ type Pods = Record<string, string>
 
 /** The plan and ports of what `cluster` made on n1. */
 function planOfN1(networks: TestNetwork[], pods: Pods): NodePlan {
-  return plan('n1', networks, portsOf(networks, pods))
-}
-
-const portsOf = (networks: TestNetwork[], pods: Pods): PortPlan[] =>
-  networks.flatMap((network) =>
+  const ports = networks.flatMap((network) =>
     [1, 2].map((n) => port(network, 'n1', n, pods[`${network.name}${n}`] as string)),
   )
+  return plan('n1', networks, ports)
+}
 
 /** Sends both ways in both families, and says what is not as it should be. */
 async function reach(bench: Bench, network: TestNetwork, a: End, b: End, crossed: string[]): Promise<void> {
@@ -208,18 +206,6 @@ const rejection = async (promise: Promise<unknown>): Promise<Error> => {
 }
 
 const claims: Record<string, (bench: Bench) => Promise<void>> = {
-  'pods go on in a namespace that cannot be planned now, also after a restart': async (bench) => {
-    const pods = await cluster(bench, [blue, red])
-    const before = await bench.datapath('n1').describe()
-    await bench.restart('n1')
-    const left = { ...plan('n1', [red], portsOf([red], pods)), untouched: [blue.netns] }
-    await bench.datapath('n1').replace(left)
-    await reach(bench, blue, ['n1', 1, pods.blue1!], ['n1', 2, pods.blue2!], [])
-    await reach(bench, blue, ['n1', 1, pods.blue1!], ['n2', 3, pods.blue3!], eth1)
-    await bench.datapath('n1').replace(planOfN1([blue, red], pods))
-    assert.deepEqual(await bench.datapath('n1').describe(), before)
-  },
-
   'pods of a routed network reach each other on one node, in both families, by no NIC': async (bench) => {
     const pods = await cluster(bench, [blue])
     await reach(bench, blue, ['n1', 1, pods.blue1!], ['n1', 2, pods.blue2!], [])

@@ -47,7 +47,7 @@ export class Kernel {
     return this.#inTurn(async () => {
       await Promise.allSettled(this.#deleting.values())
       const orphans = plan.ports.filter((port) => !isNamespace(port.inside.netns)).map((port) => port.key)
-      const changes = this.#keepNamespaces(plan)
+      const changes = this.#keepNamespaces(plan.namespaces)
       let ports = plan.ports.filter((port) => !orphans.includes(port.key))
       let first: unknown
       for (;;) {
@@ -226,12 +226,11 @@ export class Kernel {
       .sort()
   }
 
-  /** Makes the namespaces that are missing, and removes those that are neither planned nor to be left. */
-  #keepNamespaces({ namespaces, untouched = [] }: NodePlan): string[] {
+  /** Makes the namespaces that are missing, and removes those that are not planned. */
+  #keepNamespaces(plans: NamespacePlan[]): string[] {
     const changes: string[] = []
-    const wanted = new Set(namespaces.map((plan) => plan.netns))
+    const wanted = new Set(plans.map((plan) => plan.netns))
     for (const name of readdirSync(this.#dir).sort()) {
-      if (untouched.includes(name)) continue
       if (wanted.has(name) && isNamespace(join(this.#dir, name))) continue
       this.#removeNamespace(name)
       if (!wanted.has(name)) changes.push(`- namespace ${name}`)

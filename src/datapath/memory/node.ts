@@ -87,11 +87,9 @@ export class MemoryNode {
     const wanted = new Map(plan.ports.map((p) => [p.key, p]))
     const namespaces = new Map(plan.namespaces.map((n) => [n.netns, n]))
     if (!namespaces.has('host')) namespaces.set('host', emptyHost)
-    const untouched = new Set(plan.untouched)
-    for (const port of [...this.ports.values()])
-      if (!wanted.has(port.key) && !untouched.has(port.netns)) this.#remove(port, changes)
+    for (const port of [...this.ports.values()]) if (!wanted.has(port.key)) this.#remove(port, changes)
     for (const [netns, old] of this.namespaces) {
-      if (namespaces.has(netns) || untouched.has(netns)) continue
+      if (namespaces.has(netns)) continue
       this.#note(changes, '-', this.#notLost(namespaceLines(old)))
       this.namespaces.delete(netns)
       this.#around.changed(this, netns, true)
