@@ -1,16 +1,16 @@
+import { isDeepStrictEqual } from 'node:util'
 import type { Network } from '../api/network.ts'
 import type { Datapath } from '../datapath/port.ts'
 import type { Clock } from '../lib/clock.ts'
 import { asFault } from '../lib/fault.ts'
 import type { Log } from '../lib/log.ts'
-import { namespaceName } from '../plan/names.ts'
-import type { NodePlan } from '../plan/node-plan.ts'
 import { planNode } from '../plan/plan-node.ts'
-import type { NetworkView } from '../plan/view.ts'
+import type { HeldAttachment, NetworkView, Wire } from '../plan/view.ts'
 import { type Loop, startLoop } from '../reconcile/loop.ts'
+import type { Journal } from './journal.ts'
 import { Lingering, lingerMs } from './lingering.ts'
 import { isDefaultNetwork } from './overlap.ts'
-import type { SandboxRecord } from './record.ts'
+import { recordsOf } from './record.ts'
 import type { Views } from './views.ts'
 import type { Watched } from './watched.ts'
 
@@ -21,7 +21,7 @@ const batchMs = 10
 export class Rendering {
   readonly #watched: Watched
   readonly #views: Views
-  readonly #records: () => SandboxRecord[]
+  readonly #journal: Journal
   readonly #clock: Clock
   readonly #log: Log
   readonly #lingering: Lingering
@@ -30,20 +30,22 @@ export class Rendering {
   #forget = () => {}
   /** UIDs of the networks that are in the kernel. */
   #rendered = new Set<string>()
-  /** What each network looked like when it last could be rendered: it goes on like that while it cannot. */
-  readonly #last = new Map<string, NetworkView>()
+  /** What the kernel was last made to follow, but for the pods' ports, which come and go by ADD and DEL. */
+  #followed: string | undefined
+  /** The kernel may have changed by itself: it is compared even when there is nothing else to follow. */
+  #doubtful = false
 
   constructor(deps: {
     watched: Watched
     views: Views
     datapath: Datapath
-    records: () => SandboxRecord[]
+    journal: Journal
     clock: Clock
     log: Log
   }) {
     this.#watched = deps.watched
     this.#views = deps.views
-    this.#records = deps.records
+    this.#journal = deps.journal
     this.#clock = deps.clock
     this.#log = deps.log
     this.#lingering = new Lingering(deps.clock)
@@ -54,10 +56,18 @@ export class Rendering {
       batchMs,
       round: async () => {
         const networks = this.#wanted()
-        this.#watched.render(new Set(networks.map((n) => n.metadata.namespace ?? '')))
+        this.#watched.render(networks)
         await this.#watched.synced()
-        const { plan, views } = this.#plan(networks)
+        const views = networks.flatMap((network) => this.#viewOf(network) ?? [])
+        const closed = this.#views.closed(views)
+        const following = JSON.stringify([views.map(essentials), closed])
+        if (following === this.#followed && !this.#doubtful) return
+        this.#followed = undefined
+        this.#doubtful = false
+        await this.#remember(views)
+        const plan = planNode({ networks: views, attachments: this.#attachments(), closed })
         const { changes, orphans } = await deps.datapath.replace(plan)
+        this.#followed = following
         this.#rendered = new Set(views.map((v) => v.network.metadata.uid ?? ''))
         if (changes.length > 0) this.#log.info('the kernel is in step', { changes: changes.length })
         if (changes.length > 0) this.#log.debug('what was changed', { changes })
@@ -74,7 +84,9 @@ export class Rendering {
     void this.#lookForLingering()
   }
 
+  /** To be called when the kernel may have changed by itself. */
   wake(): void {
+    this.#doubtful = true
     this.#loop.wake()
   }
 
@@ -95,67 +107,83 @@ export class Rendering {
   async #lookForLingering(): Promise<void> {
     while (!this.#stop.signal.aborted) {
       await this.#clock.sleep(lingerMs / 5, this.#stop.signal)
-      if (!this.#stop.signal.aborted) this.#loop.wake()
+      if (!this.#stop.signal.aborted) this.wake()
     }
   }
 
+  /** What is to be rendered: what pods use or used a moment ago, and the cluster's default network. */
   #wanted(): Network[] {
     const inUse = new Set<string>()
-    for (const record of this.#records())
+    for (const record of recordsOf(this.#journal))
       for (const a of record.attachments) if (a.kind === 'polynet') inUse.add(a.network.uid)
     const all = this.#watched.networks.list()
+    const gone = [...this.#remembered()].filter(
+      ([uid]) => inUse.has(uid) && !all.some((n) => n.metadata.uid === uid),
+    )
     const own = all.find((n) => isDefaultNetwork(n) && (n.spec.plugin ?? 'polynet') === 'polynet')
     const kept = this.#lingering.keep(all, inUse)
-    return own && !kept.includes(own) ? [...kept, own] : kept
+    return [
+      ...kept,
+      ...(own && !kept.includes(own) ? [own] : []),
+      // Deleted under its pods: they keep what they have.
+      ...gone.map(([, { network }]) => network),
+    ]
   }
 
-  #plan(networks: Network[]): { plan: NodePlan; views: NetworkView[] } {
-    const views: NetworkView[] = []
-    const known = new Set<string>()
-    for (const network of networks) {
-      const uid = network.metadata.uid ?? ''
-      known.add(uid)
-      const view = this.#viewOf(network)
-      if (view) views.push(view)
-    }
-    for (const uid of this.#last.keys()) if (!known.has(uid)) this.#last.delete(uid)
-    const planned = new Set(views.map((v) => v.network.metadata.uid))
-    const untouched = new Set<string>()
-    const attachments = this.#records().flatMap((record) =>
+  #attachments(): HeldAttachment[] {
+    return recordsOf(this.#journal).flatMap((record) =>
       record.state === 'deleting'
         ? []
-        : record.attachments.flatMap((a) => {
-            if (a.kind !== 'polynet' || !a.held) return []
-            if (!planned.has(a.network.uid)) untouched.add(namespaceName(a.network.uid))
-            return [a.held]
-          }),
+        : record.attachments.flatMap((a) => (a.kind === 'polynet' && a.held ? [a.held] : [])),
     )
-    return {
-      plan: {
-        ...planNode({ networks: views, attachments, closed: this.#views.closed(views) }),
-        untouched: [...untouched].sort(),
-      },
-      views,
+  }
+
+  /** A network that cannot be rendered now (its NIC is gone, or the network itself) goes on as it last was. */
+  #viewOf(network: Network): NetworkView | undefined {
+    const { namespace, name, uid = '' } = network.metadata
+    const last = this.#journal.get(keyOf(uid)) as Remembered | undefined
+    try {
+      return this.#views.network(network)
+    } catch (error) {
+      const { message } = asFault(error, `render network ${namespace}/${name}`)
+      this.#log.warn(message, { network: `${namespace}/${name}`, goesOn: last !== undefined })
+      return last && this.#views.over(last.network, last.wire)
     }
   }
 
-  #viewOf(network: Network): NetworkView | undefined {
-    const uid = network.metadata.uid ?? ''
-    try {
-      const view = this.#views.network(network)
-      this.#last.set(uid, view)
-      return view
-    } catch (error) {
-      const last = this.#last.get(uid)
-      const { message } = asFault(
-        error,
-        `render network ${network.metadata.namespace}/${network.metadata.name}`,
-      )
-      this.#log.warn(message, {
-        network: `${network.metadata.namespace}/${network.metadata.name}`,
-        goesOn: !!last,
-      })
-      return last
+  /** Has the journal know how each network is rendered, and forget those that are not any more. */
+  async #remember(views: NetworkView[]): Promise<void> {
+    const changes = new Map<string, unknown>()
+    const now = new Map(views.map((v) => [v.network.metadata.uid ?? '', v]))
+    for (const [uid, { network, wire }] of now) {
+      const { managedFields: _, ...metadata } = network.metadata
+      const next: Remembered = { network: { ...network, metadata }, wire }
+      if (!isDeepStrictEqual(this.#journal.get(keyOf(uid)), next)) changes.set(keyOf(uid), next)
     }
+    for (const [uid] of this.#remembered()) if (!now.has(uid)) changes.set(keyOf(uid), undefined)
+    if (changes.size > 0) await this.#journal.write(changes)
+  }
+
+  *#remembered(): Iterable<[uid: string, Remembered]> {
+    for (const [key, value] of this.#journal.entries())
+      if (key.startsWith(prefix)) yield [key.slice(prefix.length), value as Remembered]
   }
 }
+
+/** A network as it was rendered last, under `network/<uid>`: an agent that starts while it cannot be planned goes on with it. */
+interface Remembered {
+  network: Network
+  wire: Wire
+}
+
+const prefix = 'network/'
+const keyOf = (uid: string): string => `${prefix}${uid}`
+
+/** What of a view the kernel depends on: not the network's conditions, nor how often it was written. */
+const essentials = ({ network, ...rest }: NetworkView): unknown => [
+  network.metadata.uid,
+  network.spec,
+  network.status?.vni,
+  network.status?.mtu,
+  rest,
+]

@@ -130,7 +130,7 @@ export function startAgent(deps: AgentDeps): Agent {
       datapath,
       clock,
       log,
-      records: () => recordsOf(journal),
+      journal,
     })
     const slices = startSlices({ kube, clock, log, node: identity, records: () => recordsOf(journal) })
     const sandboxes = new Sandboxes({

@@ -52,7 +52,11 @@ export class Views {
         `render network ${namespace}/${name}`,
         `it has no ${given ? 'VXLAN identifier' : 'MTU'} yet; see its Ready condition, and whether the controller runs`,
       )
-    const wire = this.wire(network)
+    return this.over(network, this.wire(network))
+  }
+
+  /** The network as it is now, over a wire that is known. */
+  over(network: Network, wire: Wire): NetworkView {
     const remotes: Remote[] = []
     for (const block of this.#watched.blocksOf(network))
       if (block.spec.node !== this.#node && block.spec.endpoint)

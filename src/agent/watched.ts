@@ -12,8 +12,10 @@ import type { Clock } from '../lib/clock.ts'
 import type { Log } from '../lib/log.ts'
 
 /**
- * What this node's agent keeps in view: its own pods, the networks, and, of
- * the namespaces whose networks are rendered here, the blocks and slices.
+ * What this node's agent keeps in view: its own pods, the networks, the
+ * blocks of the namespaces whose networks are rendered here, and the slices
+ * of those with Layer2 networks: routes follow from blocks, but a bridge's
+ * forwarding from who is where.
  */
 export interface Watched {
   pods: Mirror<core.Pod>
@@ -25,11 +27,11 @@ export interface Watched {
   definitions: Mirror<core.NetworkAttachmentDefinition>
   /** Resolves when everything above, and what `render` asked for till now, was listed once. */
   synced(): Promise<void>
-  /** Keeps blocks and slices of these namespaces in view, and of no others. */
-  render(namespaces: Set<string>): void
+  /** Keeps in view what these networks are rendered from, and of no other namespaces. */
+  render(networks: Network[]): void
   blocksOf(network: Network): AddressBlock[]
   slicesOf(network: Network): AttachmentSlice[]
-  /** Calls back on any change but of pods. Returns how to stop. */
+  /** Calls back on any change but of pods and of this node's own slices. Returns how to stop. */
   onChange(changed: () => void): () => void
   close(): void
 }
@@ -53,7 +55,15 @@ export function watch(deps: { kube: Kube; clock: Clock; log: Log; node: string }
   const host = heard(mirror(kube, resources.hostPhysicalNetworks, byName, { clock, log }))
   const definitions = heard(mirror(kube, resources.networkAttachmentDefinitions, {}, { clock, log }))
   const always: Mirror<KubeObject>[] = [pods, node, namespaces, networks, physicalNetworks, host, definitions]
-  const rendered = new Map<string, { blocks: Mirror<AddressBlock>; slices: Mirror<AttachmentSlice> }>()
+  const blocks = new Map<string, Mirror<AddressBlock>>()
+  const slices = new Map<string, Mirror<AttachmentSlice>>()
+  const slicesIn = (namespace: string) => {
+    const m = mirror(kube, resources.attachmentSlices, { namespace }, { clock, log })
+    m.onChange(({ object }) => {
+      if (object.node !== deps.node) changed()
+    })
+    return m
+  }
 
   return {
     pods,
@@ -66,43 +76,48 @@ export function watch(deps: { kube: Kube; clock: Clock; log: Log; node: string }
     async synced() {
       await Promise.all([
         ...always.map((m) => m.synced),
-        ...[...rendered.values()].flatMap((r) => [r.blocks.synced, r.slices.synced]),
+        ...[...blocks.values(), ...slices.values()].map((m) => m.synced),
       ])
     },
     render(wanted) {
-      for (const namespace of wanted) {
-        if (rendered.has(namespace)) continue
-        rendered.set(namespace, {
-          blocks: heard(mirror(kube, resources.addressBlocks, { namespace }, { clock, log })),
-          slices: heard(mirror(kube, resources.attachmentSlices, { namespace }, { clock, log })),
-        })
-      }
-      for (const [namespace, mirrors] of rendered) {
-        if (wanted.has(namespace)) continue
-        rendered.delete(namespace)
-        mirrors.blocks.close()
-        mirrors.slices.close()
-      }
+      const layer2 = wanted.filter((n) => n.spec.topology === 'Layer2')
+      keep(blocks, namespacesOf(wanted), (namespace) =>
+        heard(mirror(kube, resources.addressBlocks, { namespace }, { clock, log })),
+      )
+      keep(slices, namespacesOf(layer2), slicesIn)
     },
     blocksOf(network) {
       const uid = network.metadata.uid
-      const blocks = rendered.get(network.metadata.namespace ?? '')?.blocks.list() ?? []
-      return blocks.filter((b) => b.spec.networkUID === uid)
+      const all = blocks.get(network.metadata.namespace ?? '')?.list() ?? []
+      return all.filter((b) => b.spec.networkUID === uid)
     },
     slicesOf(network) {
-      const slices = rendered.get(network.metadata.namespace ?? '')?.slices.list() ?? []
-      return slices.filter((s) => s.network === network.metadata.name)
+      const all = slices.get(network.metadata.namespace ?? '')?.list() ?? []
+      return all.filter((s) => s.network === network.metadata.name)
     },
     onChange(listener) {
       listeners.add(listener)
       return () => listeners.delete(listener)
     },
     close() {
-      for (const m of always) m.close()
-      for (const r of rendered.values()) {
-        r.blocks.close()
-        r.slices.close()
-      }
+      for (const m of [...always, ...blocks.values(), ...slices.values()]) m.close()
     },
+  }
+}
+
+const namespacesOf = (networks: Network[]): Set<string> =>
+  new Set(networks.map((n) => n.metadata.namespace ?? ''))
+
+/** Makes `mirrors` those of `wanted`, and closes the others. */
+function keep<T extends KubeObject>(
+  mirrors: Map<string, Mirror<T>>,
+  wanted: Set<string>,
+  make: (namespace: string) => Mirror<T>,
+): void {
+  for (const namespace of wanted) if (!mirrors.has(namespace)) mirrors.set(namespace, make(namespace))
+  for (const [namespace, m] of mirrors) {
+    if (wanted.has(namespace)) continue
+    mirrors.delete(namespace)
+    m.close()
   }
 }

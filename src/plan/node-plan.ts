@@ -11,8 +11,6 @@ export interface NodePlan {
   namespaces: NamespacePlan[]
   /** Every interface that Polynet itself renders for a pod, sorted by key. */
   ports: PortPlan[]
-  /** Namespaces that cannot be planned now but carry running pods: left exactly as they are. */
-  untouched?: string[]
 }
 
 /** Everything Polynet owns in one network namespace. In `host` it owns only what carries its mark. */
