@@ -74,6 +74,13 @@ const ready: [string, Network, Surroundings, number | undefined, string][] = [
     'False NoNode: no node has registered yet; see whether the agents run',
   ],
   [
+    'no rule names a NIC',
+    blue(),
+    around({ hosts: [{ ...n1, status: { mappings: [] } }] }),
+    4096,
+    'False NoNode: no node maps a NIC to PhysicalNetwork phy-net0; give it spec.nics, or map it in a HostPhysicalNetwork',
+  ],
+  [
     'its physical network is not there',
     blue({ physicalNetwork: 'phy-net9' }),
     around(),

@@ -107,8 +107,7 @@ export function networkReady(network: Network, around: Surroundings, vni: number
   if (usable.length === 0)
     return no(
       'NoNode',
-      wires.map((w) => `node ${w.node}: ${w.message}`).join('; ') ||
-        'no node has registered yet; see whether the agents run',
+      wires.map((w) => `node ${w.node}: ${w.message}`).join('; ') || noWire(physicalNetwork, around),
     )
   if (topology !== 'Direct' && vni === undefined)
     return no('NoIdentifier', 'all VXLAN identifiers are taken; delete networks that are not used')
@@ -125,6 +124,11 @@ export function networkReady(network: Network, around: Surroundings, vni: number
         : `reached by ${usable.length} nodes`,
   }
 }
+
+const noWire = (physicalNetwork: string | undefined, { hosts }: Surroundings): string =>
+  physicalNetwork === undefined || hosts.length === 0
+    ? 'no node has registered yet; see whether the agents run'
+    : `no node maps a NIC to PhysicalNetwork ${physicalNetwork}; give it spec.nics, or map it in a HostPhysicalNetwork`
 
 /** The default network shares the host's namespace, so no two of the kind may overlap what the nodes themselves use; others may. */
 function overlappingTwin(network: Network, networks: Network[]): string | undefined {
