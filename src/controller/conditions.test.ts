@@ -81,6 +81,20 @@ const ready: [string, Network, Surroundings, number | undefined, string][] = [
     'False NoNode: no node maps a NIC to PhysicalNetwork phy-net0; give it spec.nics, or map it in a HostPhysicalNetwork',
   ],
   [
+    'nodes have registered, but none maps a NIC to its wire',
+    blue({ physicalNetwork: 'phy-net1' }),
+    around({ physical: [phyNet0, { ...phyNet0, metadata: { name: 'phy-net1' } }] }),
+    4096,
+    'False NoNode: no node maps a NIC to PhysicalNetwork phy-net1; give it spec.nics, or map it in a HostPhysicalNetwork',
+  ],
+  [
+    'its packets are to be larger than a wire carries',
+    blue({ mtu: 9000 }, { mtu: 1450 }),
+    around(),
+    4096,
+    'True MTULowered: reached by 2 nodes; spec.mtu: 9000 is more than the wires carry, so pods get 1450; make another Network with spec.mtu 1450, or none, or one after the NICs have more',
+  ],
+  [
     'its physical network is not there',
     blue({ physicalNetwork: 'phy-net9' }),
     around(),
@@ -137,6 +151,7 @@ const mtus: [string, Network, Partial<Surroundings>, number | undefined][] = [
   ['but gets no more than there is', blue({ mtu: 9000 }), {}, 1450],
   ['once given, it stays', blue({}, { mtu: 1350 }), {}, 1350],
   ['unknown while no node has registered', blue(), { hosts: [] }, undefined],
+  ['unknown then also where the spec asks for one', blue({ mtu: 9000 }), { hosts: [] }, undefined],
 ]
 
 for (const [title, network, more, want] of mtus)

@@ -41,9 +41,9 @@ export interface Surroundings {
 }
 
 /**
- * The MTU of a network: what its spec says, else the smallest of its member
- * nodes' NICs less the tunnel's overhead. Fixed once known: pods that run
- * would not learn of another.
+ * The MTU of a network: the smallest of its member nodes' NICs less the
+ * tunnel's overhead, or less where its spec says so; unknown while no node
+ * reaches it. Fixed once known: pods that run would not learn of another.
  */
 export function mtuFor(network: Network, around: Surroundings): number | undefined {
   if (network.status?.mtu !== undefined) return network.status.mtu
@@ -54,9 +54,7 @@ export function mtuFor(network: Network, around: Surroundings): number | undefin
     const family = parseAddress(w.address ?? '')?.family ?? 4
     return Math.min(w.mtu ?? 0, physical?.spec.mtu ?? 65535) - (tunnel ? overhead[family] : 0)
   })
-  if (network.spec.mtu !== undefined)
-    return room.length > 0 ? Math.min(network.spec.mtu, ...room) : network.spec.mtu
-  return room.length > 0 ? Math.min(...room) : undefined
+  return room.length > 0 ? Math.min(network.spec.mtu ?? 65535, ...room) : undefined
 }
 
 interface MemberWire {
@@ -114,15 +112,27 @@ export function networkReady(network: Network, around: Surroundings, vni: number
   const full = exhausted(network, around.blocks)
   if (full) return no('Exhausted', full)
   const broken = wires.filter((w) => !w.usable)
+  const lowered = loweredText(network)
   return {
     type: 'Ready',
     status: 'True',
-    reason: broken.length > 0 ? 'NotOnEveryNode' : 'Ready',
-    message:
+    reason: broken.length > 0 ? 'NotOnEveryNode' : lowered === undefined ? 'Ready' : 'MTULowered',
+    message: [
       broken.length > 0
-        ? `reached by ${usable.length} of ${wires.length} nodes; ${broken.map((w) => `node ${w.node}: ${w.message}`).join('; ')}`
+        ? `reached by ${usable.length} of ${wires.length} nodes`
         : `reached by ${usable.length} nodes`,
+      ...broken.map((w) => `node ${w.node}: ${w.message}`),
+      ...(lowered ?? []),
+    ].join('; '),
   }
+}
+
+function loweredText({ spec, status }: Network): string[] | undefined {
+  if (spec.mtu === undefined || status?.mtu === undefined || spec.mtu <= status.mtu) return undefined
+  return [
+    `spec.mtu: ${spec.mtu} is more than the wires carry, so pods get ${status.mtu}`,
+    `make another Network with spec.mtu ${status.mtu}, or none, or one after the NICs have more`,
+  ]
 }
 
 const noWire = (physicalNetwork: string | undefined, { hosts }: Surroundings): string =>
