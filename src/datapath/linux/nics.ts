@@ -56,12 +56,15 @@ function driverOf(route: Netlink, name: string): string | undefined {
 const NEWLINK = 16
 const DELLINK = 17
 const IFA_SCOPE_LINK = 253
+const AF_BRIDGE = 7
 
 /** Multicast groups RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR and RTNLGRP_IPV6_IFADDR. */
 export const nicGroups = 0x111
 
 /** Whether a message of these groups may be about a NIC. */
 export function concernsNics(message: Message): boolean {
+  // A bridge's word about its ports, which does not say what they are; each change of a link comes for itself.
+  if (message.payload[0] === AF_BRIDGE) return false
   if (message.type === NEWLINK || message.type === DELLINK) return isNic(rt.seenLink(message))
   return message.payload[3] !== IFA_SCOPE_LINK
 }
