@@ -33,7 +33,12 @@ async function run(options: Options): Promise<void> {
   await mkdir(at('var/lib/polynet'), { recursive: true, mode: 0o700 })
   const kube = await connect(options.api)
   const journal = await openJournal(at('var/lib/polynet/journal'), { fsync: options.fsync })
-  const datapath = await linuxDatapath({ runDir: at('run/polynet'), log })
+  const datapath = await linuxDatapath({
+    runDir: at('run/polynet'),
+    log,
+    // Nothing can be done without it; started again, the agent goes on where it was.
+    failed: () => process.exit(answers.kernel.exit),
+  })
   const plugins = foreignPlugins({
     confDir: options.confDir ?? at('etc/cni/net.d'),
     binDirs: [at('opt/cni/bin'), ...options.binDir],

@@ -89,6 +89,7 @@ const cases: [title: string, around: Partial<BlockSurroundings>, want: string[]]
         {
           ...named('AttachmentSlice', 'blue-n1'),
           network: 'blue',
+          networkUID: 'blue-uid',
           node: 'n1',
           nodeUID: 'n1',
           attachments: [

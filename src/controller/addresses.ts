@@ -4,6 +4,7 @@ import type { IPAMClaim, Node, Pod } from '../api/core.ts'
 import type { KubeObject, Resource } from '../api/meta.ts'
 import type { Network } from '../api/network.ts'
 import { resources } from '../api/resources.ts'
+import { isUID } from '../ipam/block.ts'
 import type { Kube, Ref } from '../kube/port.ts'
 import { isFault } from '../lib/fault.ts'
 
@@ -137,5 +138,3 @@ async function found<T extends KubeObject>(
     throw error
   }
 }
-
-const isUID = (text: string): boolean => /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(text)

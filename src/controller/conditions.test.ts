@@ -74,6 +74,20 @@ const ready: [string, Network, Surroundings, number | undefined, string][] = [
     'False NoNode: no node has registered yet; see whether the agents run',
   ],
   [
+    'the NIC has no address for tunnels',
+    blue(),
+    around({ hosts: [host('n1', { nic: 'eth1', mtu: 1500 })] }),
+    4096,
+    'False NoNode: node n1: eth1 has no address that tunnels could start from; give it one (ip address add … dev eth1)',
+  ],
+  [
+    'it needs no tunnels',
+    blue({ topology: 'Direct' }),
+    around({ hosts: [host('n1', { nic: 'eth1', mtu: 1500 })] }),
+    undefined,
+    'True Ready: reached by 1 nodes',
+  ],
+  [
     'no rule names a NIC',
     blue(),
     around({ hosts: [{ ...n1, status: { mappings: [] } }] }),

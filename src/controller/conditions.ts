@@ -38,6 +38,8 @@ export interface Surroundings {
   blocks: AddressBlock[]
   /** What `parse` has against the network. */
   problems: Problem[]
+  /** Pods that are attached to it; known only while it is being deleted. */
+  users?: string[]
 }
 
 /**
@@ -71,7 +73,12 @@ function wiresOf(network: Network, hosts: HostPhysicalNetwork[]): MemberWire[] {
     const node = host.metadata.name
     if (name !== undefined) {
       const mapping = host.status?.mappings?.find((m) => m.physicalNetwork === name)
-      return mapping ? [{ node, ...mapping }] : []
+      if (!mapping) return []
+      // On the wire itself no tunnel starts.
+      if (!mapping.usable || mapping.address || network.spec.topology === 'Direct')
+        return [{ node, ...mapping }]
+      const message = `${mapping.nic} has no address that tunnels could start from; give it one (ip address add … dev ${mapping.nic})`
+      return [{ node, ...mapping, usable: false, message }]
     }
     // Without a physical network the nodes' own addresses carry it: the smallest NIC that has one.
     const mtus = (host.status?.nics ?? []).filter((n) => n.up && n.addresses?.length).map((n) => n.mtu)
@@ -87,6 +94,8 @@ export function networkReady(network: Network, around: Surroundings, vni: number
     reason,
     message,
   })
+  if (network.metadata.deletionTimestamp !== undefined)
+    return no('Deleting', `is being deleted; it goes when ${podsIn(around.users ?? [])}`)
   if (around.problems.length > 0) return no('Invalid', sentence(around.problems))
   const { physicalNetwork, plugin = 'polynet', topology } = network.spec
   if (physicalNetwork !== undefined && !around.physical.some((p) => p.metadata.name === physicalNetwork))
@@ -139,6 +148,14 @@ const noWire = (physicalNetwork: string | undefined, { hosts }: Surroundings): s
   physicalNetwork === undefined || hosts.length === 0
     ? 'no node has registered yet; see whether the agents run'
     : `no node maps a NIC to PhysicalNetwork ${physicalNetwork}; give it spec.nics, or map it in a HostPhysicalNetwork`
+
+/** At most a few of them: a message has its limits. */
+function podsIn(users: string[]): string {
+  if (users.length === 0) return 'nodes have told that no pod has it'
+  const [shown, rest] = [users.slice(0, 5), users.length - 5]
+  if (users.length === 1) return `pod ${shown[0]} is gone`
+  return `pods ${shown.join(', ')}${rest > 0 ? ` and ${rest} more` : ''} are gone`
+}
 
 /** The default network shares the host's namespace, so no two of the kind may overlap what the nodes themselves use; others may. */
 function overlappingTwin(network: Network, networks: Network[]): string | undefined {

@@ -1,6 +1,6 @@
 import type { AddressBlock } from '../api/address-block.ts'
 import type { KubeObject, Resource } from '../api/meta.ts'
-import { parseNetwork, shownOf } from '../api/network.ts'
+import { type Network, parseNetwork, shownOf } from '../api/network.ts'
 import { resources } from '../api/resources.ts'
 import { type Mirror, mirror } from '../kube/mirror.ts'
 import type { Kube } from '../kube/port.ts'
@@ -18,6 +18,7 @@ import {
   type Surroundings,
 } from './conditions.ts'
 import { identifiersFor, tunnelPortsFor } from './identifiers.ts'
+import { finalizersOf, unseenMs, usersOf } from './protection.ts'
 import { statefulHolders } from './stateful-sets.ts'
 
 export interface Controller {
@@ -56,6 +57,7 @@ export async function startController(deps: { kube: Kube; clock: Clock; log: Log
   const all: Mirror<KubeObject>[] = [networks, physicalNetworks, hosts, blocks, slices, nodes, claims]
   await Promise.all(all.map((m) => m.synced))
 
+  const stop = new AbortController()
   const now = () => new Date(clock.now()).toISOString()
 
   const physicalPass = async () => {
@@ -78,6 +80,10 @@ export async function startController(deps: { kube: Kube; clock: Clock; log: Log
     const blocksOf = Map.groupBy(blocks.list(), (b) => b.spec.networkUID)
     for (const network of list) {
       const mine: AddressBlock[] = blocksOf.get(network.metadata.uid ?? '') ?? []
+      const users = network.metadata.deletionTimestamp === undefined ? [] : usersOf(network, slices.list())
+      // Before it gets what agents need to attach pods, so that none is attached to a network without it.
+      const used = users.length > 0 || (mine.length > 0 && mayBeUnseen(network))
+      if (!(await protect(network, used))) continue
       const parsed = parseNetwork(network)
       const around: Surroundings = {
         physical: physicalNetworks.list(),
@@ -85,6 +91,7 @@ export async function startController(deps: { kube: Kube; clock: Clock; log: Log
         networks: list,
         blocks: mine,
         problems: parsed.ok ? [] : parsed.problems,
+        users,
       }
       const uid = network.metadata.uid ?? ''
       const vni = identifiers.has(uid) ? identifiers.get(uid) : network.status?.vni
@@ -99,6 +106,28 @@ export async function startController(deps: { kube: Kube; clock: Clock; log: Log
         conditions: conditionsWith(network.status?.conditions, [ready], network.metadata.generation, now()),
       })
     }
+  }
+
+  /** Gives the network our finalizer, or takes it from it; whether it is there and as it shall be. */
+  const protect = async (network: Network, used: boolean): Promise<boolean> => {
+    const { namespace, name, uid, resourceVersion, finalizers: before = [] } = network.metadata
+    const finalizers = finalizersOf(network, used)
+    if (same(before, finalizers)) return true
+    const body = { metadata: { uid, resourceVersion, finalizers } }
+    try {
+      await kube.patch(resources.networks, { namespace, name }, { type: 'merge', body })
+      return network.metadata.deletionTimestamp === undefined
+    } catch (error) {
+      if (!isFault(error, 'missing', 'conflict')) throw error
+      return false
+    }
+  }
+
+  const mayBeUnseen = ({ metadata }: Network): boolean => {
+    const leftMs = Date.parse(metadata.deletionTimestamp ?? '') + unseenMs - clock.now()
+    if (!(leftMs > 0)) return false
+    void clock.sleep(leftMs, stop.signal).then(() => loop?.wake())
+    return true
   }
 
   const writeStatus = async <T extends KubeObject & { status?: object }>(
@@ -171,6 +200,7 @@ export async function startController(deps: { kube: Kube; clock: Clock; log: Log
   return {
     settled: loop.settled,
     async close() {
+      stop.abort()
       await loop.close()
       for (const m of all) m.close()
     },

@@ -72,19 +72,17 @@ function mappingOf(wire: PhysicalNetwork, { match, source }: Asked, nics: readon
     )
   const address = tunnelAddress(nic)
   const mtu = Math.min(nic.mtu, wire.spec.mtu ?? nic.mtu)
-  const message = hindrance(wire, nic, address)
+  const message = hindrance(wire, nic)
   return { physicalNetwork, nic: nic.name, address, mtu, usable: message === '', message }
 }
 
 /** Why the NIC cannot carry the wire; empty when it can. */
-function hindrance(wire: PhysicalNetwork, nic: Nic, address: string | undefined): string {
+function hindrance(wire: PhysicalNetwork, nic: Nic): string {
   const { mtu } = wire.spec
   if (!nic.up)
     return `${nic.name} is down; set it up (ip link set ${nic.name} up) and see whether its cable is in`
   if (mtu !== undefined && mtu > nic.mtu)
     return `${nic.name} carries packets of ${nic.mtu} bytes and spec.mtu of PhysicalNetwork ${wire.metadata.name} says ${mtu}; raise the one (ip link set ${nic.name} mtu ${mtu}) or lower the other`
-  if (address === undefined)
-    return `${nic.name} has no address that tunnels could start from; give it one (ip address add … dev ${nic.name})`
   return ''
 }
 

@@ -21,6 +21,8 @@ export async function linuxDatapath(options: {
   runDir: string
   hostNetns?: string
   log: Log
+  /** Called when the thread that works on the kernel has ended by itself; every call rejects from then on. */
+  failed?: (error: Error) => void
 }): Promise<Datapath> {
   const { runDir, log } = options
   const hostNetns = options.hostNetns ?? `/proc/${process.pid}/ns/net`
@@ -47,11 +49,11 @@ export async function linuxDatapath(options: {
     log.error('the datapath stopped', { error: error.message })
     for (const { reject } of waiting.values()) reject(error)
     waiting.clear()
+    options.failed?.(error)
   }
   hands.on('error', fail)
   hands.on('exit', () => {
-    if (waiting.size > 0)
-      fail(new Fault('unavailable', 'work on the kernel', 'the thread that does it ended'))
+    if (!closed) fail(new Fault('unavailable', 'work on the kernel', 'the thread that does it ended'))
   })
   const call = <T>(method: Method, argument?: unknown): Promise<T> => {
     if (closed) return Promise.reject(new Fault('unavailable', method, 'the datapath is closed'))
