@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { after, test } from 'node:test'
+import { after, suite, test } from 'node:test'
 import { bootLab } from '../lab/boot.ts'
 import { wayIn } from '../lab/enter.ts'
 import type { Place } from '../lab/place.ts'
@@ -33,21 +33,28 @@ let labs = 0
 const open = new Set<Place>()
 after(() => Promise.all([...open].map((place) => place.close())))
 
-for (const page of pages) {
-  const story = parseStory(readFileSync(join(root, page), 'utf8'))
-  if (story.steps.length === 0) continue
-  for (const kind of ['sim', 'lab'] as const) {
-    if (story.only && story.only !== kind) continue
-    const skip = kind === 'lab' && way.how === 'none' ? way.why : false
-    test(`${story.title} (${page} on ${kind})`, { skip, timeout: 120_000 }, async () => {
-      const place = await places[kind]()
-      open.add(place)
-      try {
-        await play(story, place, page)
-      } finally {
-        open.delete(place)
-        await place.close()
-      }
-    })
-  }
-}
+const stories = pages
+  .map((page) => ({ page, story: parseStory(readFileSync(join(root, page), 'utf8')) }))
+  .filter(({ story }) => story.steps.length > 0)
+
+// Most of a story is waiting; two labs share two cores well.
+for (const [kind, concurrency] of [
+  ['sim', 4],
+  ['lab', 2],
+] as const)
+  suite(`stories on ${kind}`, { concurrency }, () => {
+    for (const { page, story } of stories) {
+      if (story.only && story.only !== kind) continue
+      const skip = kind === 'lab' && way.how === 'none' ? way.why : false
+      test(`${story.title} (${page} on ${kind})`, { skip, timeout: 120_000 }, async () => {
+        const place = await places[kind]()
+        open.add(place)
+        try {
+          await play(story, place, page)
+        } finally {
+          open.delete(place)
+          await place.close()
+        }
+      })
+    }
+  })
