@@ -25,4 +25,11 @@ export function overlapOf(network: Network, networks: Network[]): string | undef
 const older = (a: Network, b: Network): boolean =>
   `${a.metadata.creationTimestamp} ${a.metadata.uid}` < `${b.metadata.creationTimestamp} ${b.metadata.uid}`
 
-const prefixesOf = (n: Network): Prefix[] => (n.spec.subnets ?? []).flatMap((s) => parsePrefix(s.cidr) ?? [])
+/** Read once for each object: every ADD compares its networks with all others. */
+function prefixesOf(n: Network): Prefix[] {
+  const prefixes = readBefore.get(n) ?? (n.spec.subnets ?? []).flatMap((s) => parsePrefix(s.cidr) ?? [])
+  readBefore.set(n, prefixes)
+  return prefixes
+}
+
+const readBefore = new WeakMap<Network, Prefix[]>()

@@ -7,7 +7,7 @@ import type { AttachmentRequest } from '../attach/request.ts'
 import { confFor, missingCapabilities, runtimeConfigFor } from '../attach/runtime-config.ts'
 import { parseConf } from '../cni/conf.ts'
 import type { NetworkConf } from '../cni/plugins.ts'
-import { Fault, sentence } from '../lib/fault.ts'
+import { Fault, type Parsed, sentence } from '../lib/fault.ts'
 import { overlapOf } from './overlap.ts'
 import type { ForeignAttachment } from './record.ts'
 import type { Watched } from './watched.ts'
@@ -67,7 +67,7 @@ function makerOf(
         `Network ${target.namespace}/${target.name} is gone`,
       )
     // An API server without Polynet's webhook takes what the schema takes, which is more than what makes sense.
-    const parsed = parseNetwork(network)
+    const parsed = checked(network)
     if (!parsed.ok)
       throw new Fault(
         'invalid',
@@ -85,6 +85,15 @@ function makerOf(
   if (!config) return plugin(request, confOfPlugin(target.name, confs), args)
   return plugin(request, parsed(config, source, target.name), args)
 }
+
+/** The parsed network; each object is looked at once, an ADD for each of its pods. */
+function checked(network: Network): Parsed<Network> {
+  const known = checkedBefore.get(network) ?? parseNetwork(network)
+  checkedBefore.set(network, known)
+  return known
+}
+
+const checkedBefore = new WeakMap<Network, Parsed<Network>>()
 
 function plugin(request: AttachmentRequest, conf: NetworkConf, args: Record<string, string>): Wanted['by'] {
   const capabilityArgs = runtimeConfigFor(request)

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { parseConf, readConfDir } from './conf.ts'
+import { confDirReader, parseConf, readConfDir } from './conf.ts'
 
 const bridge = { type: 'bridge', bridge: 'br-blue', ipam: { type: 'host-local', subnet: '10.1.0.0/16' } }
 const source = '/etc/cni/net.d/10-blue.conf'
@@ -127,6 +127,30 @@ test('a conf directory gives its confs in order, leaves our own out, and tells w
       '40-large.conf: it is larger than 1048576 bytes; make it smaller',
     ],
   )
+})
+
+test('who asks often sees every change of a conf directory, and its files are read only then', async (t) => {
+  const dir = await mkdtemp(join(tmpdir(), 'polynet-conf-'))
+  t.after(() => rm(dir, { recursive: true }))
+  const read = confDirReader(join(dir, 'net.d'))
+  const names = async () => (await read()).confs.map((c) => c.name).join()
+  const conf = (name: string) => JSON.stringify({ cniVersion: '1.0.0', name, type: 'bridge' })
+  const path = (name: string) => join(dir, 'net.d', name)
+  assert.equal(await names(), '')
+  await mkdir(join(dir, 'net.d'))
+  await writeFile(path('10-a.conf'), conf('a'))
+  assert.equal(await names(), 'a')
+  await writeFile(path('10-a.conf'), conf('b'))
+  assert.equal(await names(), 'b', 'of the same size, within the same tick')
+  await writeFile(path('20-c.conf'), conf('c'))
+  assert.equal(await names(), 'b,c')
+  await new Promise((resolve) => setTimeout(resolve, 1100))
+  const before = await read()
+  assert.equal(await read(), before)
+  await rename(path('20-c.conf'), path('05-c.conf'))
+  assert.equal(await names(), 'c,b')
+  await rm(path('05-c.conf'))
+  assert.equal(await names(), 'b')
 })
 
 test('a conf directory that is not there holds nothing', async () => {

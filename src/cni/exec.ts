@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { Fault, isFault, sentence } from '../lib/fault.ts'
 import type { Log } from '../lib/log.ts'
 import { type Ended, spawn as posixSpawn, type Spawn } from '../lib/spawn.ts'
-import { isPluginType, readConfDir } from './conf.ts'
+import { confDirReader, isPluginType } from './conf.ts'
 import type { Invocation, NetworkConf, Plugins } from './plugins.ts'
 import type { CniError, CniResult } from './result.ts'
 import { atLeast, convertResult, newestVersion, parseResult, resultVersions } from './versions.ts'
@@ -25,9 +25,10 @@ export interface ForeignPlugins {
 export function foreignPlugins(options: ForeignPlugins): Plugins {
   const run = new Runner(options)
   const told = new Set<string>()
+  const read = confDirReader(options.confDir)
   return {
     async confs() {
-      const { confs, problems } = await readConfDir(options.confDir)
+      const { confs, problems } = await read()
       const sentences = problems.map(({ path, problem }) => sentence([{ path, problem }]))
       for (const text of sentences) if (!told.has(text)) options.log.warn(`read ${options.confDir}: ${text}`)
       told.clear()
