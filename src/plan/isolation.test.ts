@@ -165,6 +165,33 @@ for (const [want, what, packet] of uplink)
     assert.equal(trace(tablesOf('host'), packet, arriving).verdict, want)
   })
 
+const toBlue = (iifname: string, saddr: string, more: Partial<Packet> = {}): Packet =>
+  udp(saddr, '10.1.0.7', { iifname, oifname: uplinkName('blue'), ...more })
+const out = (daddr: string, more: Partial<Packet> = {}): Packet => upFrom(daddr, { oifname: 'eth1', ...more })
+const forwarded: [string, string, Packet][] = [
+  ['drop', "another network's pod to a pod of blue", toBlue(uplinkName('flat'), '169.254.192.3')],
+  ['drop', 'a pod of the default network to a pod of blue', toBlue('pn0123456789ab', '10.244.0.7')],
+  ['drop', 'another machine to a pod of blue', toBlue('eth1', '192.168.10.99')],
+  ['accept', 'the answer to a pod of blue', toBlue('eth1', '203.0.113.1', { ctState: 'established' })],
+  ['accept', 'a pod of blue to the internet', out('203.0.113.1')],
+  ['drop', 'a pod of blue to a service, translated to a pod', out('10.244.3.4')],
+  ['drop', 'a pod of blue to a service, translated to a node', out('192.168.10.12')],
+  ['accept', 'a pod of blue that answers', out('192.168.10.12', { ctState: 'established' })],
+  ['accept', 'what no network has to do with', udp('10.244.0.7', '10.244.3.4', { oifname: 'pnvx' })],
+]
+for (const [want, what, packet] of forwarded)
+  test(`forwarded by the host, ${what}: ${want}`, () => {
+    assert.equal(trace(tablesOf('host'), packet, { family: 'inet', hook: 'forward' }).verdict, want)
+  })
+
+test('a service that is translated to the host itself is no way from a network to the host', () => {
+  const hook: Hook = { family: 'inet', hook: 'input' }
+  const translated = upFrom('192.168.1.11', { daddrType: 'local' })
+  assert.equal(trace(tablesOf('host'), translated, hook).verdict, 'drop')
+  assert.equal(trace(tablesOf('host'), { ...translated, ctState: 'established' }, hook).verdict, 'accept')
+  assert.equal(trace(tablesOf('host'), { ...translated, iifname: 'eth1' }, hook).verdict, 'accept')
+})
+
 test('uplink: an address that nobody has does not leave the network', () => {
   const hook: Hook = { family: 'inet', hook: 'forward' }
   const up = { iifname: webPort, oifname: 'pnup' }

@@ -10,8 +10,9 @@ import type { NetworkView } from './view.ts'
  * pair between its namespace and the host's, with addresses that mean
  * something on this node only. What leaves is translated to the link's
  * address, and once more by the host; what the host sends to its own pods
- * (probes) goes in by it. Where it enters the host, nodes, pods, services and
- * everything link-local are closed.
+ * (probes) goes in by it, and nothing that the host forwards for others. Where
+ * a packet enters the host, and once more where it leaves it, nodes, pods,
+ * services and everything link-local are closed.
  */
 export interface Uplink {
   /** Without prefix length. */
@@ -169,6 +170,41 @@ export function uplinksInHost(views: NetworkView[], closed: string[]): Namespace
               do: [{ lookup: ['ip daddr'], in: 'closed' }, { counter: true }, { verdict: 'drop' }],
             },
             { do: [{ lookup: ['ip6 daddr'], in: 'closed6' }, { counter: true }, { verdict: 'drop' }] },
+          ],
+        },
+        {
+          name: 'to-networks',
+          // The routes to this node's blocks are the host's own: what it forwards for others would lead from one network into another.
+          base: { type: 'filter', hook: 'forward', priority: 0, policy: 'accept' },
+          rules: [
+            { do: [{ lookup: ['oifname'], notIn: 'uplinks-out' }, { verdict: 'accept' }] },
+            { do: [{ match: 'ct state', is: ['established', 'related'] }, { verdict: 'accept' }] },
+            {
+              comment: 'only the host itself asks pods of a network',
+              do: [{ counter: true }, { verdict: 'drop' }],
+            },
+          ],
+        },
+        {
+          name: 'translated',
+          // Where a packet goes may have been translated since it entered (services).
+          base: { type: 'filter', hook: 'forward', priority: 0, policy: 'accept' },
+          rules: [
+            { do: [{ lookup: ['iifname'], notIn: 'uplinks' }, { verdict: 'accept' }] },
+            { do: [{ match: 'ct state', is: ['established', 'related'] }, { verdict: 'accept' }] },
+            { do: [{ lookup: ['ip daddr'], in: 'closed' }, { counter: true }, { verdict: 'drop' }] },
+            { do: [{ lookup: ['ip6 daddr'], in: 'closed6' }, { counter: true }, { verdict: 'drop' }] },
+          ],
+        },
+        {
+          name: 'to-host',
+          base: { type: 'filter', hook: 'input', priority: 0, policy: 'accept' },
+          rules: [
+            { do: [{ lookup: ['iifname'], notIn: 'uplinks' }, { verdict: 'accept' }] },
+            {
+              comment: 'translated to the host itself',
+              do: [{ match: 'ct state', is: 'new' }, { counter: true }, { verdict: 'drop' }],
+            },
           ],
         },
         {
