@@ -89,6 +89,7 @@ function slicesOf(
             ownerReferences: [{ apiVersion: 'v1', kind: 'Node', name: node.name, uid: node.uid }],
           },
           network: a.network.name,
+          networkUID: a.network.uid,
           node: node.name,
           nodeUID: node.uid,
           attachments: [],

@@ -93,7 +93,7 @@ export function watch(deps: { kube: Kube; clock: Clock; log: Log; node: string }
     },
     slicesOf(network) {
       const all = slices.get(network.metadata.namespace ?? '')?.list() ?? []
-      return all.filter((s) => s.network === network.metadata.name)
+      return all.filter((s) => s.networkUID === network.metadata.uid)
     },
     onChange(listener) {
       listeners.add(listener)

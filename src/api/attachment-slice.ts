@@ -7,6 +7,7 @@ import { resources } from './resources.ts'
 /** Who is where: one network's attachments on one node. Written by that node's agent only, in batches. */
 export interface AttachmentSlice extends KubeObject {
   network: string
+  networkUID: string
   node: string
   nodeUID: string
   attachments: Attachment[]
@@ -51,6 +52,7 @@ export const attachmentSliceKind: Kind<AttachmentSlice> = {
         format: formats.label,
         rules: [{ rule: 'self == oldSelf', message: 'cannot be changed; make another AttachmentSlice' }],
       },
+      networkUID: { type: 'string', required: true, description: 'UID of the Network.', maxLength: 64 },
       node: { type: 'string', required: true, description: 'Name of the Node.', format: formats.subdomain },
       nodeUID: { type: 'string', required: true, description: 'UID of the Node.', maxLength: 64 },
       attachments: {

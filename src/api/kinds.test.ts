@@ -135,12 +135,21 @@ const cases: [kind: string, object: object, want: string[]][] = [
       'spec.endpoint: eth1 is not an address such as 10.1.0.7 or fd00:10:1::7',
     ],
   ],
-  ['AttachmentSlice', { network: 'blue', node: 'n1', nodeUID: '77aa', attachments: [attachment] }, []],
-  ['AttachmentSlice', { network: 'blue', node: 'n1', nodeUID: '77aa', attachments: [] }, []],
+  [
+    'AttachmentSlice',
+    { network: 'blue', networkUID: '5f0c', node: 'n1', nodeUID: '77aa', attachments: [attachment] },
+    [],
+  ],
+  [
+    'AttachmentSlice',
+    { network: 'blue', networkUID: '5f0c', node: 'n1', nodeUID: '77aa', attachments: [] },
+    [],
+  ],
   [
     'AttachmentSlice',
     {
       network: 'blue',
+      networkUID: '5f0c',
       node: 'n1',
       nodeUID: '77aa',
       attachments: [

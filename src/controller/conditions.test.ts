@@ -57,6 +57,13 @@ const around = (more: Partial<Surroundings> = {}): Surroundings => ({
 })
 
 const ready: [string, Network, Surroundings, number | undefined, string][] = [
+  [
+    'pods of a network that is deleted hold it',
+    { ...blue(), metadata: { ...blue().metadata, deletionTimestamp: '2026-01-01T00:00:00Z' } },
+    around({ users: ['a/1', 'a/2', 'a/3', 'a/4', 'a/5', 'a/6'] }),
+    4096,
+    'False Deleting: is being deleted; it goes when pods a/1, a/2, a/3, a/4, a/5 and 1 more are gone',
+  ],
   ['all is well', blue(), around(), 4096, 'True Ready: reached by 2 nodes'],
   [
     'a node does not reach the wire',

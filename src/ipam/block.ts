@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { AddressBlock } from '../api/address-block.ts'
-import { apiVersionOf } from '../api/meta.ts'
+import { apiVersionOf, type OwnerReference } from '../api/meta.ts'
 import { resources } from '../api/resources.ts'
 import { type Address, bitsOf, type Family, type Prefix, parsePrefix } from '../lib/ip.ts'
 import { countOf, type Interval, indexOf, intervalOf, merged, nth, within } from './interval.ts'
@@ -36,10 +36,26 @@ export function blockObject(namespace: string, spec: AddressBlock['spec']): Addr
   return {
     apiVersion: apiVersionOf(resources.addressBlocks),
     kind: resources.addressBlocks.kind,
-    metadata: { name: blockName(spec.networkUID, prefix), namespace, labels: marks },
+    metadata: {
+      name: blockName(spec.networkUID, prefix),
+      namespace,
+      labels: marks,
+      ...(isUID(spec.networkUID) ? { ownerReferences: [networkOf(spec)] } : {}),
+    },
     spec,
   }
 }
+
+/** Whether it is what API servers give: pools that are no Networks have identifiers of another form. */
+export const isUID = (text: string): boolean => /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(text)
+
+/** A block goes with its network. */
+const networkOf = ({ network, networkUID }: AddressBlock['spec']): OwnerReference => ({
+  apiVersion: apiVersionOf(resources.networks),
+  kind: resources.networks.kind,
+  name: network,
+  uid: networkUID,
+})
 
 /**
  * The blocks of a family that a node may try to lease, each exactly once,

@@ -36,6 +36,7 @@ const slice = (node: string, ...lines: string[]): AttachmentSlice => ({
   kind: 'AttachmentSlice',
   metadata: { namespace: 'lab', name: `blue-${node}` },
   network: 'blue',
+  networkUID: 'blue-uid',
   node,
   nodeUID: node,
   attachments: lines.map((line) => {

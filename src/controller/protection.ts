@@ -1,0 +1,27 @@
+import type { AttachmentSlice } from '../api/attachment-slice.ts'
+import type { Network } from '../api/network.ts'
+
+/** Keeps a network that is deleted until its last pod is gone, as `kubernetes.io/pvc-protection` keeps a claim. */
+export const finalizer = 'polynet.dev/pods'
+
+/** How long a pod that was being attached at the moment of deletion may take to be seen. */
+export const unseenMs = 2000
+
+/** The pods, `<namespace>/<name>`, that are attached to the network. */
+export function usersOf(network: Network, slices: AttachmentSlice[]): string[] {
+  const mine = slices.filter((s) => s.networkUID === network.metadata.uid)
+  return [...new Set(mine.flatMap((s) => s.attachments.map((a) => `${a.podNamespace}/${a.pod}`)))].sort()
+}
+
+/**
+ * The finalizers that the network shall have: ours as long as it is not being
+ * deleted, or pods use it. A network that another plugin carries needs none:
+ * what its pods have does not come from it any more.
+ */
+export function finalizersOf(network: Network, used: boolean): string[] {
+  const { finalizers = [], deletionTimestamp } = network.metadata
+  const others = finalizers.filter((f) => f !== finalizer)
+  const keep = deletionTimestamp === undefined ? (network.spec.plugin ?? 'polynet') === 'polynet' : used
+  if (keep === finalizers.includes(finalizer)) return finalizers
+  return keep ? [...others, finalizer] : others
+}
