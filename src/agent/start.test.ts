@@ -189,6 +189,20 @@ test('asking again gives the same answer and makes nothing a second time, also w
   assert.deepEqual(calls(), ['ADD good net1'])
 })
 
+test('asking again gives the same answer when the pod asks for something else by now', async () => {
+  const { kube, pod, cni } = await node()
+  const { metadata } = await pod('web', 'good@net1')
+  const first = await cni('ADD', 'web')
+  const annotations = { 'k8s.v1.cni.cncf.io/networks': 'none@net7' }
+  await kube.patch(
+    resources.pods,
+    { namespace: 'default', name: metadata.name },
+    { type: 'merge', body: { metadata: { annotations } } },
+  )
+  await realClock.sleep(20)
+  assert.deepEqual(await cni('ADD', 'web'), first)
+})
+
 test('the answer names every interface and address, and the pod says so when the ADD returns', async () => {
   const { kube, pod, cni } = await node()
   await pod('web', 'good@net1')

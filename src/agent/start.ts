@@ -165,7 +165,9 @@ export function startAgent(deps: AgentDeps): Agent {
     const { sandboxes } = ready()
     const pod = await podOf(request)
     try {
-      const wanted = await attachable(pod, request)
+      // What was made once is what the pod has, whatever its annotations say by now.
+      const made = sandboxes.find(request.containerID)?.state === 'added'
+      const wanted = made ? [] : await attachable(pod, request)
       const result = await sandboxes.add(pod, request, wanted)
       return answerOf(result, request)
     } catch (error) {
