@@ -47,6 +47,7 @@ const questions = new Set([
   'leftovers',
   'show',
   'changes',
+  'cni',
 ])
 
 const asks = ([program, verb = '']: string[]): boolean =>
@@ -71,7 +72,7 @@ async function lab(place: Place, [verb = '', ...rest]: string[], noted: Noted): 
     case 'show':
       return { exit: 0, output: await screenOf(place) }
     case 'reach':
-      return { exit: 0, output: await reach(place, words) }
+      return { exit: 0, output: await reach(place, words, flag('answered') !== undefined) }
     case 'send':
       return { exit: 0, output: await send(place, words, (name) => flag(name)?.slice(`--${name}=`.length)) }
     case 'exec': {
@@ -177,11 +178,12 @@ const fullName = (pod: string): string => (pod.includes('/') ? pod : `default/${
 
 /**
  * `reach`: everyone to everyone, a line per packet; `reach a b`: between these
- * pods only. Sorted, so that a page can say it.
+ * pods only; `--answered`: without those that nobody answered. Sorted, so that a page can say it.
  */
-async function reach(place: Place, pods: string[]): Promise<string> {
+async function reach(place: Place, pods: string[], onlyAnswered: boolean): Promise<string> {
   const probes = await place.reach(pods.length > 0 ? pods.map(fullName) : undefined)
   return probes
+    .filter((probe) => !onlyAnswered || probe.answeredBy !== undefined)
     .map(
       (probe) =>
         `${probe.from.pod} ${probe.from.interface} > ${probe.to.pod} ${probe.to.interface} ${probe.address}: ${wordFor(probe)}`,
