@@ -57,6 +57,10 @@ async function run(options: Options): Promise<void> {
   })
   const metrics = agentMetrics(options.node, journal)
   const agent = metrics.observed(plain)
+  if (isScript(at('opt/cni/bin/polynet-cni')))
+    log.warn(
+      'the shim is a script, a hundred times slower than the compiled one; install a C compiler and install the shim again',
+    )
   const server = await serveShim(at('run/polynet/agent.sock'), agent.handle, log)
   const probes = options.probes ? await serveProbes(options.probes, agent.unready, metrics) : undefined
   const spool = setInterval(async () => {
@@ -74,6 +78,15 @@ async function run(options: Options): Promise<void> {
   await agent.close()
   await datapath.close()
   await journal.close()
+}
+
+/** Without a C compiler the shim is a script around Node (`cni/shim/build.ts`). */
+function isScript(path: string): boolean {
+  try {
+    return readFileSync(path).subarray(0, 2).toString() === '#!'
+  } catch {
+    return false
+  }
 }
 
 /**

@@ -95,6 +95,13 @@ const ready: [string, Network, Surroundings, number | undefined, string][] = [
     'True Ready: reached by 1 nodes',
   ],
   [
+    'its VLAN is not for networks',
+    blue({ topology: 'Direct', direct: { mode: 'vlan' }, vlan: 7 }),
+    around({ physical: [{ ...phyNet0, spec: { vlanRange: { min: 100, max: 199 } } }] }),
+    undefined,
+    'False VlanNotAllowed: spec.vlan: PhysicalNetwork phy-net0 has VLANs 100 to 199 for networks, not 7; choose one of those',
+  ],
+  [
     'no rule names a NIC',
     blue(),
     around({ hosts: [{ ...n1, status: { mappings: [] } }] }),

@@ -107,6 +107,8 @@ export function networkReady(network: Network, around: Surroundings, vni: number
     )
   if (plugin !== 'polynet')
     return { type: 'Ready', status: 'True', reason: 'Delegated', message: `plugin ${plugin} carries it` }
+  const outside = vlanOutside(network, around.physical)
+  if (outside) return no('VlanNotAllowed', outside)
   const twin = overlappingTwin(network, around.networks)
   if (twin) return no('SubnetsOverlap', twin)
   const wires = wiresOf(network, around.hosts)
@@ -142,6 +144,13 @@ function loweredText({ spec, status }: Network): string[] | undefined {
     `spec.mtu: ${spec.mtu} is more than the wires carry, so pods get ${status.mtu}`,
     `make another Network with spec.mtu ${status.mtu}, or none, or one after the NICs have more`,
   ]
+}
+
+function vlanOutside({ spec }: Network, physical: PhysicalNetwork[]): string | undefined {
+  const range = physical.find((p) => p.metadata.name === spec.physicalNetwork)?.spec.vlanRange
+  if (spec.vlan === undefined || !range || (spec.vlan >= range.min && spec.vlan <= range.max))
+    return undefined
+  return `spec.vlan: PhysicalNetwork ${spec.physicalNetwork} has VLANs ${range.min} to ${range.max} for networks, not ${spec.vlan}; choose one of those`
 }
 
 const noWire = (physicalNetwork: string | undefined, { hosts }: Surroundings): string =>
