@@ -15,6 +15,8 @@ export interface AgentDeps {
   plugins: Plugins
   clock: Clock
   log: Log
+  /** Prefixes that no logical network reaches, nor pods have as eth0, beside what the agent knows: services, the API server. */
+  closed?: readonly string[]
   /** Called at each step of ADD and DEL; a test dies there. */
   at?: (step: Step) => void
 }

@@ -6,7 +6,8 @@ import { foreignPlugins } from '../cni/exec.ts'
 import { linuxDatapath } from '../datapath/linux/linux.ts'
 import { connect } from '../kube/cluster/connect.ts'
 import { realClock } from '../lib/clock.ts'
-import { answers, isFault } from '../lib/fault.ts'
+import { answers, Fault, isFault } from '../lib/fault.ts'
+import { formatPrefix, parsePrefix } from '../lib/ip.ts'
 import { jsonLog } from '../lib/log.ts'
 import { openJournal } from './journal-file.ts'
 import { agentMetrics } from './metrics.ts'
@@ -21,6 +22,7 @@ interface Options {
   confDir?: string
   binDir: string[]
   probes?: string
+  closed: string[]
   logLevel: string
   fsync: boolean
 }
@@ -51,6 +53,7 @@ async function run(options: Options): Promise<void> {
     datapath,
     journal,
     plugins,
+    closed: options.closed.map(closedRange),
     clock: realClock,
     log,
     at: dieAt(at('var/lib/polynet/die-at')),
@@ -89,6 +92,12 @@ function isScript(path: string): boolean {
   }
 }
 
+function closedRange(text: string): string {
+  const prefix = parsePrefix(text)
+  if (prefix) return formatPrefix(prefix)
+  throw new Fault('invalid', 'read --closed', `${text} is no prefix; write one like 10.96.0.0/12`)
+}
+
 /**
  * For tests: where a file names a step, the agent dies at that step as by
  * kill -9. The file is read at start, and only where the environment says
@@ -113,6 +122,11 @@ const program = new Command('polynet-agent')
   .option('--conf-dir <dir>', "the runtime's CNI conf directory (default: <root>/etc/cni/net.d)")
   .option('--bin-dir <dir...>', 'more directories with CNI plugins', ['/opt/cni/bin', '/usr/lib/cni'])
   .option('--probes <address>', '/healthz, /readyz and /metrics: host:port or unix:/path')
+  .option(
+    '--closed <cidr...>',
+    'what no logical network reaches, nor pods have as eth0: service range, API server',
+    [],
+  )
   .option('--log-level <level>', 'debug, info, warn or error', process.env.POLYNET_LOG ?? 'info')
   .option('--fsync', 'let the journal survive a power cut, not only a crash of the agent', false)
 

@@ -1,5 +1,5 @@
 import type { Network } from '../api/network.ts'
-import { overlaps, type Prefix, parsePrefix } from '../lib/ip.ts'
+import { contains, formatPrefix, overlaps, type Prefix, parsePrefix } from '../lib/ip.ts'
 
 /** The cluster's default network: rendered in the host's namespace. */
 export const defaultNetwork = { namespace: 'polynet-system', name: 'default' } as const
@@ -18,6 +18,32 @@ export function overlapOf(network: Network, networks: Network[]): string | undef
     if (!isDefaultNetwork(other) && !older(other, network)) continue
     if (prefixesOf(network).some((a) => prefixesOf(other).some((b) => overlaps(a, b))))
       return `Network ${other.metadata.namespace}/${other.metadata.name}`
+  }
+  return undefined
+}
+
+/** Where networks have their addresses; everything else is somebody's on the internet (RFC 1918, RFC 6598, RFC 4193). */
+const privateRanges = ['10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16', '100.64.0.0/10', 'fc00::/7'].map(
+  (text) => parsePrefix(text) as Prefix,
+)
+
+/**
+ * What else the network's subnets overlap, in words: `taken`, prefixes and
+ * what they are, or the internet. The host has routes to the pods of networks
+ * that overlap nothing, so a tenant's subnet must not lead the node's own
+ * traffic into her network. Networks that the host has no routes to overlap
+ * nothing.
+ */
+export function overlapWith(network: Network, taken: ReadonlyMap<string, string>): string | undefined {
+  const { topology, plugin = 'polynet' } = network.spec
+  if (isDefaultNetwork(network) || topology === 'Direct' || plugin !== 'polynet') return undefined
+  for (const subnet of prefixesOf(network)) {
+    for (const [text, what] of taken) {
+      const prefix = parsePrefix(text)
+      if (prefix && overlaps(prefix, subnet)) return `${what} (${text})`
+    }
+    if (!privateRanges.some((range) => contains(range, subnet)))
+      return `addresses of the internet (${formatPrefix(subnet)})`
   }
   return undefined
 }

@@ -50,7 +50,7 @@ interface Core {
 export function startAgent(deps: AgentDeps): Agent {
   const { kube, datapath, journal, plugins, clock, log, node } = deps
   const watched = watch({ kube, clock, log, node })
-  const views = new Views(watched, node)
+  const views = new Views(watched, node, deps.closed)
   const events = eventsFrom({ kube, clock, log, component: 'agent', host: node })
   const turns = new Turns()
   let core: Core | undefined
@@ -181,7 +181,7 @@ export function startAgent(deps: AgentDeps): Agent {
   const attachable = async (pod: Pod, request: CniRequest): Promise<Wanted[]> => {
     const late = clock.now() + networkWithinMs
     for (;;) {
-      const wanted = wantedBy(pod, watched, await plugins.confs(), request.args)
+      const wanted = wantedBy(pod, watched, views, await plugins.confs(), request.args)
       try {
         for (const { by } of wanted) if (by.kind === 'polynet') views.network(by.network)
         return wanted
@@ -267,7 +267,7 @@ export function startAgent(deps: AgentDeps): Agent {
   /** The networks that Polynet renders among those the pod asks for; none where it asks wrongly, which its ADD will say. */
   const networksOf = async (pod: Pod): Promise<Network[]> => {
     try {
-      return wantedBy(pod, watched, await plugins.confs(), {}).flatMap(({ by }) =>
+      return wantedBy(pod, watched, views, await plugins.confs(), {}).flatMap(({ by }) =>
         by.kind === 'polynet' ? [by.network] : [],
       )
     } catch {

@@ -5,7 +5,7 @@ import { contains, formatPrefix, hostPrefix, type Prefix, parseAddress, parsePre
 import { transit } from '../plan/uplink.ts'
 import type { NetworkView, Peer, Remote, Wire } from '../plan/view.ts'
 import { mappingsFor } from '../plan/wire.ts'
-import { defaultNetwork, isDefaultNetwork, overlapOf } from './overlap.ts'
+import { defaultNetwork, isDefaultNetwork, overlapOf, overlapWith } from './overlap.ts'
 import type { Watched } from './watched.ts'
 
 /** UDP port of tunnels between the nodes' own addresses; PhysicalNetworks get the ones above it. */
@@ -18,9 +18,9 @@ export class Views {
   readonly #alwaysClosed: string[]
   #nics: Nic[] = []
 
-  /** `services` are the cluster's service ranges. */
-  constructor(watched: Watched, node: string, services: string[] = []) {
-    this.#alwaysClosed = ['169.254.0.0/16', 'fe80::/10', transit.ipv6, ...services]
+  /** `closed`: what else no logical network reaches, nor may have as its own where the host has routes to it. */
+  constructor(watched: Watched, node: string, closed: readonly string[] = []) {
+    this.#alwaysClosed = ['169.254.0.0/16', 'fe80::/10', transit.ipv6, ...closed]
     this.#watched = watched
     this.#node = node
   }
@@ -66,9 +66,21 @@ export class Views {
       place: isDefaultNetwork(network) ? 'host' : 'own',
       wire,
       remotes,
-      local: overlapOf(network, this.#watched.networks.list()) ? [] : this.#ownBlocks(network),
+      local: this.overlap(network) ? [] : this.#ownBlocks(network),
       peers: network.spec.topology === 'Layer2' ? this.#peers(network) : [],
     }
+  }
+
+  /** Why pods cannot have the network as eth0, nor the host routes to it: what its subnets overlap, in words. */
+  overlap(network: Network): string | undefined {
+    const taken = new Map(this.#alwaysClosed.map((text) => [text, 'a closed range']))
+    for (const nic of this.#nics)
+      for (const text of nic.addresses ?? []) {
+        const prefix = parsePrefix(text)
+        if (prefix) taken.set(formatPrefix(prefix), `the network of the nodes' ${nic.name}`)
+      }
+    for (const text of this.#watched.node.list()[0]?.spec.podCIDRs ?? []) taken.set(text, "the node's pods")
+    return overlapOf(network, this.#watched.networks.list()) ?? overlapWith(network, taken)
   }
 
   /** What logical networks must not reach by their uplinks: everything link-local, the wires this node is on, the other nodes, pods and services. */

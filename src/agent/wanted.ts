@@ -8,8 +8,8 @@ import { confFor, missingCapabilities, runtimeConfigFor } from '../attach/runtim
 import { parseConf } from '../cni/conf.ts'
 import type { NetworkConf } from '../cni/plugins.ts'
 import { Fault, type Parsed, sentence } from '../lib/fault.ts'
-import { overlapOf } from './overlap.ts'
 import type { ForeignAttachment } from './record.ts'
+import type { Views } from './views.ts'
 import type { Watched } from './watched.ts'
 
 /** An attachment that a pod asks for, and how it will be made. */
@@ -28,11 +28,11 @@ export interface Wanted {
 export function wantedBy(
   pod: Pod,
   watched: Watched,
+  views: Pick<Views, 'overlap'>,
   confs: NetworkConf[],
   args: Record<string, string>,
 ): Wanted[] {
   const { namespace = 'default', name, annotations } = pod.metadata
-  const networks = watched.networks.list()
   const asked = attachmentsFor({
     pod: {
       namespace,
@@ -45,7 +45,7 @@ export function wantedBy(
     network: (ns, n) => watched.networks.get({ namespace: ns, name: n }),
     definition: (ns, n) => watched.definitions.get({ namespace: ns, name: n }),
     confs,
-    overlap: (network) => overlapOf(network, networks),
+    overlap: (network) => views.overlap(network),
   })
   if (!asked.ok) throw new Fault('invalid', `attach pod ${namespace}/${name}`, sentence(asked.problems))
   return asked.value.map((request) => ({ request, by: makerOf(request, watched, confs, args) }))
