@@ -4,7 +4,7 @@ import { Fault } from '../lib/fault.ts'
 import { contains, formatPrefix, hostPrefix, type Prefix, parseAddress, parsePrefix } from '../lib/ip.ts'
 import { transit } from '../plan/uplink.ts'
 import type { NetworkView, Peer, Remote, Wire } from '../plan/view.ts'
-import { mappingsFor } from '../plan/wire.ts'
+import { mappingsFor, vlanOutside } from '../plan/wire.ts'
 import { defaultNetwork, isDefaultNetwork, overlapOf, overlapWith } from './overlap.ts'
 import type { Watched } from './watched.ts'
 
@@ -128,6 +128,8 @@ export class Views {
     if (!mapping?.usable || !mapping.nic)
       throw new Fault('unavailable', doing, mapping?.message ?? 'no rule names a NIC of this node for it')
     const tunnelPort = physical.spec.tunnelPort ?? physical.status?.tunnelPort
+    const outside = vlanOutside(network, physical)
+    if (outside) throw new Fault('forbidden', doing, outside)
     if (network.spec.topology === 'Direct')
       return { nic: mapping.nic, endpoint: mapping.address ?? '', tunnelPort: tunnelPort ?? 0 }
     if (tunnelPort === undefined)

@@ -5,6 +5,7 @@ import type { Network } from '../api/network.ts'
 import type { PhysicalNetwork } from '../api/physical-network.ts'
 import { type Problem, sentence } from '../lib/fault.ts'
 import { contains, overlaps, type Prefix, parseAddress, parsePrefix, sizeOf } from '../lib/ip.ts'
+import { vlanOutside } from '../plan/wire.ts'
 
 /** What is true of an object, before it is known since when. */
 export type Finding = Pick<Condition, 'type' | 'status' | 'reason' | 'message'>
@@ -107,7 +108,10 @@ export function networkReady(network: Network, around: Surroundings, vni: number
     )
   if (plugin !== 'polynet')
     return { type: 'Ready', status: 'True', reason: 'Delegated', message: `plugin ${plugin} carries it` }
-  const outside = vlanOutside(network, around.physical)
+  const outside = vlanOutside(
+    network,
+    around.physical.find((p) => p.metadata.name === physicalNetwork),
+  )
   if (outside) return no('VlanNotAllowed', outside)
   const twin = overlappingTwin(network, around.networks)
   if (twin) return no('SubnetsOverlap', twin)
@@ -144,13 +148,6 @@ function loweredText({ spec, status }: Network): string[] | undefined {
     `spec.mtu: ${spec.mtu} is more than the wires carry, so pods get ${status.mtu}`,
     `make another Network with spec.mtu ${status.mtu}, or none, or one after the NICs have more`,
   ]
-}
-
-function vlanOutside({ spec }: Network, physical: PhysicalNetwork[]): string | undefined {
-  const range = physical.find((p) => p.metadata.name === spec.physicalNetwork)?.spec.vlanRange
-  if (spec.vlan === undefined || !range || (spec.vlan >= range.min && spec.vlan <= range.max))
-    return undefined
-  return `spec.vlan: PhysicalNetwork ${spec.physicalNetwork} has VLANs ${range.min} to ${range.max} for networks, not ${spec.vlan}; choose one of those`
 }
 
 const noWire = (physicalNetwork: string | undefined, { hosts }: Surroundings): string =>

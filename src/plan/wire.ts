@@ -124,3 +124,11 @@ export const hostStatus = (
   nicNames: nics.map((n) => n.name).join(','),
   mapped: mappings.map((m) => `${m.physicalNetwork}=${m.usable ? m.nic : 'none'}`).join(','),
 })
+
+/** Why the network may not use its VLAN on this wire, and the remedy; undefined when it may, or uses none. */
+export function vlanOutside({ spec }: Network, wire: PhysicalNetwork | undefined): string | undefined {
+  const range = wire?.spec.vlanRange
+  if (spec.vlan === undefined || !range || (spec.vlan >= range.min && spec.vlan <= range.max))
+    return undefined
+  return `spec.vlan: PhysicalNetwork ${wire.metadata.name} has VLANs ${range.min} to ${range.max} for networks, not ${spec.vlan}; choose one of those`
+}
