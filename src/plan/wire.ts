@@ -1,4 +1,5 @@
 import type { HostPhysicalNetwork, Nic, NicMapping } from '../api/host-physical-network.ts'
+import type { Network } from '../api/network.ts'
 import type { NicMatch, PhysicalNetwork } from '../api/physical-network.ts'
 import { contains, type Prefix, parseAddress, parsePrefix } from '../lib/ip.ts'
 import { parseMac } from '../lib/mac.ts'
