@@ -8,6 +8,7 @@ import {
   addressesText,
   conditionsWith,
   mtuFor,
+  networkConfined,
   networkReady,
   physicalReady,
   type Surroundings,
@@ -196,6 +197,19 @@ test('addresses are counted by what is leased to nodes', () => {
   assert.equal(addressesText(blue(), [block('10.1.0.0/26')]), '64/256')
   assert.equal(addressesText(blue({ subnets: [{ cidr: 'fd00:10:1::/64' }] }), []), '0/2^64')
 })
+
+const confined: [string, Network, string][] = [
+  ['routed', blue(), 'True CheckedOnNode'],
+  ['a broadcast domain', blue({ topology: 'Layer2' }), 'True CheckedOnNode'],
+  ['on the wire', blue({ topology: 'Direct' }), 'False CheckedInPod'],
+  ['carried by another plugin', blue({ plugin: 'bridge' }), 'Unknown Delegated'],
+]
+
+for (const [title, network, want] of confined)
+  test(`Confined: ${title}`, () => {
+    const { status, reason } = networkConfined(network)
+    assert.equal(`${status} ${reason}`, want)
+  })
 
 test('a condition that does not change keeps its time', () => {
   const finding = { type: 'Ready', status: 'True' as const, reason: 'Ready', message: 'reached by 2 nodes' }

@@ -155,6 +155,25 @@ const noWire = (physicalNetwork: string | undefined, { hosts }: Surroundings): s
     ? 'no node has registered yet; see whether the agents run'
     : `no node maps a NIC to PhysicalNetwork ${physicalNetwork}; give it spec.nics, or map it in a HostPhysicalNetwork`
 
+/** Where what pods send is held to their own addresses, and so who could undo it. */
+export function networkConfined({ spec: { plugin = 'polynet', topology } }: Network): Finding {
+  const found = (status: Finding['status'], reason: string, message: string): Finding => ({
+    type: 'Confined',
+    status,
+    reason,
+    message,
+  })
+  if (plugin !== 'polynet')
+    return found('Unknown', 'Delegated', `plugin ${plugin} decides what pods may send`)
+  if (topology === 'Direct')
+    return found(
+      'False',
+      'CheckedInPod',
+      'what pods send is checked inside their own namespaces, where one with NET_ADMIN can undo it; on the wire nothing else keeps pods apart but its switches',
+    )
+  return found('True', 'CheckedOnNode', 'what pods send is checked on their node, where no pod can undo it')
+}
+
 /** At most a few of them: a message has its limits. */
 function podsIn(users: string[]): string {
   if (users.length === 0) return 'nodes have told that no pod has it'

@@ -13,6 +13,7 @@ import {
   addressesText,
   conditionsWith,
   mtuFor,
+  networkConfined,
   networkReady,
   physicalReady,
   type Surroundings,
@@ -103,7 +104,12 @@ export async function startController(deps: { kube: Kube; clock: Clock; log: Log
         ...shownOf(network),
         nodes: new Set(mine.map((b) => b.spec.node)).size,
         ...(own ? { addresses: addressesText(network, mine) } : {}),
-        conditions: conditionsWith(network.status?.conditions, [ready], network.metadata.generation, now()),
+        conditions: conditionsWith(
+          network.status?.conditions,
+          [ready, networkConfined(network)],
+          network.metadata.generation,
+          now(),
+        ),
       })
     }
   }
