@@ -17,6 +17,7 @@ const noKernel = way.how === 'none' && way.why
 /** Each in its smallest size: that it works, not how fast. */
 const benches: [name: string, skip: string | false | undefined][] = [
   ['attach', noKernel || missingReference()],
+  ['memory', noKernel],
   ['datapath', noKernel],
   ['addresses', false],
 ]

@@ -24,10 +24,10 @@ export function cpuOf(pid: number): number {
   return nanoseconds / 1e6
 }
 
-/** Resident memory of a process in MiB: all of it, and what it shares with no file. */
-export function memoryOf(pid: number): { resident: number; anonymous: number } {
+/** Resident memory of a process in MiB: all of it, of that what is a file's, and what is nobody else's. */
+export function memoryOf(pid: number): { resident: number; shared: number; anonymous: number } {
   const status = readFileSync(`/proc/${pid}/status`, 'utf8')
   const field = (name: string) =>
     Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(status)?.[1] ?? 0) / 1024
-  return { resident: field('VmRSS'), anonymous: field('RssAnon') }
+  return { resident: field('VmRSS'), shared: field('RssFile'), anonymous: field('RssAnon') }
 }

@@ -1,8 +1,9 @@
 import { writeFileSync } from 'node:fs'
 import { attach } from './attach.ts'
+import { memory } from './memory.ts'
 
 /** One bench, inside namespaces of its own: `inside.ts <name> <folder> <options> <file for what it found>`. */
-const inside = { attach }
+const inside = { attach, memory }
 
 const [name = '', dir = '', options = '{}', found = ''] = process.argv.slice(2)
 try {

@@ -26,6 +26,10 @@ const benches: Record<string, Bench> = {
     about: 'what an ADD and a DEL cost, from the shim to its result, beside the reference plugins',
     figures: (options) => enclosed('attach', options),
   },
+  memory: {
+    about: 'the resident memory of an agent at rest, with 100 pods on its node',
+    figures: (options) => enclosed('memory', options),
+  },
   datapath: {
     about: 'what an attachment costs the kernel, without the agent and the shim',
     script: 'datapath.ts',

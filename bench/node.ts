@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { emptyNamespace, wiringPlan } from '../lab/wires.ts'
+import { programPath } from '../scripts/build.ts'
 import type { Node, Pod } from '../src/api/core.ts'
 import type { Network } from '../src/api/network.ts'
 import { resources } from '../src/api/resources.ts'
@@ -49,15 +50,26 @@ export class BenchNode {
   readonly dir: string
   readonly kube: Kube
   readonly shim: string
-  readonly agent: ChildProcess
+  #flags: string[]
   readonly #api: ChildProcess
+  #agent: ChildProcess
 
-  private constructor(dir: string, kube: Kube, shim: string, agent: ChildProcess, api: ChildProcess) {
+  private constructor(dir: string, kube: Kube, shim: string, api: ChildProcess, flags: string[]) {
     this.dir = dir
     this.kube = kube
     this.shim = shim
-    this.agent = agent
     this.#api = api
+    this.#flags = flags
+    this.#agent = this.#start()
+  }
+
+  get agent(): ChildProcess {
+    return this.#agent
+  }
+
+  /** Where its agent answers for its health, and gives its metrics. */
+  get probes(): string {
+    return join(this.dir, 'probes.sock')
   }
 
   /** `dir` is an empty folder. `flags` are Node's, for the agent. */
@@ -78,12 +90,7 @@ export class BenchNode {
       mkdirSync(join(dir, path), { recursive: true })
     const { path: shim, kind } = await buildShim(join(dir, 'opt/cni/bin'))
     if (kind !== 'c') throw new Error('measure the shim: there is no C compiler; install gcc')
-    const log = openSync(join(dir, 'agent.log'), 'a')
-    const main = join(import.meta.dirname, '../src/agent/main.ts')
-    const args = ['--node', node, '--api', `unix:${socket}`, '--root', dir]
-    const agent = spawn(...nodeProgram(main, args, flags), { stdio: ['ignore', log, log] })
-    closeSync(log)
-    const started = new BenchNode(dir, kube, shim, agent, api)
+    const started = new BenchNode(dir, kube, shim, api, flags)
     await started.#ready()
     return started
   }
@@ -118,10 +125,35 @@ export class BenchNode {
       throw new Error(`${command} ${pod.name}: ${ended.code ?? ended.signal} ${ended.stdout}${ended.stderr}`)
   }
 
-  async close(): Promise<void> {
+  /** With other flags of Node's, where some are given. */
+  async restart(flags = this.#flags): Promise<void> {
+    this.#flags = flags
+    await this.#stop()
+    this.#agent = this.#start()
+    await this.#ready()
+  }
+
+  #start(): ChildProcess {
+    const log = openSync(join(this.dir, 'agent.log'), 'a')
+    const args = ['--node', node, '--api', `unix:${join(this.dir, 'api.sock')}`, '--root', this.dir]
+    const program = nodeProgram(
+      programPath('agent'),
+      [...args, '--probes', `unix:${this.probes}`],
+      this.#flags,
+    )
+    const agent = spawn(...program, { stdio: ['ignore', log, log] })
+    closeSync(log)
+    return agent
+  }
+
+  async #stop(): Promise<void> {
     const ended = once(this.agent, 'exit')
     this.agent.kill('SIGTERM')
     await ended
+  }
+
+  async close(): Promise<void> {
+    await this.#stop()
     this.#api.stdin!.end()
   }
 

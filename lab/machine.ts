@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { closeSync, existsSync, mkdirSync, openSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { programPath } from '../scripts/build.ts'
 import { buildShim } from '../src/cni/shim/build.ts'
 import { removeNamespace } from '../src/datapath/linux/netns.ts'
 import { Fault } from '../src/lib/fault.ts'
@@ -83,12 +84,11 @@ export class Machine {
     this.#wanted = true
     if (this.#agent) return
     const log = openSync(join(this.root, 'agent.log'), 'a')
-    const main = join(import.meta.dirname, '../src/agent/main.ts')
     const [program = '', ...rest] = this.prefix
     const args = [
       ...rest,
       process.execPath,
-      main,
+      programPath('agent'),
       '--node',
       this.name,
       '--api',
