@@ -70,13 +70,14 @@ export async function bootLab(way: Exclude<Way, { how: 'none' }>, options: BootO
   const doing = `start lab ${name}`
   const dir = labDir(name)
   labs()
+  const listener = await listenerOn(port)
   try {
     mkdirSync(dir, { mode: 0o700 })
   } catch (error) {
+    listener.close()
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
     throw new Fault('exists', doing, `${dir} is there: it runs already; take another --name`)
   }
-  const listener = await listenerOn(port)
   const kubeconfig = makeDoor(dir, name, listener.port)
   const log = openSync(join(dir, 'lab.log'), 'a')
   const child = enter(way, 'main.ts', [dir, JSON.stringify(wiring), ...(stay ? ['stay'] : [])], {

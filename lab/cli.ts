@@ -5,7 +5,7 @@ import { bootLab, findLab, initOf, kubeconfigOf, labs } from './boot.ts'
 import { wayIn } from './enter.ts'
 import { screenOf } from './show.ts'
 
-const program = new Command('lab')
+const program = new Command('npm run lab --')
   .description('A whole cluster on this machine’s kernel: a network namespace for each node and pod')
   .showHelpAfterError()
 
@@ -25,10 +25,11 @@ named(program.command('up'))
         `${way.why}; npm start runs a simulation instead`,
       )
     const wiring = wiringOf(options)
+    const port = portOf(options.port)
     const { kubeconfig } = await bootLab(way, {
       name: options.name,
       wiring,
-      port: Number(options.port),
+      port,
       stay: true,
     })
     console.log(`lab ${options.name} is up: ${wiring.nodes.join(', ')}\n\nexport KUBECONFIG=${kubeconfig}`)
@@ -103,6 +104,16 @@ function wiringOf({ nodes, nics }: { nodes: string; nics: string }): { nodes: st
   return { nodes: Array.from({ length: count }, (_, i) => `n${i + 1}`), nics: names }
 }
 
+function portOf(text: string): number {
+  const port = Number(text)
+  if (Number.isInteger(port) && port >= 0 && port <= 65535) return port
+  throw new Fault(
+    'invalid',
+    `serve the API on port ${text}`,
+    'it takes 1 to 65535, or 0 for any that is free',
+  )
+}
+
 /** Runs a program in the lab's namespaces, on this terminal; resolves to its exit code. */
 function insideLab(name: string, argv: string[]): Promise<number> {
   const user = process.getuid?.() === 0 ? [] : ['--user', '--preserve-credentials']
@@ -113,6 +124,9 @@ function insideLab(name: string, argv: string[]): Promise<number> {
     child.on('close', (code) => resolve(code ?? 128))
   })
 }
+
+for (const command of [program, ...program.commands])
+  command.exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : answers.invalid.exit))
 
 try {
   await program.parseAsync()

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
@@ -35,7 +35,7 @@ function startLab(args: string[], as?: number): Promise<{ child: ChildProcess; o
   })
 }
 
-const nameIn = (output: string): string => /This is lab (\S+),/.exec(output)?.[1] ?? ''
+const nameIn = (output: string): string => /by the name of (\S+)\./.exec(output)?.[1] ?? ''
 
 /** Processes on this machine whose command line names the lab's folder or something in it. */
 const processesOf = (dir: string): string[] =>
@@ -124,6 +124,25 @@ test('a lab whose first process is killed is cleaned up by the next look', {
   assert.ok(!lab('list').split('\n').includes(name))
   assert.ok(!existsSync(labDir(name)))
 })
+
+const mistakes: [args: string, says: RegExp, exit: number][] = [
+  ['bogus', /unknown command 'bogus'/, 2],
+  ['kill', /missing required argument 'node'/, 2],
+  ['up --nodes 0', /^start a lab of 0 nodes: it takes 1 to 60$/m, 2],
+  ['up --nics eth0', /^plug in NIC eth0: /, 2],
+  ['up --port 99999', /^serve the API on port 99999: it takes 1 to 65535, or 0/, 2],
+  ['up --name ../x', /^name a lab ..\/x: /, 2],
+  ['status --name nowhere', /^find lab nowhere: it does not run; /, 4],
+]
+
+for (const [args, says, exit] of mistakes)
+  test(`npm run lab -- ${args}: exits with ${exit}, and says why`, { skip }, () => {
+    const { status, stderr } = spawnSync(process.execPath, [script('cli.ts'), ...args.split(' ')], {
+      encoding: 'utf8',
+    })
+    assert.match(stderr, says)
+    assert.equal(status, exit)
+  })
 
 /** Whether this test may start something as a user who owns nothing, and who may read the project. */
 function canBeNobody(): boolean {

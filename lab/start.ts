@@ -20,6 +20,7 @@ async function start(): Promise<void> {
   const way: Way = process.argv.includes('--sim') ? { how: 'none', why: '--sim asks for one' } : wayIn()
   let place: Place
   let kubeconfig: string
+  let lab: string | undefined
   const began = performance.now()
   if (way.how === 'none') {
     console.log(`This is a simulation, not a lab on the kernel: ${way.why}.\n`)
@@ -34,8 +35,9 @@ async function start(): Promise<void> {
     const booted = await bootFree(way)
     place = booted.place
     kubeconfig = booted.kubeconfig
+    lab = booted.name
     const how = way.how === 'root' ? 'as root' : 'without root, by user namespaces'
-    console.log(`This is lab ${booted.name}, on this machine's kernel (${how}).\n`)
+    console.log(`A lab on this machine's kernel (${how}), by the name of ${booted.name}.\n`)
   }
   try {
     await kubectlOrFail(place, ['apply', '-f', example])
@@ -45,6 +47,7 @@ async function start(): Promise<void> {
     console.log(`\nUp in ${((performance.now() - began) / 1000).toFixed(1)} s.`)
     if (process.argv.includes('--exit')) return
     console.log(`kubectl works on it:\n\n  export KUBECONFIG=${kubeconfig}\n`)
+    if (lab !== undefined) console.log(insideOf(lab))
     console.log('It ends with Ctrl-C.')
     await new Promise<void>((resolve) => {
       for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => resolve())
@@ -52,6 +55,17 @@ async function start(): Promise<void> {
   } finally {
     await place.close()
   }
+}
+
+/** What `npm run lab` can do with it meanwhile. */
+function insideOf(lab: string): string {
+  const name = lab === 'lab' ? '' : ` --name ${lab}`
+  return [
+    'From another terminal:\n',
+    `  npm run lab -- status${name}`,
+    `  npm run lab -- exec${name} web-1 -- ip addr`,
+    `  npm run lab -- reboot${name} n2\n`,
+  ].join('\n')
 }
 
 async function kubectlOrFail(place: Place, argv: string[]): Promise<void> {

@@ -24,6 +24,7 @@ const runs: [files: string[], last: string, exit: number][] = [
   [['good', 'broken'], '2 passed, 1 failed, 0 skipped', 1],
   [['good', 'crashing'], '2 passed, 1 failed, 0 skipped', 1],
   [['good', 'silent'], '2 passed, 1 failed, 0 skipped', 1],
+  [['good', 'absent'], '2 passed, 0 failed, 0 skipped', 1],
   [[], '0 passed, 0 failed, 0 skipped', 1],
 ]
 
@@ -31,13 +32,15 @@ for (const [names, last, exit] of runs)
   test(`${names.join(' and ') || 'nothing'}: ${last}`, () => {
     const folder = mkdtempSync(join(tmpdir(), 'polynet-test-'))
     try {
-      const paths = names.map((name) => join(folder, `${name}.test.ts`))
-      for (const [i, name] of names.entries()) writeFileSync(paths[i]!, files[name]!)
+      const paths = names.map((name) => join(folder, files[name] ? `${name}.test.ts` : name))
+      for (const [i, name] of names.entries()) if (files[name]) writeFileSync(paths[i]!, files[name])
       const { NODE_TEST_CONTEXT: _, ...env } = process.env
       const args = [join(import.meta.dirname, 'test.ts'), ...(paths.length > 0 ? paths : [folder])]
       const { stdout, status } = spawnSync(process.execPath, args, { env, encoding: 'utf8' })
       assert.deepEqual([stdout.trimEnd().split('\n').at(-1), status], [last, exit], stdout)
       if (names.includes('skipping')) assert.match(stdout, /^skipped 1: needs root$/m)
+      if (names.length === 0 || names.includes('absent'))
+        assert.match(stdout, /^FAIL .*: there is no test below it$/m)
       if (names.includes('bad')) assert.match(stdout, /FAIL c .*\n +Error: on purpose/)
     } finally {
       rmSync(folder, { recursive: true })

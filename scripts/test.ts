@@ -8,7 +8,7 @@ import { inspect } from 'node:util'
  * `npm test`: types, format and lint, then every test, in the order of what
  * fails soonest. Closes with one line, `N passed, N failed, N skipped`, and
  * exits with 1 when something failed. With paths as arguments, only the tests
- * below them run: `npm test -- src/attach`.
+ * below them run: `npm test -- src/attach`; a path without any is a failure.
  */
 interface Tally {
   passed: number
@@ -129,12 +129,10 @@ function filesOf(patterns: string[], paths: string[]): string[] {
     .flatMap((pattern) => globSync(pattern, { cwd: root }))
     .map((path) => join(root, path))
   const wanted = paths.map((path) => resolve(path))
-  return found
-    .filter(
-      (file) => wanted.length === 0 || wanted.some((path) => file === path || file.startsWith(`${path}/`)),
-    )
-    .sort()
+  return found.filter((file) => wanted.length === 0 || wanted.some((path) => isBelow(path, file))).sort()
 }
+
+const isBelow = (path: string, file: string): boolean => file === path || file.startsWith(`${path}/`)
 
 const paths = process.argv.slice(2)
 const tallies: Tally[] = []
@@ -165,9 +163,15 @@ if (others.length > 0)
     ),
   )
 
+const ran = [
+  ...stages.flatMap(({ patterns }) => filesOf(patterns, paths)),
+  ...others.map((path) => resolve(path)),
+]
+const empty = paths.filter((path) => !ran.some((file) => isBelow(resolve(path), file)))
+for (const path of empty) console.log(`FAIL ${path}: there is no test below it`)
+
 const sum = (key: keyof Tally): number => tallies.reduce((total, tally) => total + tally[key], 0)
-const ran = sum('passed') + sum('failed') + sum('skipped')
 console.log(
   `\n${[...reasons.lines(), ''].join('\n')}${sum('passed')} passed, ${sum('failed')} failed, ${sum('skipped')} skipped`,
 )
-process.exit(sum('failed') > 0 || ran === 0 ? 1 : 0)
+process.exit(sum('failed') > 0 || empty.length > 0 ? 1 : 0)
