@@ -293,6 +293,11 @@ const defaults: [title: string, input: Asking, want: string[]][] = [
     ['eth0=Network blue/data from namespace, route'],
   ],
   [
+    'the cluster’s own, whatever its namespace and its node say',
+    asking({ [key]: 'default' }, { confs, namespace: { annotations: { [key]: 'data' } } }),
+    ['eth0=Network polynet-system/default from polynet.dev/default-network, route'],
+  ],
+  [
     'the pod’s choice, and more',
     asking(
       { [key]: 'management', networks: 'data' },

@@ -1,5 +1,6 @@
 import type { Network } from '../api/network.ts'
 import { selects } from '../lib/selector.ts'
+import { ownDefault } from './asking.ts'
 
 /**
  * Why pods of `namespace` may not attach to `network`, and the remedy;
@@ -13,6 +14,8 @@ export function refusal(
 ): string | undefined {
   const { name, namespace: home } = network.metadata
   if (namespace === home) return undefined
+  // Everybody gets it who asks for nothing.
+  if (home === ownDefault.namespace && name === ownDefault.name) return undefined
   const { from = 'Same', selector } = network.spec.allowedNamespaces ?? {}
   if (from === 'All') return undefined
   if (from === 'Selector' && selector && labels && selects(selector, labels)) return undefined
