@@ -40,6 +40,8 @@ export class Machine implements Runtime {
   #spool: CniRequest[] = []
   #running: { agent: Agent; line: Cord; crash(): void } | undefined
   #boots = 1
+  /** Aborts the coming back of an agent that killed itself. */
+  #back: AbortController | undefined
 
   constructor(deps: MachineDeps) {
     this.#deps = deps
@@ -71,7 +73,9 @@ export class Machine implements Runtime {
       at: (step) => {
         if (step !== dieAt) return
         this.killAgent()
-        void clock.sleep(100).then(() => this.startAgent())
+        const back = new AbortController()
+        this.#back = back
+        void clock.sleep(100, back.signal).then(() => back.signal.aborted || this.startAgent())
       },
     })
     this.#running = { agent, line, crash: () => journal.crash() }
@@ -79,6 +83,7 @@ export class Machine implements Runtime {
   }
 
   killAgent(): void {
+    this.#back?.abort()
     this.#running?.line.cut()
     this.#running?.crash()
     this.#running = undefined
