@@ -107,6 +107,10 @@ const arp = (senderMac: string, senderIp: string): Packet => ({
   ether: own,
   arp: { operation: 'request', senderMac, senderIp, targetIp: '10.1.0.10' },
 })
+const advert = (target: string): Packet => ({
+  ...udp('fd00:10:1::9', 'ff02::1', { l4proto: 'icmpv6', icmpType: 'nd-neighbor-advert', target }),
+  ether: own,
+})
 const layer2: [string, string, Packet][] = [
   ['accept', 'its own address', { ...udp('10.1.0.9', '10.1.0.10'), ether: own }],
   ['drop', "another pod's address", { ...udp('10.1.0.10', '10.1.0.11'), ether: own }],
@@ -130,6 +134,10 @@ const layer2: [string, string, Packet][] = [
       ether: own,
     },
   ],
+  ['accept', 'an answer for its own address', advert('fd00:10:1::9')],
+  ['accept', 'an answer for its link-local address', advert('fe80::858:aff:fe01:9')],
+  ['drop', "an answer for another's address", advert('fd00:10:1::10')],
+  ['drop', "an answer for the gateway's address", advert('fd00:10:1::1')],
   ['drop', 'what is neither IP nor ARP', { ether: own }],
 ]
 for (const [want, what, packet] of layer2)

@@ -161,6 +161,16 @@ const bridgeTable: Table = {
           ],
         },
         {
+          comment: "who answers for another's address takes its packets",
+          do: [
+            { match: 'ether type', is: 'ip6' },
+            { match: 'icmpv6 type', is: 'nd-neighbor-advert' },
+            { lookup: ['iifname', 'ether saddr', 'icmpv6 taddr'], notIn: 'ports6' },
+            { counter: true },
+            { verdict: 'drop' },
+          ],
+        },
+        {
           comment: 'only the network answers DHCP',
           do: [
             { match: 'meta l4proto', is: 'udp' },

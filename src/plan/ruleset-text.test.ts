@@ -172,6 +172,7 @@ const values: Record<Field, string | number> = {
   'ip6 daddr': 'fd00:10:1::2',
   'icmp type': 'echo-request',
   'icmpv6 type': 'nd-router-advert',
+  'icmpv6 taddr': 'fd00:10:1::2',
   'th sport': 53,
   'th dport': 53,
   'ct state': 'new',
@@ -211,6 +212,7 @@ const network: Field[] = [
   'ip6 daddr',
   'icmp type',
   'icmpv6 type',
+  // icmpv6 taddr: nft has it since 1.0.8.
 ]
 const transport: Field[] = ['th sport', 'th dport']
 const arp: Field[] = ['arp operation', 'arp saddr ether', 'arp saddr ip']

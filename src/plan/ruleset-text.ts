@@ -122,6 +122,7 @@ const types: Record<Field, string> = {
   'ip6 daddr': 'ipv6_addr',
   'icmp type': 'icmp_type',
   'icmpv6 type': 'icmpv6_type',
+  'icmpv6 taddr': 'ipv6_addr',
   'th sport': 'inet_service',
   'th dport': 'inet_service',
   'ct state': 'ct_state',

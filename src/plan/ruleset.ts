@@ -33,6 +33,7 @@ export type Field =
   | 'ip6 daddr'
   | 'icmp type'
   | 'icmpv6 type'
+  | 'icmpv6 taddr'
   | 'th sport'
   | 'th dport'
   | 'ct state'

@@ -18,6 +18,8 @@ export interface Packet {
   dport?: number
   /** Of ICMP or ICMPv6, as nft writes it: `echo-request`, `nd-neighbor-solicit`. */
   icmpType?: Value
+  /** Of neighbour discovery: whose MAC is asked for, or told. */
+  target?: string
   ctState?: 'new' | 'established' | 'related' | 'invalid' | 'untracked'
   ctMark?: number
   mark?: number
@@ -376,6 +378,8 @@ function fieldOf(packet: Packet, field: Field, hook: Hook): Value | undefined {
       return v6 ? undefined : packet.icmpType
     case 'icmpv6 type':
       return v6 ? packet.icmpType : undefined
+    case 'icmpv6 taddr':
+      return packet.target
     case 'th sport':
       return packet.sport
     case 'th dport':

@@ -83,6 +83,7 @@ const places: Record<
   'ip6 daddr': { payload: NETWORK, offset: 24, of: 'ip6' },
   'icmp type': { payload: TRANSPORT, offset: 0, of: 'ip', layer4: 1 },
   'icmpv6 type': { payload: TRANSPORT, offset: 0, of: 'ip6', layer4: 58 },
+  'icmpv6 taddr': { payload: TRANSPORT, offset: 8, of: 'ip6', layer4: 58 },
   'th sport': { payload: TRANSPORT, offset: 0 },
   'th dport': { payload: TRANSPORT, offset: 2 },
   'ct state': 'state',

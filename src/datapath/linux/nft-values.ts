@@ -121,6 +121,7 @@ export const dataTypes: Record<Field, DataType> = {
   'ip6 daddr': ipv6,
   'icmp type': icmpType,
   'icmpv6 type': icmpv6Type,
+  'icmpv6 taddr': ipv6,
   'th sport': service,
   'th dport': service,
   'ct state': ctState,

@@ -6,8 +6,6 @@ export interface Frame extends Packet {
   vlan?: number
   /** What a tunnel packet carries. */
   tunnelled?: { vni: number; frame: Frame }
-  /** The target of a neighbour solicitation or advertisement. */
-  target?: string
   /** A rule asked for it to leave under the device's own address. */
   masquerade?: true
 }
