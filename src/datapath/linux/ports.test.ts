@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, test } from 'node:test'
 import { isFault } from '../../lib/fault.ts'
 import { silentLog } from '../../lib/log.ts'
+import { macBytes } from '../../lib/mac.ts'
 import type { NamespacePlan, PortPlan } from '../../plan/node-plan.ts'
 import { direct, plan } from '../conformance-plan.ts'
 import type { Datapath } from '../port.ts'
@@ -260,6 +261,58 @@ describe('ports on this kernel', { skip: impossible() ?? false }, () => {
       return result
     }
     assert.deepEqual([await broadcast(0), await broadcast(1), await broadcast(2)], [[2], [2], [0, 1]])
+  })
+
+  test('a bridge learns no MAC from what a pod sends to bridges', async () => {
+    const network: NamespacePlan = {
+      ...empty,
+      netns: 'pn-flat',
+      links: [{ kind: 'bridge', name: 'pnbr', mtu: 1500 }],
+    }
+    const ports = [1, 2, 3].map((n): PortPlan => {
+      const made = direct('n1', n, namespace(`pod${n}`), 'eth2')
+      const mac = '0a:58:a9:fe:01:01'
+      return {
+        ...made,
+        netns: 'pn-flat',
+        link: { kind: 'veth', name: `pn${n}`, mac, noarp: false, bridge: 'pnbr' },
+      }
+    })
+    await datapath.replace({ namespaces: [plan('n1', []).namespaces[0]!, network], ports: [] })
+    await datapath.attach(ports)
+    const [victim, friend, evil] = ports.map(({ inside }) => packetSocket(inside.netns, 'eth0')) as [
+      PacketSocket,
+      PacketSocket,
+      PacketSocket,
+    ]
+    const [victims, friends] = ports.map(({ inside }) => Buffer.from(macBytes(inside.mac!))) as [
+      Buffer,
+      Buffer,
+    ]
+    const frame = (to: Buffer, from: Buffer) => Buffer.concat([to, from, Buffer.alloc(48, 0x5a)])
+    const pause = () => new Promise((resolve) => setTimeout(resolve, 20))
+    const saw = (socket: PacketSocket, sent: Buffer) =>
+      socket.drain().some((f) => !f.outgoing && f.data.equals(sent))
+    try {
+      victim.send(frame(Buffer.alloc(6, 0xff), victims))
+      await pause()
+      for (let last = 0; last < 16; last++) {
+        evil.send(frame(Buffer.from([0x01, 0x80, 0xc2, 0, 0, last]), victims))
+        // That one is forwarded where no spanning tree is spoken: rules of the plan drop it.
+        if (last === 0) victim.send(frame(Buffer.alloc(6, 0xff), victims))
+        await pause()
+        const sent = frame(victims, friends)
+        friend.send(sent)
+        await pause()
+        assert.deepEqual(
+          [saw(victim, sent), saw(evil, sent)],
+          [true, false],
+          `01:80:c2:00:00:0${last.toString(16)}`,
+        )
+      }
+    } finally {
+      for (const socket of [victim, friend, evil]) socket.close()
+    }
   })
 
   test('no thread of the process is left in another namespace', async () => {

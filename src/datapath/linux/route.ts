@@ -129,8 +129,19 @@ function newLink(
   })
 }
 
+/** IFLA_BR_MULTI_BOOLOPT and its BR_BOOLOPT_NO_LL_LEARN (linux/if_link.h, if_bridge.h). */
+const [MULTI_BOOLOPT, NO_LL_LEARN] = [46, 1]
+
+/**
+ * It learns nothing from frames for 01:80:c2:00:00:0x: those for 0e (LLDP)
+ * pass no netfilter hook at all (br_handle_frame, Linux 6.18), so a pod could
+ * take any MAC by them, and as many as it likes.
+ */
 export const newBridge = (batch: Batch, what: string, link: LinkMessage): void =>
-  newLink(batch, what, link, 'bridge')
+  newLink(batch, what, link, 'bridge', () =>
+    // Value and mask.
+    batch.attribute(MULTI_BOOLOPT, Buffer.from(Uint32Array.of(NO_LL_LEARN, NO_LL_LEARN).buffer)),
+  )
 
 /**
  * The peer cannot be brought up here: the kernel refuses that as long as the
