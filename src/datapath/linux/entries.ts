@@ -2,7 +2,7 @@ import { addressLine, forwardingLine, neighbourLine, routeLine } from './lines.t
 import { adjust } from './links.ts'
 import { Batch, type Netlink, refused } from './netlink.ts'
 import * as rt from './route.ts'
-import { gone, type Job, keyOf, named, type Side } from './side.ts'
+import { gone, type Job, named, type Side } from './side.ts'
 
 const perBatch = 400
 
@@ -15,7 +15,7 @@ export function configure(side: Side, job: Job): void {
   const keys = new Map(want.links.map((link) => [link.name, named(link)]))
   const index = (link: string): number => {
     if (job.dry) return 0
-    const found = job.links.get(keyOf(netns, link))?.index
+    const found = job.links.get(netns, link)?.index
     return found ?? place.index(link)
   }
   const adding = (link: string, line: string): string => `${keys.get(link) ?? ''}add ${line}`
@@ -132,10 +132,9 @@ function kernelMade(seen: rt.SeenAddress, link: string | undefined): boolean {
 }
 
 function linkNames(side: Side, job: Job): Map<number, string> {
-  const prefix = `${side.want.netns}/`
   const names = new Map<number, string>()
-  for (const [key, link] of job.links)
-    if (key.startsWith(prefix) && key === prefix + link.name) names.set(link.index, link.name)
+  for (const [name, link] of job.links.of(side.want.netns))
+    if (name === link.name) names.set(link.index, name)
   return names
 }
 

@@ -11,7 +11,7 @@ import { nicsOf } from './nics.ts'
 import { Place } from './place.ts'
 import { render } from './render.ts'
 import * as rt from './route.ts'
-import type { MadeLink, Side } from './side.ts'
+import type { Links, MadeLink, Side } from './side.ts'
 import { Sweep } from './sweep.ts'
 import { removePortElements, withdrawTables } from './tables.ts'
 import { wantsOf } from './want.ts'
@@ -90,7 +90,7 @@ export class Kernel {
           [...wants.values()].map((want) => ({ want, place: place(want.netns), owned: owned(want.netns) }))
         const made: MadeLink[] = []
         try {
-          let links: Map<string, rt.SeenLink>
+          let links: Links
           try {
             links = render(
               sides(() => 'fresh'),
@@ -108,7 +108,7 @@ export class Kernel {
           }
           return ports.map(({ key, inside }) => ({
             key,
-            mac: links.get(`${inside.netns}/${inside.name}`)?.mac ?? inside.mac ?? '',
+            mac: links.get(inside.netns, inside.name)?.mac ?? inside.mac ?? '',
           }))
         } catch (error) {
           this.#undo(ports, made, place)

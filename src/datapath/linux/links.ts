@@ -3,7 +3,7 @@ import { linkLine } from './lines.ts'
 import { Batch, type Netlink, refused } from './netlink.ts'
 import type { Place } from './place.ts'
 import * as rt from './route.ts'
-import { gone, type Job, keyOf, named, type Side, within } from './side.ts'
+import { gone, type Job, named, type Side, within } from './side.ts'
 import type { WantedLink } from './want.ts'
 
 /** Links of a rendering: which are wrong, and making those that are missing. */
@@ -34,7 +34,7 @@ function fits(job: Job, wanted: WantedLink, seen: rt.SeenLink): boolean {
     case 'veth':
     case 'peer': {
       const end = origin.kind === 'veth' ? origin.peer : origin.of
-      const other = job.links.get(keyOf(end.netns, end.name))
+      const other = job.links.get(end.netns, end.name)
       return (
         seen.kind === 'veth' &&
         other?.kind === 'veth' &&
@@ -57,8 +57,8 @@ export function removeLinks(job: Job): boolean {
     const { want, place, owned } = side
     const wanted = new Map(want.links.map((link) => [link.name, link]))
     const doomed: string[] = []
-    for (const [key, seen] of job.links) {
-      if (key !== keyOf(want.netns, seen.name)) continue
+    for (const [name, seen] of job.links.of(want.netns)) {
+      if (name !== seen.name) continue
       const w = wanted.get(seen.name)
       const unwanted = w ? !fits(job, w, seen) : mayDelete(owned, seen)
       if (!unwanted) continue
@@ -73,7 +73,7 @@ export function removeLinks(job: Job): boolean {
     }
     if (doomed.length === 0) continue
     any = true
-    if (job.dry) for (const name of doomed) job.links.delete(keyOf(want.netns, name))
+    if (job.dry) for (const name of doomed) job.links.delete(want.netns, name)
     else within(side, () => deleteLinks(place.route, doomed))
   }
   return any
@@ -100,7 +100,7 @@ export function doom(names: string[]): Batch {
 export function createLinks(job: Job): void {
   const missing = job.sides.flatMap((side) =>
     side.want.links
-      .filter((w) => !job.links.has(keyOf(side.want.netns, w.name)))
+      .filter((w) => !job.links.get(side.want.netns, w.name))
       .map((wanted) => ({ side, wanted })),
   )
   // A bridge before what becomes its port.
@@ -138,7 +138,7 @@ function create(job: Job, missing: { side: Side; wanted: WantedLink }[]): void {
   for (const { side, wanted } of missing) {
     const known = side.owned === 'fresh' ? asMade(side, wanted) : undefined
     if (known) {
-      job.links.set(keyOf(side.want.netns, wanted.name), known)
+      job.links.set(side.want.netns, wanted.name, known)
       continue
     }
     let batch = questions.get(side)
@@ -152,7 +152,7 @@ function create(job: Job, missing: { side: Side; wanted: WantedLink }[]): void {
     for (const message of side.place.route.send(batch)) {
       const link = rt.seenLink(message)
       side.place.indexes.set(link.name, link.index)
-      job.links.set(keyOf(side.want.netns, link.name), link)
+      job.links.set(side.want.netns, link.name, link)
     }
 }
 
@@ -244,7 +244,7 @@ export function moveBack(from: Place, home: Place, name: string): void {
 /** Brings one link's own settings in line, upper state last. */
 export function adjust(side: Side, job: Job, wanted: WantedLink, batch: Batch): void {
   const { netns } = side.want
-  const seen = job.links.get(keyOf(netns, wanted.name))
+  const seen = job.links.get(netns, wanted.name)
   if (!seen && job.dry) return
   if (!seen)
     throw new Fault(

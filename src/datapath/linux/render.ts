@@ -5,13 +5,13 @@ import { createLinks, removeLinks } from './links.ts'
 import { Batch } from './netlink.ts'
 import type { Place } from './place.ts'
 import * as rt from './route.ts'
-import { type Job, keyOf, type MadeLink, type Side, within } from './side.ts'
+import { type Job, Links, type MadeLink, type Side, within } from './side.ts'
 import { addPortElements, addTables, missingElements, renderTables } from './tables.ts'
 
 export interface Rendered {
   changes: string[]
-  /** Links of wanted names, as they are now: `<netns>/<name>`. */
-  links: Map<string, rt.SeenLink>
+  /** Links of wanted names, as they are now. */
+  links: Links
 }
 
 /**
@@ -29,7 +29,7 @@ export function render(
   options: { dry?: boolean; made?: MadeLink[] } = {},
 ): Rendered {
   const bySide = new Map(sides.map((side) => [side.want.netns, side]))
-  const links = new Map<string, rt.SeenLink>()
+  const links = new Links()
   const changes: string[] = []
   const dry = options.dry === true
   const job: Job = { sides, bySide, host, links, changes, dry, made: options.made ?? [] }
@@ -77,12 +77,12 @@ function settle(job: Job): void {
   for (const [place, batch] of batches) place.route.send(batch)
 }
 
-function look(side: Side, links: Map<string, rt.SeenLink>): void {
+function look(side: Side, links: Links): void {
   side.place.indexes.clear()
   for (const message of side.place.route.dump(rt.dumpLinks)) {
     const link = rt.seenLink(message)
     side.place.indexes.set(link.name, link.index)
-    links.set(keyOf(side.want.netns, link.name), link)
+    links.set(side.want.netns, link.name, link)
   }
 }
 
@@ -96,7 +96,7 @@ function writeSysctls(side: Side, job: Job, ofLinks: boolean): void {
   const names = new Set(links.map((link) => link.name))
   const settings = all.filter(([name]) => {
     const link = perLink.exec(name)?.[1] ?? ''
-    return names.has(link) === ofLinks && (!job.dry || !ofLinks || job.links.has(keyOf(netns, link)))
+    return names.has(link) === ofLinks && (!job.dry || !ofLinks || job.links.get(netns, link) !== undefined)
   })
   for (const name of side.place.sysctls(
     settings,

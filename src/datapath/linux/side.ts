@@ -25,13 +25,38 @@ export interface Job {
   sides: Side[]
   bySide: Map<string, Side>
   host: Place
-  links: Map<string, rt.SeenLink>
+  links: Links
   changes: string[]
   dry: boolean
   made: MadeLink[]
 }
 
-export const keyOf = (netns: string, name: string): string => `${netns}/${name}`
+/** Links by namespace and name. */
+export class Links {
+  readonly #byPlace = new Map<string, Map<string, rt.SeenLink>>()
+
+  of(netns: string): ReadonlyMap<string, rt.SeenLink> {
+    return this.#byPlace.get(netns) ?? new Map()
+  }
+
+  get(netns: string, name: string): rt.SeenLink | undefined {
+    return this.#byPlace.get(netns)?.get(name)
+  }
+
+  set(netns: string, name: string, link: rt.SeenLink): void {
+    const there = this.#byPlace.get(netns)
+    if (there) there.set(name, link)
+    else this.#byPlace.set(netns, new Map([[name, link]]))
+  }
+
+  delete(netns: string, name: string): void {
+    this.#byPlace.get(netns)?.delete(name)
+  }
+
+  clear(): void {
+    this.#byPlace.clear()
+  }
+}
 
 /** Refusals that mean it is gone already: ENOENT, ESRCH, ENODEV, EADDRNOTAVAIL. */
 export const gone = new Set([2, 3, 19, 99])
