@@ -76,7 +76,7 @@ async function everyStep(t: import('node:test').TestContext, starting: Promise<P
 /** Everything that Polynet has on n1. */
 async function atRest(place: Place): Promise<string[]> {
   for (let before = await place.leftovers('n1'); ; ) {
-    await new Promise((resolve) => setTimeout(resolve, 300))
+    await new Promise((resolve) => setTimeout(resolve, 1000))
     const now = await place.leftovers('n1')
     if (now.join() === before.join()) return now
     before = now
