@@ -24,7 +24,7 @@ import { Processes } from './processes.ts'
 import { endpointNamed, endpointsOf, type Probe } from './reach.ts'
 import { startScheduler } from './schedule.ts'
 import { sendOne } from './send.ts'
-import { addressOf, type Wiring, wiresOf, wiringPlan } from './wires.ts'
+import { addressOf, routerAddress, type Wiring, wiresOf, wiringPlan } from './wires.ts'
 
 export interface LabOptions {
   /** An empty folder, the lab's own. */
@@ -81,7 +81,7 @@ export class Lab implements Controlled {
     this.#controller = this.#startController()
     this.#scheduler = startScheduler({ kube: this.#kube, clock: realClock, log })
     for (const path of Object.values(this.#paths)) createNamespace(path)
-    applyNamespaces(wiringPlan(wiring), this.#paths)
+    await this.#plugIn()
     const wires = wiresOf(wiring)
     for (const [i, name] of wiring.nodes.entries()) {
       const root = join(dir, 'nodes', name)
@@ -182,17 +182,14 @@ export class Lab implements Controlled {
     const { machine } = this.#host(node)
     if (machine.on) return machine.startAgent()
     createNamespace(this.#paths[node]!)
-    applyNamespaces(wiringPlan(this.#options.wiring), this.#paths)
+    await this.#plugIn()
     await this.#switchOn(node)
   }
 
   /** A cable's end in the machine goes with the machine's NIC. */
   async plug(node: string, nic: string, plugged: boolean): Promise<void> {
     const host = this.#host(node)
-    if (plugged) {
-      applyNamespaces(wiringPlan(this.#options.wiring), this.#paths)
-      return
-    }
+    if (plugged) return this.#plugIn()
     const [program = '', ...prefix] = host.machine.prefix
     const { exit, output } = await outputOf([program, ...prefix, 'ip', 'link', 'delete', nic])
     if (exit !== 0) throw new Fault('kernel', `unplug ${nic} of ${node}`, output)
@@ -223,6 +220,18 @@ export class Lab implements Controlled {
     }
     this.#controller?.kill('SIGKILL')
     this.#end()
+  }
+
+  /** All cables that are not in; and the machines' own default routes, which are none of Polynet's. */
+  async #plugIn(): Promise<void> {
+    const { wiring } = this.#options
+    applyNamespaces(wiringPlan(wiring), this.#paths)
+    for (const node of wiring.nodes) {
+      const route = ['ip', 'route', 'replace', 'default', 'via', routerAddress]
+      const { exit, output } = await outputOf(['nsenter', `--net=${this.#paths[node]}`, '--', ...route])
+      // A machine without eth0 has none.
+      if (exit !== 0) this.#options.log.debug('no way to the outside', { node, why: output })
+    }
   }
 
   async #switchOn(name: string): Promise<void> {

@@ -32,7 +32,10 @@ export const addressOf = (wire: Wire, node: number): string => `${wire.subnet}.$
 /** Beyond the management network's router: somewhere that is neither node nor pod. */
 export const outsideAddress = '203.0.113.1'
 
-/** Everything that is plugged together: a bridge per switch, a cable per node and NIC. The nodes' namespaces are theirs. */
+/** The management network's router, every machine's way to the outside world. */
+export const routerAddress = '192.168.1.1'
+
+/** Everything that is plugged together: a bridge per switch, a cable per node and NIC. The nodes' namespaces and routes are theirs. */
 export function wiringPlan(wiring: Wiring): NamespacePlan[] {
   const wires = wiresOf(wiring)
   const mtu = wiring.mtu ?? 1500
@@ -52,7 +55,7 @@ export function wiringPlan(wiring: Wiring): NamespacePlan[] {
       links: [{ kind: 'existing', name: 'lo' }, { kind: 'bridge', name: 'switch', mtu }, ...cables],
       addresses: management
         ? [
-            { link: 'switch', address: `${wire.subnet}.1/24` },
+            { link: 'switch', address: `${routerAddress}/24` },
             { link: 'lo', address: `${outsideAddress}/32` },
           ]
         : [],
@@ -66,7 +69,6 @@ export function wiringPlan(wiring: Wiring): NamespacePlan[] {
         ...wires.map((w): Link => ({ kind: 'existing', name: w.nic })),
       ],
       addresses: wires.map((wire) => ({ link: wire.nic, address: `${addressOf(wire, i)}/24` })),
-      routes: [{ to: '0.0.0.0/0', link: 'eth0', via: `${wires[0]!.subnet}.1` }],
     }),
   )
   return [...switches, ...nodes]

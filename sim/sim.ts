@@ -5,7 +5,15 @@ import { type Kubelet, sayLost, startKubelet } from '../lab/kubelet.ts'
 import type { Place, Sent } from '../lab/place.ts'
 import { type Endpoint, endpointNamed, endpointsOf, type Probe, questionsFor } from '../lab/reach.ts'
 import { startScheduler } from '../lab/schedule.ts'
-import { addressOf, macOf, type Wiring, wiresOf } from '../lab/wires.ts'
+import {
+  addressOf,
+  emptyNamespace,
+  macOf,
+  outsideAddress,
+  routerAddress,
+  type Wiring,
+  wiresOf,
+} from '../lab/wires.ts'
 import { resources } from '../src/api/resources.ts'
 import { startController } from '../src/controller/start.ts'
 import { memoryDatapath } from '../src/datapath/memory/datapath.ts'
@@ -37,6 +45,8 @@ export async function startSim(wiring: Wiring, log: Log = silentLog): Promise<Si
   const fabric = new MemoryFabric(() => clock.now())
   const wires = wiresOf(wiring)
   for (const wire of wires) fabric.addSwitch(wire.nic)
+  const outside = { name: 'eth0', mac: '0a:00:00:00:00:ff', mtu: wiring.mtu ?? 1500, switch: 'eth0' }
+  fabric.addNode('outside', [{ ...outside, addresses: [`${routerAddress}/24`, `${outsideAddress}/32`] }])
   const life = cord()
   const machines = new Map<string, Machine>()
   const kubelets = new Map<string, Kubelet>()
@@ -52,6 +62,8 @@ export async function startSim(wiring: Wiring, log: Log = silentLog): Promise<Si
       driver: 'veth',
     }))
     fabric.addNode(node, nics)
+    const routes = [{ to: '0.0.0.0/0', link: 'eth0', via: routerAddress }]
+    fabric.setForeign(node, { ...emptyNamespace('host'), routes })
   }
   const switchOn = (node: string) => {
     const addresses = [addressOf(wires[0]!, wiring.nodes.indexOf(node))]
@@ -101,7 +113,7 @@ export async function startSim(wiring: Wiring, log: Log = silentLog): Promise<Si
       )
       const netns = [...names].find(([, name]) => name === sent.pod)?.[0] ?? ''
       const { delivered } = sentOn(fabric, netns, from, sent)
-      const got = delivered.map((each) => names.get(each.netns) ?? each.netns.replace(':', ' '))
+      const got = delivered.map((each) => names.get(each.netns) ?? nameOf(each.netns))
       return [...new Set(got)].filter((name) => name !== sent.pod).sort()
     },
     async exec(pod) {
@@ -157,6 +169,9 @@ export async function startSim(wiring: Wiring, log: Log = silentLog): Promise<Si
   await place.ready()
   return place
 }
+
+/** `node:n1` as people say it. */
+const nameOf = (netns: string): string => (netns === 'node:outside' ? 'outside' : netns.replace(':', ' '))
 
 function sentOn(fabric: MemoryFabric, netns: string, from: Endpoint, sent: Sent): Journey {
   const own = from.addresses.find((each) => each.includes(':') === sent.to.includes(':'))
