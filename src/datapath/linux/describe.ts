@@ -2,12 +2,11 @@ import {
   addressLine,
   elementLine,
   forwardingLine,
-  linkLine,
   namespaceLine,
   neighbourLine,
   routeLine,
-  tableLine,
-} from './lines.ts'
+} from '../lines.ts'
+import { linkLine, tableLine } from './lines.ts'
 import type { Place } from './place.ts'
 import * as rt from './route.ts'
 import { seenTables } from './tables.ts'
@@ -29,7 +28,7 @@ export function describePlace(netns: string, place: Place): string[] {
     const link = names.get(seen.index)
     if (!mine(link) || link === 'lo' || (seen.address.startsWith('fe80:') && seen.protocol !== rt.ours))
       continue
-    lines.push(addressLine(netns, link, seen.address))
+    lines.push(addressLine(netns, { link, address: seen.address }))
   }
   for (const family of [rt.AF_INET, rt.AF_INET6]) {
     for (const seen of route.dump(() => rt.dumpRoutes(family)).map(rt.seenRoute)) {

@@ -1,4 +1,4 @@
-import { addressLine, forwardingLine, neighbourLine, routeLine } from './lines.ts'
+import { addressLine, forwardingLine, neighbourLine, routeLine } from '../lines.ts'
 import { adjust } from './links.ts'
 import { Batch, type Netlink, refused } from './netlink.ts'
 import * as rt from './route.ts'
@@ -28,13 +28,13 @@ export function configure(side: Side, job: Job): void {
       (owned === 'marked' && link.startsWith('pn')) ||
       (owned === 'ports' && ours.has(link)))
 
-  const addresses = new Map(want.addresses.map((a) => [addressLine(netns, a.link, a.address), a]))
+  const addresses = new Map(want.addresses.map((a) => [addressLine(netns, a), a]))
   const stale: { line: string; remove: (batch: Batch) => void }[] = []
   if (!fresh && (addresses.size > 0 || want.links.length > 0 || owned === 'all' || owned === 'marked')) {
     const names = linkNames(side, job)
     for (const seen of place.route.dump(rt.dumpAddresses).map(rt.seenAddress)) {
       const link = names.get(seen.index)
-      const line = addressLine(netns, link ?? '', seen.address)
+      const line = addressLine(netns, { link: link ?? '', address: seen.address })
       if (addresses.delete(line) || !mayClear(link) || kernelMade(seen, link)) continue
       rt.deleteAddress(batch, line, seen.index, seen.address)
       job.changes.push(`- ${line}`)

@@ -1,5 +1,6 @@
 import type { Table } from '../../plan/ruleset.ts'
-import { addressLine, linkLine, routeLine, tableLine } from './lines.ts'
+import { addressLine, routeLine } from '../lines.ts'
+import { linkLine, tableLine } from './lines.ts'
 import { Batch } from './netlink.ts'
 import { Place } from './place.ts'
 import * as rt from './route.ts'
@@ -53,7 +54,7 @@ export function describeForeign(netns: string): string[] {
         .dump(rt.dumpAddresses)
         .map(rt.seenAddress)
         .filter((a) => a.index === found.index)
-        .map((a) => addressLine('host', link, a.address)),
+        .map((a) => addressLine('host', { link, address: a.address })),
       ...routes.flatMap((r) =>
         r?.index === found.index ? [`${routeLine('host', { ...r.route, link })} ${r.protocol}`] : [],
       ),

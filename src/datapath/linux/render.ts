@@ -1,6 +1,6 @@
 import type { Table } from '../../plan/ruleset.ts'
+import { sysctlLine } from '../lines.ts'
 import { configure } from './entries.ts'
-import { sysctlLine } from './lines.ts'
 import { createLinks, removeLinks } from './links.ts'
 import { Batch } from './netlink.ts'
 import type { Place } from './place.ts'

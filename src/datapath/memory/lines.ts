@@ -1,14 +1,15 @@
-import type {
-  Forwarding,
-  Link,
-  NamespacePlan,
-  Neighbour,
-  PortLink,
-  PortPlan,
-  Route,
-} from '../../plan/node-plan.ts'
+import type { Link, NamespacePlan, PortLink, PortPlan } from '../../plan/node-plan.ts'
 import type { Table } from '../../plan/ruleset.ts'
-import { elementText, ruleText } from '../../plan/ruleset-text.ts'
+import { ruleText } from '../../plan/ruleset-text.ts'
+import {
+  addressLine,
+  elementLine,
+  forwardingLine,
+  namespaceLine,
+  neighbourLine,
+  routeLine,
+  sysctlLine,
+} from '../lines.ts'
 
 /**
  * Every object of a plan as one line of text, its namespace second. Two
@@ -18,7 +19,7 @@ import { elementText, ruleText } from '../../plan/ruleset-text.ts'
 export function namespaceLines(plan: NamespacePlan): string[] {
   const at = plan.netns
   return [
-    ...(at === 'host' ? [] : [`namespace ${at}`]),
+    ...(at === 'host' ? [] : [namespaceLine(at)]),
     ...sysctlLines(at, plan.sysctls),
     ...plan.links.filter((l) => l.kind !== 'existing').map((l) => linkLine(at, l)),
     ...plan.addresses.map((a) => addressLine(at, a)),
@@ -30,7 +31,7 @@ export function namespaceLines(plan: NamespacePlan): string[] {
 }
 
 /** What goes away with the port's link: both ends and all that hangs on them. */
-export function portLinkLines({ netns, link, inside, ...port }: PortPlan): string[] {
+function portLinkLines({ netns, link, inside, ...port }: PortPlan): string[] {
   const pod = inside.netns
   const mac = inside.mac === undefined ? '' : ` mac ${inside.mac}`
   return [
@@ -49,13 +50,13 @@ export function portLinkLines({ netns, link, inside, ...port }: PortPlan): strin
 
 /** What stays when a port's link goes away by itself. */
 export const portElementLines = ({ netns, elements }: PortPlan): string[] =>
-  elements.map((e) => `element ${netns} ${e.family} polynet ${e.set}: ${e.key.join(' . ')}${verdictOf(e)}`)
+  elements.map((e) => elementLine(netns, e.family, 'polynet', e.set, e))
 
 export const portLines = (port: PortPlan): string[] => [...portLinkLines(port), ...portElementLines(port)]
 
 /** The host's own settings stay as they are when a plan no longer asks for them. */
 const sysctlLines = (at: string, sysctls: Record<string, string>): string[] =>
-  at === 'host' ? [] : Object.entries(sysctls).map(([key, value]) => `sysctl ${at} ${key} = ${value}`)
+  at === 'host' ? [] : Object.entries(sysctls).map(([key, value]) => sysctlLine(at, key, value))
 
 export function linkLine(at: string, link: Link): string {
   const head = `link ${at} ${link.name} ${link.kind}`
@@ -80,29 +81,14 @@ const insideOf = (link: PortLink): string => {
   return `${link.kind} ${link.parent} ${link.kind === 'vlan' ? link.id : link.mode}`
 }
 
-export const addressLine = (at: string, { link, address }: { link: string; address: string }): string =>
-  `address ${at} ${link} ${address}`
-
-export const routeLine = (at: string, { to, link, via, source, metric }: Route): string =>
-  `route ${at} ${to}${via ? ` via ${via}` : ''} link ${link}${source ? ` source ${source}` : ''}${
-    metric ? ` metric ${metric}` : ''
-  }`
-
-export const neighbourLine = (at: string, { link, address, mac }: Neighbour): string =>
-  `neighbour ${at} ${link} ${address} ${mac}`
-
-export const forwardingLine = (at: string, { link, mac, endpoint }: Forwarding): string =>
-  `forwarding ${at} ${link} ${mac}${endpoint ? ` ${endpoint}` : ''}`
-
-export function tableLines(at: string, table: Table): string[] {
+function tableLines(at: string, table: Table): string[] {
   const head = `${at} ${table.family} ${table.name}`
   const lines = [`table ${head}`]
   for (const set of table.sets) {
     const { name, key, map, interval, dynamic } = set
     const kind = `${map ?? ''}${interval ? ' interval' : ''}${dynamic ? ` dynamic ${JSON.stringify(dynamic)}` : ''}`
     lines.push(`set ${head} ${name}: ${key.join(' . ')} ${kind}`.trimEnd())
-    for (const element of set.elements)
-      lines.push(`element ${head} ${name}: ${element.key.join(' . ')}${verdictOf(element)}`)
+    for (const element of set.elements) lines.push(elementLine(at, table.family, table.name, name, element))
   }
   for (const { name, base, rules } of table.chains) {
     const on = base?.devices ? ` devices ${base.devices.join(' ')}` : ''
@@ -116,9 +102,6 @@ export function tableLines(at: string, table: Table): string[] {
   }
   return lines
 }
-
-const verdictOf = (element: Parameters<typeof elementText>[1]): string =>
-  element.verdict === undefined ? '' : elementText([], { key: [], verdict: element.verdict })
 
 /** What `after` has and `before` lacks, and the other way round; both lists may share objects, which costs nothing. */
 export function difference<T>(

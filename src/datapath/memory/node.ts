@@ -1,18 +1,9 @@
 import { isDeepStrictEqual } from 'node:util'
 import { Fault } from '../../lib/fault.ts'
 import type { NamespacePlan, NodePlan, PortPlan } from '../../plan/node-plan.ts'
+import { addressLine, forwardingLine, neighbourLine, routeLine } from '../lines.ts'
 import type { Report } from '../port.ts'
-import {
-  addressLine,
-  difference,
-  forwardingLine,
-  linkLine,
-  namespaceLines,
-  neighbourLine,
-  portElementLines,
-  portLines,
-  routeLine,
-} from './lines.ts'
+import { difference, linkLine, namespaceLines, portElementLines, portLines } from './lines.ts'
 import { refusedNamespace, refusedPort } from './refused.ts'
 
 /** A NIC of a node, and the switch its cable goes to. */

@@ -10,8 +10,9 @@ import type {
 } from '../../plan/node-plan.ts'
 import type { Table } from '../../plan/ruleset.ts'
 import type { Packet, TraceState } from '../../plan/trace.ts'
+import { addressLine, forwardingLine, neighbourLine, routeLine } from '../lines.ts'
 import type { Connections } from './connections.ts'
-import { addressLine, forwardingLine, linkLine, neighbourLine, routeLine } from './lines.ts'
+import { linkLine } from './lines.ts'
 import type { FabricNic, MemoryNode } from './node.ts'
 
 /** One network namespace as packets meet it, built from the plan when the first one does. */
