@@ -17,6 +17,8 @@ export interface AgentDeps {
   log: Log
   /** Prefixes that no logical network reaches, nor pods have as eth0, beside what the agent knows: services, the API server. */
   closed?: readonly string[]
+  /** Plugins that the configurations of every namespace may execute; absent: those of namespaces that say so alone. */
+  allowedPlugins?: readonly string[]
   /** Called at each step of ADD and DEL; a test dies there. */
   at?: (step: Step) => void
 }

@@ -23,6 +23,7 @@ interface Options {
   binDir: string[]
   probes?: string
   closed: string[]
+  allowedPlugins: string[]
   logLevel: string
   fsync: boolean
 }
@@ -54,6 +55,7 @@ async function run(options: Options): Promise<void> {
     journal,
     plugins,
     closed: options.closed.map(closedRange),
+    allowedPlugins: options.allowedPlugins,
     clock: realClock,
     log,
     at: dieAt(at('var/lib/polynet/die-at')),
@@ -125,6 +127,11 @@ const program = new Command('polynet-agent')
   .option(
     '--closed <cidr...>',
     'what no logical network reaches, nor pods have as eth0: service range, API server',
+    [],
+  )
+  .option(
+    '--allowed-plugins <types...>',
+    "CNI plugins that every namespace's configurations may execute, or '*'",
     [],
   )
   .option('--log-level <level>', 'debug, info, warn or error', process.env.POLYNET_LOG ?? 'info')

@@ -181,7 +181,7 @@ export function startAgent(deps: AgentDeps): Agent {
   const attachable = async (pod: Pod, request: CniRequest): Promise<Wanted[]> => {
     const late = clock.now() + networkWithinMs
     for (;;) {
-      const wanted = wantedBy(pod, watched, views, await plugins.confs(), request.args)
+      const wanted = wantedBy(pod, await surroundings(), request.args)
       try {
         for (const { by } of wanted) if (by.kind === 'polynet') views.network(by.network)
         return wanted
@@ -192,6 +192,13 @@ export function startAgent(deps: AgentDeps): Agent {
       }
     }
   }
+
+  const surroundings = async () => ({
+    watched,
+    views,
+    confs: await plugins.confs(),
+    ...(deps.allowedPlugins ? { allowedPlugins: deps.allowedPlugins } : {}),
+  })
 
   const changeWithin = async (ms: number): Promise<void> => {
     const change = new AbortController()
@@ -267,7 +274,7 @@ export function startAgent(deps: AgentDeps): Agent {
   /** The networks that Polynet renders among those the pod asks for; none where it asks wrongly, which its ADD will say. */
   const networksOf = async (pod: Pod): Promise<Network[]> => {
     try {
-      return wantedBy(pod, watched, views, await plugins.confs(), {}).flatMap(({ by }) =>
+      return wantedBy(pod, await surroundings(), {}).flatMap(({ by }) =>
         by.kind === 'polynet' ? [by.network] : [],
       )
     } catch {
