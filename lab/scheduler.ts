@@ -142,7 +142,7 @@ const units: Record<string, number> = {
 }
 
 /** `500m`, `64Mi`, `1e3`, `2` (apimachinery resource.Quantity); what is none counts as nothing. */
-export function quantity(text: string | number): number {
+function quantity(text: string | number): number {
   const [, number, unit] = /^([+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?)([a-zA-Z]{0,2})$/.exec(String(text)) ?? []
   const factor = unit ? units[unit] : 1
   return number === undefined || factor === undefined ? 0 : Number(number) * factor

@@ -44,7 +44,7 @@ export function nodesText(nodes: Node[], hosts: HostPhysicalNetwork[]): string {
   return tableText(['NAME', 'STATUS', 'NIC', 'ADDRESS', 'MTU', 'LINK', 'PHYSICAL NETWORK'], rows)
 }
 
-export const physicalNetworksText = (items: PhysicalNetwork[]): string =>
+const physicalNetworksText = (items: PhysicalNetwork[]): string =>
   tableText(
     ['NAME', 'DESCRIPTION', 'NODES', 'MTU', 'TUNNEL PORT', 'READY'],
     byName(items).map(({ metadata, spec, status }) => [
@@ -57,7 +57,7 @@ export const physicalNetworksText = (items: PhysicalNetwork[]): string =>
     ]),
   )
 
-export const networksText = (items: Network[]): string =>
+const networksText = (items: Network[]): string =>
   tableText(
     ['NAMESPACE', 'NAME', 'PHYSICAL NETWORK', 'PLUGIN', 'TOPOLOGY', 'SUBNETS', 'MTU', 'READY'],
     byName(items).map(({ metadata, spec, status }) => [

@@ -18,10 +18,7 @@ export async function screenOf(place: Place): Promise<string> {
 }
 
 /** All objects of a kind, in all namespaces. */
-export async function listOf<T extends KubeObject>(
-  place: Pick<Place, 'api'>,
-  resource: Resource<T>,
-): Promise<T[]> {
+async function listOf<T extends KubeObject>(place: Pick<Place, 'api'>, resource: Resource<T>): Promise<T[]> {
   const version = apiVersionOf(resource)
   const path = `/${resource.group === '' ? 'api' : 'apis'}/${version}/${resource.plural}`
   const answer = await place.api({ method: 'GET', path, headers: { accept: 'application/json' } })

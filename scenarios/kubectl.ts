@@ -208,7 +208,7 @@ async function read(
 }
 
 /** `{.status.podIP}`, `{.items[0].a}`, `{.metadata.annotations.k8s\.v1\.cni\.cncf\.io/network-status}`. */
-export function jsonPath(object: unknown, template: string): string {
+function jsonPath(object: unknown, template: string): string {
   return template.replace(/\{([^}]*)\}/g, (_, path: string) => {
     let value: unknown = object
     for (const [, key, index] of path.matchAll(/\.((?:\\.|[^.[\]\\])+)|\[(\d+)\]/g))

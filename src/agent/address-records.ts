@@ -69,7 +69,7 @@ export interface Records {
   rests: { block: string; address: string; until: number }[]
 }
 
-export function readRecords(entries: ReadonlyMap<string, unknown>): Records {
+function readRecords(entries: ReadonlyMap<string, unknown>): Records {
   const records: Records = { blocks: new Map(), leases: new Map(), rests: [] }
   for (const [key, value] of entries) {
     const [area, kind, name = '', address = ''] = key.split('/')

@@ -8,7 +8,7 @@ import type { Journal } from './journal.ts'
 import { recordKey, recordsOf, type SandboxRecord } from './record.ts'
 
 /** How long an ADD waits for the API server to have the pod's network-status, so that containers usually find it when they start. */
-export const acknowledgedWithinMs = 300
+const acknowledgedWithinMs = 300
 
 export interface Reporter {
   /** Writes what the record says is unreported; resolves when it is there, or after `acknowledgedWithinMs`. Never rejects. */

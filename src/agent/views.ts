@@ -9,7 +9,7 @@ import { defaultNetwork, isDefaultNetwork, overlapOf, overlapWith } from './over
 import type { Watched } from './watched.ts'
 
 /** UDP port of tunnels between the nodes' own addresses; PhysicalNetworks get the ones above it. */
-export const defaultTunnelPort = 14789
+const defaultTunnelPort = 14789
 
 /** How this node sees the cluster's networks: values for `plan/`, out of what is watched and the NICs at hand. */
 export class Views {

@@ -102,7 +102,7 @@ const isBroadcast = (cidr: Prefix, address: Address): boolean =>
  * pods share a link that needs one), the network's own and the broadcast
  * address.
  */
-export function usable(subnet: Subnet, topology: Topology = 'Layer3'): bigint {
+function usable(subnet: Subnet, topology: Topology = 'Layer3'): bigint {
   const cidr = parsePrefix(subnet.cidr)!
   const last = lastOf(cidr).value
   const gateway = subnet.gateway ?? (topology === 'Layer3' ? undefined : second(cidr))

@@ -13,8 +13,6 @@ export const frameLimit = frameLimits.config + frameLimits.environment
 
 export const specVersions = ['0.3.0', '0.3.1', '0.4.0', '1.0.0', '1.1.0'] as const
 
-export type SpecVersion = (typeof specVersions)[number]
-
 export interface Answer {
   exit: number
   stdout: string
@@ -211,7 +209,7 @@ function attachmentIn(variables: Map<string, string>, command: string): Attachme
 }
 
 /** What the kernel takes as a link's name (dev_valid_name), in ASCII. */
-export const isInterfaceName = (name: string): boolean =>
+const isInterfaceName = (name: string): boolean =>
   /^[!-~]{1,15}$/.test(name) && !/[/:]/.test(name) && name !== '.' && name !== '..'
 
 /**

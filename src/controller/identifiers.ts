@@ -29,7 +29,7 @@ export function identifiersFor(networks: Network[]): Map<string, number | undefi
 }
 
 /** Ports above the one that the nodes' own addresses use. */
-export const firstTunnelPort = 14790
+const firstTunnelPort = 14790
 
 /** The tunnel ports that physical networks still need; two never share one, and one that the spec names is kept. */
 export function tunnelPortsFor(physical: PhysicalNetwork[]): Map<string, number> {

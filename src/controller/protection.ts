@@ -2,7 +2,7 @@ import type { AttachmentSlice } from '../api/attachment-slice.ts'
 import type { Network } from '../api/network.ts'
 
 /** Keeps a network that is deleted until its last pod is gone, as `kubernetes.io/pvc-protection` keeps a claim. */
-export const finalizer = 'polynet.dev/pods'
+const finalizer = 'polynet.dev/pods'
 
 /** How long a pod that was being attached at the moment of deletion may take to be seen. */
 export const unseenMs = 2000

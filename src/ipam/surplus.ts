@@ -75,4 +75,4 @@ export function isNearlyUsedUp(stock: Stock, family: Family, now: number): boole
 
 const freeIn = (block: Block): number => block.size - block.held.size - block.resting.size
 
-export const isSingle = (block: Block): boolean => block.prefix.length === bitsOf(block.prefix.family)
+const isSingle = (block: Block): boolean => block.prefix.length === bitsOf(block.prefix.family)

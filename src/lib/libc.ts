@@ -24,7 +24,5 @@ const names = new Map(Object.entries(koffi.os.errno).map(([name, code]) => [code
 
 export const errnoName = (code: number): string => names.get(code) ?? `errno ${code}`
 
-export const errnoOf = (name: string): number => koffi.os.errno[name] ?? -1
-
 /** The address of a buffer, for structures that point to another; the buffer must outlive the call. */
 export const addressOf = (buffer: Uint8Array): bigint => koffi.address(buffer)

@@ -114,7 +114,7 @@ export function planLayer2Port(view: NetworkView, held: HeldAttachment): PortPla
 }
 
 /** The link-local address the kernel gives an interface of this MAC (RFC 4291 appendix A). */
-export function eui64LinkLocal(mac: string): string {
+function eui64LinkLocal(mac: string): string {
   const bytes = macBytes(mac)
   const id = [(bytes[0] ?? 0) ^ 2, bytes[1], bytes[2], 0xff, 0xfe, bytes[3], bytes[4], bytes[5]]
   let value = 0xfe80n << 112n

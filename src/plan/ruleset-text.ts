@@ -36,7 +36,7 @@ const block = (head: string, lines: string[]): string =>
   `\t${head} {\n${lines.map((l) => `\t\t${l}\n`).join('')}\t}\n`
 
 /** One element as nft writes it: `"pn1" . 0a:58:0a:01:00:05 . 10.1.0.5`. */
-export function elementText(key: Field[], { key: parts, verdict }: Element): string {
+function elementText(key: Field[], { key: parts, verdict }: Element): string {
   const text = parts.map((part, i) => valueText(key[i] as Field, part)).join(' . ')
   return verdict === undefined ? text : `${text} : ${verdictText(verdict)}`
 }

@@ -28,7 +28,7 @@ const firstVni = 4096
 const mostUplinks = 8192
 
 /** The uplink of a network, or undefined for the few that the transit range has no room for. */
-export function uplinkOf(view: NetworkView): Uplink | undefined {
+function uplinkOf(view: NetworkView): Uplink | undefined {
   const index = (view.network.status?.vni ?? 0) - firstVni
   if (view.place !== 'own' || index < 0 || index >= mostUplinks) return undefined
   const at = (range: string, offset: number): string => {

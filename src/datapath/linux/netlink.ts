@@ -12,9 +12,8 @@ import { bind, close, MSG_DONTWAIT, receive, send, sendAsync, setOption, socket 
 export const NETLINK_ROUTE = 0
 export const NETLINK_NETFILTER = 12
 
-export const REQUEST = 1
-export const ACK = 4
-export const ECHO = 8
+const REQUEST = 1
+const ACK = 4
 export const DUMP = 0x300
 export const REPLACE = 0x100
 export const EXCL = 0x200

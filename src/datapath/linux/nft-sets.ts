@@ -16,7 +16,7 @@ export const NEWSET = NFTABLES | 9
 export const GETSET = NFTABLES | 10
 export const NEWSETELEM = NFTABLES | 12
 export const GETSETELEM = NFTABLES | 13
-export const DELSETELEM = NFTABLES | 14
+const DELSETELEM = NFTABLES | 14
 
 export const families = { inet: 1, arp: 3, netdev: 5, bridge: 7 } as const
 type Family = Table['family']

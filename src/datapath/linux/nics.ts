@@ -13,7 +13,7 @@ const ETHTOOL_GDRVINFO = 3
 const nodeEnds = /^(?:veth|cali|lxc|pn|azv|eni|vnet|tap|gw|cilium|docker|br-)/
 
 /** Whether a link is hardware or stands for it. */
-export function isNic(link: rt.SeenLink): boolean {
+function isNic(link: rt.SeenLink): boolean {
   if (link.loopback || link.name.startsWith('pn')) return false
   if (link.kind === undefined || link.kind === 'bond' || link.kind === 'team' || link.kind === 'vlan')
     return true

@@ -27,16 +27,16 @@ const c = {
   ioctl: native('int ioctl(int fd, unsigned long request, _Inout_ void *data)'),
 }
 
-export const O_RDONLY = 0
-export const O_CLOEXEC = 0o2000000
+const O_RDONLY = 0
+const O_CLOEXEC = 0o2000000
 export const CLONE_NEWNET = 0x40000000
-export const MS_BIND = 4096
-export const MNT_DETACH = 2
-export const SOCK_CLOEXEC = 0o2000000
+const MS_BIND = 4096
+const MNT_DETACH = 2
+const SOCK_CLOEXEC = 0o2000000
 export const SOCK_NONBLOCK = 0o4000
 export const MSG_DONTWAIT = 0x40
-export const EAGAIN = 11
-export const EINTR = 4
+const EAGAIN = 11
+const EINTR = 4
 
 function checked(result: number, doing: () => string): number {
   if (result >= 0) return result

@@ -41,7 +41,7 @@ const familyNames = new Map<number, Table['family']>(
 )
 
 /** The comment that a table of such sets, chains and rules carries. */
-export function noteOf(table: Table): string {
+function noteOf(table: Table): string {
   const frame = { ...table, sets: table.sets.map((set) => ({ ...set, elements: [] })) }
   return `polynet ${createHash('sha256').update(JSON.stringify(frame)).digest('hex').slice(0, 16)}`
 }
@@ -162,7 +162,7 @@ function verdictOf(data: Buffer): Verdict {
 }
 
 /** Commits what `fill` adds: all or nothing. */
-export function commit(place: Place, fill: (batch: Batch) => void): void {
+function commit(place: Place, fill: (batch: Batch) => void): void {
   const made = nft.transaction(fill)
   if (!made) return
   const { refusals } = place.nft.try(made.batch, made.answered)

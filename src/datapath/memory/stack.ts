@@ -64,7 +64,7 @@ export interface Device {
 }
 
 /** Longest prefix first, then lowest metric, then the order they were given in. */
-export class RouteTable {
+class RouteTable {
   readonly #byLength: Record<Family, Map<number, Map<bigint, Route[]>>> = { 4: new Map(), 6: new Map() }
   #lengths: Record<Family, number[]> = { 4: [], 6: [] }
   #usable: (route: Route) => boolean

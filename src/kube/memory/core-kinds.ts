@@ -16,7 +16,7 @@ export interface ConfigMap extends KubeObject {
   immutable?: boolean
 }
 
-export const configMaps = {
+const configMaps = {
   group: '',
   version: 'v1',
   kind: 'ConfigMap',

@@ -76,7 +76,7 @@ export async function serve(kube: MemoryKube, options: ServeOptions = {}): Promi
 }
 
 /** A kubeconfig for a server that asks nobody who they are. */
-export const kubeconfig = (url: string): string => `apiVersion: v1
+const kubeconfig = (url: string): string => `apiVersion: v1
 kind: Config
 clusters:
   - name: polynet
