@@ -63,8 +63,9 @@ export async function startController(deps: { kube: Kube; clock: Clock; log: Log
 
   const physicalPass = async () => {
     const ports = tunnelPortsFor(physicalNetworks.list())
+    const inOrder = byName(hosts.list())
     for (const physical of physicalNetworks.list()) {
-      const { usable, ready } = physicalReady(physical, hosts.list())
+      const { usable, ready } = physicalReady(physical, inOrder)
       const tunnelPort =
         physical.spec.tunnelPort ?? physical.status?.tunnelPort ?? ports.get(physical.metadata.name)
       await writeStatus(resources.physicalNetworks, physical, {
@@ -78,6 +79,7 @@ export async function startController(deps: { kube: Kube; clock: Clock; log: Log
   const networkPass = async () => {
     const list = networks.list()
     const identifiers = identifiersFor(list)
+    const inOrder = byName(hosts.list())
     const blocksOf = Map.groupBy(blocks.list(), (b) => b.spec.networkUID)
     for (const network of list) {
       const mine: AddressBlock[] = blocksOf.get(network.metadata.uid ?? '') ?? []
@@ -88,7 +90,7 @@ export async function startController(deps: { kube: Kube; clock: Clock; log: Log
       const parsed = parseNetwork(network)
       const around: Surroundings = {
         physical: physicalNetworks.list(),
-        hosts: hosts.list(),
+        hosts: inOrder,
         networks: list,
         blocks: mine,
         problems: parsed.ok ? [] : parsed.problems,
@@ -212,6 +214,10 @@ export async function startController(deps: { kube: Kube; clock: Clock; log: Log
     },
   }
 }
+
+/** Conditions name the nodes in this order, always: another one would be a change that everybody is told of. */
+const byName = <T extends KubeObject>(objects: T[]): T[] =>
+  objects.toSorted((a, b) => (a.metadata.name < b.metadata.name ? -1 : 1))
 
 /** Equal as JSON, whatever the order of keys. */
 function same(a: unknown, b: unknown): boolean {
