@@ -17,13 +17,17 @@ import type { HeldAttachment, NetworkView } from './view.ts'
 export function planLayer3(view: NetworkView): NamespacePlan {
   const remotes = routable(view)
   const endpoints = [...new Set(remotes.map((r) => r.endpoint))].sort()
+  /** By endpoint, which often holds several blocks. */
+  const linkLocals = new Map<string, string>()
   const neighbours: Neighbour[] = []
   const forwarding: Forwarding[] = []
   for (const endpoint of endpoints) {
     const address = parseAddress(endpoint)
     if (!address) continue
     const mac = tunnelMac(address)
-    neighbours.push({ link: tunnelName, address: tunnelLinkLocal(address), mac })
+    const linkLocal = tunnelLinkLocal(address)
+    linkLocals.set(endpoint, linkLocal)
+    neighbours.push({ link: tunnelName, address: linkLocal, mac })
     forwarding.push({ link: tunnelName, mac, endpoint })
   }
   const own = view.place === 'own'
@@ -40,10 +44,7 @@ export function planLayer3(view: NetworkView): NamespacePlan {
     // Answers pings of the gateway, and is the source of ICMP errors.
     addresses: [...(own ? [{ link: 'lo', address: `${gateway.ipv4}/32` }] : []), ...up.addresses],
     routes: [
-      ...remotes.map((r): Route => {
-        const endpoint = parseAddress(r.endpoint) as Address
-        return { to: r.cidr, link: tunnelName, via: tunnelLinkLocal(endpoint) }
-      }),
+      ...remotes.map((r): Route => ({ to: r.cidr, link: tunnelName, via: linkLocals.get(r.endpoint) })),
       ...up.routes,
     ],
     neighbours,
