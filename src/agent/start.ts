@@ -1,15 +1,14 @@
 import type { Pod } from '../api/core.ts'
 import type { Nic } from '../api/host-physical-network.ts'
 import type { Network } from '../api/network.ts'
-import { resources } from '../api/resources.ts'
 import { errorAnswer } from '../cni/frame.ts'
-import type { CniRequest } from '../cni/request.ts'
-import type { CniResult } from '../cni/result.ts'
-import { convertResult } from '../cni/versions.ts'
-import { answers, asFault, Fault, isFault } from '../lib/fault.ts'
+import { answers, asFault, Fault } from '../lib/fault.ts'
 import { startLoop } from '../reconcile/loop.ts'
 import { nodeAddresses } from './addresses.ts'
-import type { Agent, AgentDeps, CniAnswer } from './agent.ts'
+import type { Agent, AgentDeps } from './agent.ts'
+import { askedPod } from './asked-pod.ts'
+import { Attachable } from './attachable.ts'
+import { Commands, type Holders } from './commands.ts'
 import { eventsFrom } from './events.ts'
 import { IpamPlugin } from './ipam-plugin.ts'
 import { recordsOf } from './record.ts'
@@ -18,26 +17,16 @@ import { Rendering } from './rendering.ts'
 import { startReporter } from './report.ts'
 import { Sandboxes } from './sandboxes.ts'
 import { startSlices } from './slices.ts'
-import { Turns } from './turns.ts'
 import { Views } from './views.ts'
-import { type Wanted, wantedBy } from './wanted.ts'
 import { watch } from './watched.ts'
-
-/** How long an ADD waits for the API server to show a pod that the runtime knows already. */
-const podWithinMs = 2000
 
 interface Identity {
   name: string
   uid: string
 }
 
-/** How long an ADD waits for a network that this node cannot render yet. */
-const networkWithinMs = 3000
-
 /** Everything that needs to know who this node is. */
-interface Core {
-  sandboxes: Sandboxes
-  ipam: IpamPlugin
+interface Core extends Holders {
   rendering: Rendering
   close(): Promise<void>
 }
@@ -51,8 +40,14 @@ export function startAgent(deps: AgentDeps): Agent {
   const { kube, datapath, journal, plugins, clock, log, node } = deps
   const watched = watch({ kube, clock, log, node })
   const views = new Views(watched, node, deps.closed)
-  const events = eventsFrom({ kube, clock, log, component: 'agent', host: node })
-  const turns = new Turns()
+  const { allowedPlugins } = deps
+  const attachable = new Attachable({
+    watched,
+    views,
+    plugins,
+    clock,
+    ...(allowedPlugins ? { allowedPlugins } : {}),
+  })
   let core: Core | undefined
   let unready: string | undefined =
     `the API server was not reached yet; see whether it runs and node ${node} may ask it`
@@ -116,7 +111,7 @@ export function startAgent(deps: AgentDeps): Agent {
     })
     const ipam = new IpamPlugin(addresses, (ref) => watched.networks.get(ref))
     const prepare = async (pod: Pod) => {
-      for (const network of await networksOf(pod))
+      for (const network of await attachable.networksOf(pod))
         addresses.prepare(network).catch((error) => log.debug('prepare for a pod', { error: String(error) }))
     }
     // A pod that was placed here a moment ago finds its networks' addresses on the node when its ADD comes.
@@ -124,14 +119,7 @@ export function startAgent(deps: AgentDeps): Agent {
       if (type === 'ADDED') void prepare(object)
     })
     const mind = watched.node.onChange(() => addresses.nodeIs(watched.node.list()[0]?.metadata.uid))
-    const rendering = new Rendering({
-      watched,
-      views,
-      datapath,
-      clock,
-      log,
-      journal,
-    })
+    const rendering = new Rendering({ watched, views, datapath, clock, log, journal })
     const slices = startSlices({ kube, clock, log, node: identity, records: () => recordsOf(journal) })
     const sandboxes = new Sandboxes({
       journal,
@@ -161,177 +149,20 @@ export function startAgent(deps: AgentDeps): Agent {
   const started = startLoop({ doing: `start the agent of node ${node}`, round: begin, clock, log })
   started.wake()
 
-  const add = async (request: CniRequest): Promise<CniAnswer> => {
-    const { sandboxes } = ready()
-    const pod = await podOf(request)
-    try {
-      // What was made once is what the pod has, whatever its annotations say by now.
-      const made = sandboxes.find(request.containerID)?.state === 'added'
-      const wanted = made ? [] : await attachable(pod, request)
-      const result = await sandboxes.add(pod, request, wanted)
-      return answerOf(result, request)
-    } catch (error) {
-      const fault = asFault(error, `attach pod ${pod.metadata.namespace}/${pod.metadata.name}`)
-      events.tell(pod, 'Warning', reasons[fault.kind] ?? 'AttachmentFailed', fault.message)
-      throw fault
-    }
-  }
-
-  /** What the pod wants, once this node can render it: a network that was made a moment ago has no identifier yet. */
-  const attachable = async (pod: Pod, request: CniRequest): Promise<Wanted[]> => {
-    const late = clock.now() + networkWithinMs
-    for (;;) {
-      const wanted = wantedBy(pod, await surroundings(), request.args)
-      try {
-        for (const { by } of wanted) if (by.kind === 'polynet') views.network(by.network)
-        return wanted
-      } catch (error) {
-        const left = late - clock.now()
-        if (!isFault(error, 'unavailable') || left <= 0) throw error
-        await changeWithin(left)
-      }
-    }
-  }
-
-  const surroundings = async () => ({
-    watched,
-    views,
-    confs: await plugins.confs(),
-    ...(deps.allowedPlugins ? { allowedPlugins: deps.allowedPlugins } : {}),
+  const commands = new Commands({
+    node,
+    unready: () => unready,
+    holders: () => core,
+    podOf: (request) => askedPod(request, { kube, clock, watched }),
+    attachable,
+    events: eventsFrom({ kube, clock, log, component: 'agent', host: node }),
   })
-
-  const changeWithin = async (ms: number): Promise<void> => {
-    const change = new AbortController()
-    const forget = watched.onChange(() => change.abort())
-    await clock.sleep(ms, change.signal)
-    forget()
-  }
-
-  const ready = (): Core => {
-    if (core && !unready) return core
-    throw new Fault(
-      'unavailable',
-      `attach a pod on node ${node}`,
-      unready ?? 'the agent is starting; try again',
-    )
-  }
-
-  const known = (): Core => {
-    if (core) return core
-    throw new Fault('unavailable', `look after node ${node}`, unready ?? 'the agent is starting; try again')
-  }
-
-  const podOf = async ({ args, containerID }: CniRequest): Promise<Pod> => {
-    const ref = { namespace: args.K8S_POD_NAMESPACE ?? '', name: args.K8S_POD_NAME ?? '' }
-    const doing = `find the pod of sandbox ${containerID}`
-    if (!ref.namespace || !ref.name)
-      throw new Fault(
-        'invalid',
-        doing,
-        'CNI_ARGS names none; a runtime for Kubernetes sets K8S_POD_NAMESPACE and K8S_POD_NAME',
-      )
-    const right = (pod: Pod | undefined) =>
-      pod && (!args.K8S_POD_UID || pod.metadata.uid === args.K8S_POD_UID || isMirrorOf(pod, args.K8S_POD_UID))
-        ? pod
-        : undefined
-    const seen = right(watched.pods.get(ref))
-    if (seen) return seen
-    const deadline = new AbortController()
-    const asked = kube.get(resources.pods, ref).catch((error) => {
-      if (isFault(error, 'missing')) return undefined
-      throw error
-    })
-    const late = clock.sleep(podWithinMs, deadline.signal).then(() => undefined)
-    try {
-      const pod = right(await Promise.race([asked, late]))
-      if (pod) return pod
-    } finally {
-      deadline.abort()
-    }
-    throw new Fault(
-      'missing',
-      doing,
-      `the API server shows no pod ${ref.namespace}/${ref.name} with UID ${args.K8S_POD_UID ?? '(any)'}; it may be gone already`,
-    )
-  }
-
-  const gc = (request: CniRequest) =>
-    turns.alone(async () => {
-      const { sandboxes } = known()
-      const valid = new Set((request.config['cni.dev/valid-attachments'] ?? []).map((a) => a.containerID))
-      const errors: string[] = []
-      for (const containerID of sandboxes.known()) {
-        if (valid.has(containerID)) continue
-        try {
-          await sandboxes.del(containerID)
-        } catch (error) {
-          errors.push(asFault(error, `collect sandbox ${containerID}`).message)
-        }
-      }
-      if (errors.length > 0) throw new Fault('plugin', 'collect garbage', errors.join('; '))
-    })
-
-  /** The networks that Polynet renders among those the pod asks for; none where it asks wrongly, which its ADD will say. */
-  const networksOf = async (pod: Pod): Promise<Network[]> => {
-    try {
-      return wantedBy(pod, await surroundings(), {}).flatMap(({ by }) =>
-        by.kind === 'polynet' ? [by.network] : [],
-      )
-    } catch {
-      return []
-    }
-  }
-
-  const actAsIpam = async (request: CniRequest): Promise<CniAnswer> => {
-    const { ipam } = request.command === 'ADD' ? ready() : known()
-    switch (request.command) {
-      case 'ADD':
-        return answerOf(await ipam.add(request), request)
-      case 'DEL':
-        await ipam.del(request)
-        return done
-      case 'CHECK':
-        await ipam.check(request)
-        return done
-      default:
-        return done
-    }
-  }
-
-  const act = async (request: CniRequest): Promise<CniAnswer> => {
-    // The plugin that asks runs within its pod's turn already.
-    if (request.program === 'polynet-ipam') return actAsIpam(request)
-    switch (request.command) {
-      case 'ADD':
-        return turns.take(request.containerID, () => add(request))
-      case 'DEL':
-        await turns.take(request.containerID, () => known().sandboxes.del(request.containerID))
-        return done
-      case 'CHECK': {
-        const differences = await turns.take(request.containerID, () =>
-          known().sandboxes.check(request.containerID),
-        )
-        if (differences.length > 0)
-          throw new Fault('kernel', `check sandbox ${request.containerID}`, differences.join('; '))
-        return done
-      }
-      case 'GC':
-        await gc(request)
-        return done
-      case 'STATUS':
-        return unready === undefined
-          ? done
-          : errorAnswer(50, `node ${node} cannot attach pods yet`, unready, request.config.cniVersion)
-      default:
-        throw new Fault('unsupported', `answer ${request.command}`, 'the shim answers VERSION itself')
-    }
-  }
 
   return {
     async handle(request) {
       const begun = performance.now()
       try {
-        const answer = await act(request)
+        const answer = await commands.act(request)
         log.debug('answered', {
           command: request.command,
           container: request.containerID,
@@ -361,24 +192,4 @@ export function startAgent(deps: AgentDeps): Agent {
   }
 }
 
-const done: CniAnswer = { exit: 0, stdout: '' }
-
-const answerOf = (result: CniResult, { config }: CniRequest): CniAnswer => ({
-  exit: 0,
-  stdout: JSON.stringify(convertResult(result, config.cniVersion)),
-})
-
 const isRendered = (network: Network): boolean => (network.spec.plugin ?? 'polynet') === 'polynet'
-
-/** Reasons of the Events that an ADD which fails leaves on its pod. */
-const reasons: Record<string, string> = {
-  invalid: 'InvalidNetworkRequest',
-  forbidden: 'NetworkNotAllowed',
-  exhausted: 'AddressesExhausted',
-  missing: 'NetworkMissing',
-  plugin: 'PluginFailed',
-}
-
-/** A static pod's UID in the runtime is its config's hash, which its mirror in the API server carries as an annotation. */
-const isMirrorOf = (pod: Pod, uid: string): boolean =>
-  pod.metadata.annotations?.['kubernetes.io/config.hash'] === uid

@@ -1,0 +1,149 @@
+import type { Pod } from '../api/core.ts'
+import { errorAnswer } from '../cni/frame.ts'
+import type { CniRequest } from '../cni/request.ts'
+import type { CniResult } from '../cni/result.ts'
+import { convertResult } from '../cni/versions.ts'
+import { asFault, Fault } from '../lib/fault.ts'
+import type { CniAnswer } from './agent.ts'
+import type { Attachable } from './attachable.ts'
+import type { Events } from './events.ts'
+import type { IpamPlugin } from './ipam-plugin.ts'
+import type { Sandboxes } from './sandboxes.ts'
+import { Turns } from './turns.ts'
+
+export interface Holders {
+  sandboxes: Sandboxes
+  ipam: IpamPlugin
+}
+
+export interface CommandDeps {
+  node: string
+  /** Why no pod can be attached, or nothing. */
+  unready(): string | undefined
+  /** Who holds what; nobody, as long as it is not known which node this is. */
+  holders(): Holders | undefined
+  podOf(request: CniRequest): Promise<Pod>
+  attachable: Attachable
+  events: Events
+}
+
+/** Does what the shim asks, one thing after another for each container. Rejects with the fault that the runtime is to hear of. */
+export class Commands {
+  readonly #deps: CommandDeps
+  readonly #turns = new Turns()
+
+  constructor(deps: CommandDeps) {
+    this.#deps = deps
+  }
+
+  async act(request: CniRequest): Promise<CniAnswer> {
+    const { command, containerID, config, program } = request
+    // The plugin that asks runs within its pod's turn already.
+    if (program === 'polynet-ipam') return this.#actAsIpam(request)
+    switch (command) {
+      case 'ADD':
+        return this.#turns.take(containerID, () => this.#add(request))
+      case 'DEL':
+        await this.#turns.take(containerID, () => this.#known().sandboxes.del(containerID))
+        return done
+      case 'CHECK':
+        await this.#turns.take(containerID, () => this.#check(containerID))
+        return done
+      case 'GC':
+        await this.#turns.alone(() => this.#gc(request))
+        return done
+      case 'STATUS': {
+        const why = this.#deps.unready()
+        if (why === undefined) return done
+        return errorAnswer(50, `node ${this.#deps.node} cannot attach pods yet`, why, config.cniVersion)
+      }
+      default:
+        throw new Fault('unsupported', `answer ${command}`, 'the shim answers VERSION itself')
+    }
+  }
+
+  async #add(request: CniRequest): Promise<CniAnswer> {
+    const { podOf, attachable, events } = this.#deps
+    const { sandboxes } = this.#ready()
+    const pod = await podOf(request)
+    try {
+      // What was made once is what the pod has, whatever its annotations say by now.
+      const made = sandboxes.find(request.containerID)?.state === 'added'
+      const wanted = made ? [] : await attachable.of(pod, request)
+      return answerOf(await sandboxes.add(pod, request, wanted), request)
+    } catch (error) {
+      const fault = asFault(error, `attach pod ${pod.metadata.namespace}/${pod.metadata.name}`)
+      events.tell(pod, 'Warning', reasons[fault.kind] ?? 'AttachmentFailed', fault.message)
+      throw fault
+    }
+  }
+
+  async #check(containerID: string): Promise<void> {
+    const differences = await this.#known().sandboxes.check(containerID)
+    if (differences.length > 0)
+      throw new Fault('kernel', `check sandbox ${containerID}`, differences.join('; '))
+  }
+
+  async #gc({ config }: CniRequest): Promise<void> {
+    const { sandboxes } = this.#known()
+    const valid = new Set((config['cni.dev/valid-attachments'] ?? []).map((a) => a.containerID))
+    const errors: string[] = []
+    for (const containerID of sandboxes.known()) {
+      if (valid.has(containerID)) continue
+      try {
+        await sandboxes.del(containerID)
+      } catch (error) {
+        errors.push(asFault(error, `collect sandbox ${containerID}`).message)
+      }
+    }
+    if (errors.length > 0) throw new Fault('plugin', 'collect garbage', errors.join('; '))
+  }
+
+  async #actAsIpam(request: CniRequest): Promise<CniAnswer> {
+    const { ipam } = request.command === 'ADD' ? this.#ready() : this.#known()
+    switch (request.command) {
+      case 'ADD':
+        return answerOf(await ipam.add(request), request)
+      case 'DEL':
+        await ipam.del(request)
+        return done
+      case 'CHECK':
+        await ipam.check(request)
+        return done
+      default:
+        return done
+    }
+  }
+
+  #ready(): Holders {
+    const { node, holders, unready } = this.#deps
+    const [all, why] = [holders(), unready()]
+    if (all && why === undefined) return all
+    throw new Fault('unavailable', `attach a pod on node ${node}`, why ?? starting)
+  }
+
+  #known(): Holders {
+    const { node, holders, unready } = this.#deps
+    const all = holders()
+    if (all) return all
+    throw new Fault('unavailable', `look after node ${node}`, unready() ?? starting)
+  }
+}
+
+const starting = 'the agent is starting; try again'
+
+const done: CniAnswer = { exit: 0, stdout: '' }
+
+const answerOf = (result: CniResult, { config }: CniRequest): CniAnswer => ({
+  exit: 0,
+  stdout: JSON.stringify(convertResult(result, config.cniVersion)),
+})
+
+/** Reasons of the Events that an ADD which fails leaves on its pod. */
+const reasons: Record<string, string> = {
+  invalid: 'InvalidNetworkRequest',
+  forbidden: 'NetworkNotAllowed',
+  exhausted: 'AddressesExhausted',
+  missing: 'NetworkMissing',
+  plugin: 'PluginFailed',
+}
