@@ -6,6 +6,7 @@ import { transit } from '../plan/uplink.ts'
 import type { NetworkView, Peer, Remote, Wire } from '../plan/view.ts'
 import { mappingsFor, vlanOutside } from '../plan/wire.ts'
 import { defaultNetwork, isDefaultNetwork, overlapOf, overlapWith } from './overlap.ts'
+import { cidrOf, endpointOf, peersBehind } from './plausible.ts'
 import type { Watched } from './watched.ts'
 
 /** UDP port of tunnels between the nodes' own addresses; PhysicalNetworks get the ones above it. */
@@ -45,6 +46,8 @@ export class Views {
   /** Throws `unavailable` while this node cannot render the network, with the reason. */
   network(network: Network): NetworkView {
     const { namespace, name } = network.metadata
+    // Why there is no wire explains also why the controller has given nothing yet.
+    const wire = this.wire(network)
     const given = network.status?.mtu !== undefined
     if (!given || (network.spec.topology !== 'Direct' && network.status?.vni === undefined))
       throw new Fault(
@@ -52,22 +55,24 @@ export class Views {
         `render network ${namespace}/${name}`,
         `it has no ${given ? 'VXLAN identifier' : 'MTU'} yet; see its Ready condition, and whether the controller runs`,
       )
-    return this.over(network, this.wire(network))
+    return this.over(network, wire)
   }
 
   /** The network as it is now, over a wire that is known. */
   over(network: Network, wire: Wire): NetworkView {
     const remotes: Remote[] = []
-    for (const block of this.#watched.blocksOf(network))
-      if (block.spec.node !== this.#node && block.spec.endpoint)
-        remotes.push({ cidr: block.spec.cidr, endpoint: block.spec.endpoint })
+    for (const block of this.#watched.blocksOf(network)) {
+      const cidr = cidrOf(block, network)
+      const endpoint = endpointOf(block.spec.endpoint, wire.endpoint)
+      if (block.spec.node !== this.#node && cidr && endpoint) remotes.push({ cidr, endpoint })
+    }
     return {
       network,
       place: isDefaultNetwork(network) ? 'host' : 'own',
       wire,
       remotes,
       local: this.overlap(network) ? [] : this.#ownBlocks(network),
-      peers: network.spec.topology === 'Layer2' ? this.#peers(network) : [],
+      peers: network.spec.topology === 'Layer2' ? this.#peers(network, wire) : [],
     }
   }
 
@@ -97,22 +102,21 @@ export class Views {
     return this.#watched
       .blocksOf(network)
       .filter((b) => b.spec.node === this.#node)
-      .map((b) => b.spec.cidr)
+      .flatMap((b) => cidrOf(b, network) ?? [])
       .sort()
   }
 
-  #peers(network: Network): Peer[] {
+  #peers(network: Network, wire: Wire): Peer[] {
     const endpoints = new Map<string, string>()
-    for (const block of this.#watched.blocksOf(network))
-      if (block.spec.endpoint) endpoints.set(block.spec.node, block.spec.endpoint)
-    const peers: Peer[] = []
-    for (const slice of this.#watched.slicesOf(network)) {
-      const endpoint = endpoints.get(slice.node)
-      if (slice.node === this.#node || !endpoint) continue
-      for (const { mac, ips } of slice.attachments)
-        peers.push({ attachment: { ips, ...(mac ? { mac } : {}) }, endpoint })
+    for (const block of this.#watched.blocksOf(network)) {
+      const endpoint = endpointOf(block.spec.endpoint, wire.endpoint)
+      if (endpoint && cidrOf(block, network)) endpoints.set(block.spec.node, endpoint)
     }
-    return peers
+    const known = new Set<string>()
+    return this.#watched.slicesOf(network).flatMap(({ node, attachments }) => {
+      const endpoint = endpoints.get(node)
+      return node === this.#node || !endpoint ? [] : peersBehind(endpoint, attachments, known)
+    })
   }
 
   #physicalWire(network: Network, name: string): Wire {

@@ -1,0 +1,51 @@
+import type { AddressBlock } from '../api/address-block.ts'
+import type { Attachment } from '../api/attachment-slice.ts'
+import type { Network } from '../api/network.ts'
+import { blockName } from '../ipam/block.ts'
+import {
+  type Address,
+  contains,
+  formatAddress,
+  formatPrefix,
+  type Prefix,
+  parseAddress,
+  parsePrefix,
+} from '../lib/ip.ts'
+import { gatewayMac, macOf, parseMac } from '../lib/mac.ts'
+import type { Peer } from '../plan/view.ts'
+
+/**
+ * What of other nodes' words can be true. Who may write blocks and slices is
+ * the API server's business; but what one of them says must harm no other
+ * network, and the kernel must take it: it takes a plan as a whole.
+ */
+
+/** The block's addresses, or undefined: it has not the name that the API server keeps for them alone, or they are not the network's. */
+export function cidrOf(block: AddressBlock, network: Network): string | undefined {
+  const prefix = parsePrefix(block.spec.cidr)
+  if (!prefix || block.metadata.name !== blockName(block.spec.networkUID, prefix)) return undefined
+  const subnets = (network.spec.subnets ?? []).flatMap(({ cidr }) => parsePrefix(cidr) ?? [])
+  return subnets.some((subnet) => contains(subnet, prefix)) ? formatPrefix(prefix) : undefined
+}
+
+/** Where a tunnel from `own` may lead, or undefined: nowhere, to itself, to many, or to another family. */
+export function endpointOf(text: string | undefined, own: string): string | undefined {
+  const [there, here] = [parseAddress(text ?? ''), parseAddress(own)]
+  if (!there || there.family !== here?.family || there.value === here.value) return undefined
+  return nobodys.some((range) => contains(range, there)) ? undefined : formatAddress(there)
+}
+
+const nobodys: Prefix[] = ['0.0.0.0/8', '127.0.0.0/8', '224.0.0.0/3', '::/127', 'ff00::/8'].map(
+  (text) => parsePrefix(text) as Prefix,
+)
+
+/** The peers that attachments behind one endpoint are: none twice, none with a MAC that is the network's own. */
+export function peersBehind(endpoint: string, attachments: Attachment[], known: Set<string>): Peer[] {
+  return attachments.flatMap(({ mac, ips }) => {
+    const first: Address | undefined = parseAddress(ips[0] ?? '')
+    const is = mac === undefined ? first && macOf(first) : parseMac(mac)
+    if (is === undefined || is === gatewayMac || known.has(is)) return []
+    known.add(is)
+    return [{ attachment: { ips, ...(mac === undefined ? {} : { mac: is }) }, endpoint }]
+  })
+}
