@@ -79,6 +79,7 @@ export class Rendering {
 
   /** The first time; resolves when the kernel is in step, and then stays so. */
   async begin(): Promise<void> {
+    this.#forget()
     this.#forget = this.#watched.onChange(() => this.#loop.wake())
     await this.#loop.settled()
     void this.#lookForLingering()

@@ -12,9 +12,11 @@ import type { CniRequest } from '../cni/request.ts'
 import { startController } from '../controller/start.ts'
 import { memoryDatapath } from '../datapath/memory/datapath.ts'
 import { MemoryFabric } from '../datapath/memory/fabric.ts'
+import type { Datapath } from '../datapath/port.ts'
 import { customResourceDefinitions } from '../kube/memory/crd.ts'
 import { MemoryKube } from '../kube/memory/store.ts'
 import { realClock } from '../lib/clock.ts'
+import { Fault } from '../lib/fault.ts'
 import { silentLog } from '../lib/log.ts'
 import { memoryDisk, memoryJournal } from './journal-memory.ts'
 import { startAgent } from './start.ts'
@@ -23,7 +25,7 @@ import { startAgent } from './start.ts'
  * One node's agent on an API server, a journal and a kernel in memory, with
  * real plugins: shell scripts that note their calls and do as their name says.
  */
-async function node() {
+async function node(outer: (datapath: Datapath) => Datapath = (datapath) => datapath) {
   const dir = mkdtempSync(join(tmpdir(), 'polynet-agent-test-'))
   const calls = join(dir, 'calls')
   plugin(
@@ -92,7 +94,7 @@ esac`,
       switch: 'management',
     },
   ])
-  const datapath = memoryDatapath(fabric, 'n1')
+  const datapath = outer(memoryDatapath(fabric, 'n1'))
   const journal = memoryJournal(memoryDisk())
   const shared = { kube, clock: realClock, log: silentLog }
   const controller = await startController(shared)
@@ -300,4 +302,27 @@ test('an agent that was killed in the middle of an ADD begins it again from noth
   assert.notDeepEqual(second.ips[0], first.ips[0], 'the first address rests')
   await cni('DEL', 'web')
   assert.deepEqual(await left(), [])
+})
+
+test('a start that the kernel refuses at first is tried again, and begins nothing twice', async () => {
+  let replaced = 0
+  let looking = 0
+  const { pod, cni } = await node((datapath) => ({
+    ...datapath,
+    async replace(plan) {
+      if (replaced++ === 0) throw new Fault('kernel', 'make a link', 'busy; try again')
+      return datapath.replace(plan)
+    },
+    onNics(changed) {
+      looking++
+      const forget = datapath.onNics(changed)
+      return () => {
+        looking--
+        forget()
+      }
+    },
+  }))
+  await pod('web')
+  assert.equal((await cni('ADD', 'web')).exit, 0)
+  assert.equal(looking, 1)
 })

@@ -27,6 +27,7 @@ interface Identity {
 
 /** Everything that needs to know who this node is. */
 interface Core extends Holders {
+  identity: Identity
   rendering: Rendering
   close(): Promise<void>
 }
@@ -52,50 +53,65 @@ export function startAgent(deps: AgentDeps): Agent {
   let unready: string | undefined =
     `the API server was not reached yet; see whether it runs and node ${node} may ask it`
   let nics: Nic[] = []
+  let registration: { close(): Promise<void> } | undefined
   let closed = false
 
   const begin = async () => {
     const known = (journal.get('node') ?? journal.previousBoot.get('node')) as Identity | undefined
-    if (known?.name === node) core = startCore(known)
+    if (known?.name === node) await be(known)
     await watched.synced()
     const uid = watched.node.list()[0]?.metadata.uid
     if (!uid)
       throw new Fault('missing', `start the agent of node ${node}`, 'the API server has no Node of that name')
-    if (known?.uid !== uid) {
-      await core?.close()
-      core = startCore({ name: node, uid })
-    }
+    const { sandboxes, rendering } = await be({ name: node, uid })
     await journal.put('node', { name: node, uid })
-    await (core as Core).sandboxes.forgetPreviousBoot()
+    await sandboxes.forgetPreviousBoot()
     nics = await datapath.nics()
     views.nics = nics
-    const registration = startLoop({
+    registration ??= startRegistration({ name: node, uid })
+    await rendering.begin()
+    unready = undefined
+    log.info('ready', { node })
+  }
+
+  /** What needs to know who this node is, for this one; that of another Node of its name ends. */
+  const be = async (identity: Identity): Promise<Core> => {
+    if (core?.identity.uid === identity.uid) return core
+    await core?.close()
+    await registration?.close()
+    registration = undefined
+    core = startCore(identity)
+    return core
+  }
+
+  /** Keeps the node's HostPhysicalNetwork as its NICs and the rules are. */
+  const startRegistration = (identity: Identity) => {
+    const loop = startLoop({
       doing: `register node ${node}`,
-      round: () =>
-        register({ kube, clock, node: { name: node, uid } }, watched.host.list()[0], nics, views.mappings()),
+      round: () => register({ kube, clock, node: identity }, watched.host.list()[0], nics, views.mappings()),
       clock,
       log,
       batchMs: 20,
     })
-    watched.onChange(() => registration.wake())
-    const forget = datapath.onNics(async () => {
+    const forgetChanges = watched.onChange(() => loop.wake())
+    const forgetNics = datapath.onNics(async () => {
       try {
         nics = await datapath.nics()
         views.nics = nics
-        registration.wake()
+        loop.wake()
         core?.rendering.wake()
       } catch (error) {
         log.warn(asFault(error, 'look at the NICs').message)
       }
     })
-    stops.push(
-      async () => forget(),
-      () => registration.close(),
-    )
-    registration.wake()
-    await (core as Core).rendering.begin()
-    unready = undefined
-    log.info('ready', { node })
+    loop.wake()
+    return {
+      close() {
+        forgetChanges()
+        forgetNics()
+        return loop.close()
+      },
+    }
   }
 
   const startCore = (identity: Identity): Core => {
@@ -134,6 +150,7 @@ export function startAgent(deps: AgentDeps): Agent {
       changed: () => slices.wake(),
     })
     return {
+      identity,
       sandboxes,
       ipam,
       rendering,
@@ -145,7 +162,6 @@ export function startAgent(deps: AgentDeps): Agent {
     }
   }
 
-  const stops: (() => Promise<void>)[] = []
   const started = startLoop({ doing: `start the agent of node ${node}`, round: begin, clock, log })
   started.wake()
 
@@ -185,7 +201,7 @@ export function startAgent(deps: AgentDeps): Agent {
       closed = true
       unready = 'the agent is closing'
       await started.close()
-      for (const stop of stops) await stop()
+      await registration?.close()
       await core?.close()
       watched.close()
     },
