@@ -1,0 +1,102 @@
+import assert from 'node:assert/strict'
+import { chmodSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { after, before, test } from 'node:test'
+import { kubectl } from '../scenarios/kubectl.ts'
+import { bootLab, labDir } from './boot.ts'
+import type { Controlled } from './control.ts'
+import { wayIn } from './enter.ts'
+
+/** Pods whose networks are carried by plugins that misbehave, on a machine where a good pod runs. */
+
+const way = wayIn()
+const skip = way.how === 'none' ? way.why : false
+const name = `foreign-${process.pid}`
+const root = join(labDir(name), 'nodes/n1')
+
+/** What each does when it is executed; `$CNI_COMMAND` says for what. */
+const plugins: Record<string, string> = {
+  garbage: 'echo "this is not JSON"',
+  silent: ':',
+  signalled: 'kill -SEGV $$',
+  failing: 'echo \'{"cniVersion": "1.0.0", "code": 100, "msg": "out of luck", "details": "again"}\'; exit 1',
+}
+
+const definition = (type: string) => `---
+apiVersion: k8s.cni.cncf.io/v1
+kind: NetworkAttachmentDefinition
+metadata: { name: ${type} }
+spec: { config: '{"cniVersion": "1.0.0", "type": "${type}"}' }
+`
+const pod = (name: string, networks: string) => `---
+apiVersion: v1
+kind: Pod
+metadata: { name: ${name}, annotations: { k8s.v1.cni.cncf.io/networks: "${networks}" } }
+spec: { nodeSelector: { kubernetes.io/hostname: n1 }, containers: [{ name: main, image: busybox }] }
+`
+const blue = `---
+apiVersion: polynet.dev/v1alpha1
+kind: Network
+metadata: { name: blue }
+spec: { subnets: [{ cidr: 10.1.0.0/16 }] }
+`
+
+let lab: Controlled
+
+before(async () => {
+  if (way.how === 'none') return
+  lab = (await bootLab(way, { name, wiring: { nodes: ['n1'], nics: [] } })).place
+  for (const [type, script] of Object.entries(plugins)) {
+    const file = join(root, 'opt/cni/bin', type)
+    writeFileSync(file, `#!/bin/sh\ncat > /dev/null\n[ "$CNI_COMMAND" = ADD ] || exit 0\n${script}\n`)
+    chmodSync(file, 0o755)
+  }
+  await say('apply -f -', [blue, ...Object.keys(plugins).map(definition), pod('stays', 'blue@net1')].join(''))
+  await say('wait pod stays --for=condition=Ready')
+})
+after(() => lab?.close())
+
+async function say(line: string, stdin = ''): Promise<string> {
+  const { exit, output } = await kubectl(lab, line.split(' '), stdin)
+  assert.equal(exit, 0, `kubectl ${line}: ${output}`)
+  return output
+}
+
+const want: [string, RegExp][] = [
+  ['garbage', /PluginFailed .*garbage.*/],
+  ['silent', /PluginFailed .*silent.*/],
+  ['signalled', /PluginFailed .*signalled.*SIGSEGV/],
+  ['failing', /PluginFailed .*out of luck/],
+]
+for (const [type, told] of want)
+  test(`a pod behind a plugin that is ${type} is told, and leaves nothing`, {
+    skip,
+    timeout: 60_000,
+  }, async () => {
+    const before = await lab.leftovers('n1')
+    await say('apply -f -', pod(`bad-${type}`, `blue@net1,${type}@net2,blue@net3`))
+    let text = ''
+    for (let i = 0; i < 50 && !text.includes('PluginFailed'); i++) {
+      await new Promise((resolve) => setTimeout(resolve, 200))
+      text = await say(`describe pod bad-${type}`)
+    }
+    assert.match(text, told)
+    await say(`delete pod bad-${type}`)
+    assert.deepEqual(await lab.leftovers('n1'), before)
+  })
+
+test('a conf that comes half-written or broken changes no pod', { skip, timeout: 60_000 }, async () => {
+  const before = await lab.leftovers('n1')
+  for (const [file, text] of [
+    ['01-half.conflist', '{"cniVersion": "1.0.0", "name": "half", "plugi'],
+    ['02-none.conf', '{"cniVersion": "1.0.0"}'],
+    ['03-empty.json', ''],
+  ] as const)
+    writeFileSync(join(root, 'etc/cni/net.d', file), text)
+  await say('apply -f -', pod('comes', 'blue@net1'))
+  await say('wait pod comes --for=condition=Ready')
+  await say('delete pod comes')
+  assert.deepEqual(await lab.leftovers('n1'), before)
+  for (const file of ['01-half.conflist', '02-none.conf', '03-empty.json'])
+    rmSync(join(root, 'etc/cni/net.d', file))
+})
