@@ -1,5 +1,6 @@
 import type { HostPhysicalNetwork, Nic, NicMapping } from '../api/host-physical-network.ts'
 import type { Network } from '../api/network.ts'
+import { sharedByDefault } from '../attach/asking.ts'
 import { Fault } from '../lib/fault.ts'
 import { contains, formatPrefix, hostPrefix, type Prefix, parseAddress, parsePrefix } from '../lib/ip.ts'
 import { transit } from '../plan/uplink.ts'
@@ -134,6 +135,12 @@ export class Views {
     const tunnelPort = physical.spec.tunnelPort ?? physical.status?.tunnelPort
     const outside = vlanOutside(network, physical)
     if (outside) throw new Fault('forbidden', doing, outside)
+    if (physical.spec.tenants?.length && !sharedByDefault.includes(network.metadata.namespace ?? ''))
+      throw new Fault(
+        'forbidden',
+        doing,
+        `it is for tenants ${physical.spec.tenants.join(', ')}, and nobody can be known as one yet; take spec.tenants out, or make the network in ${sharedByDefault.join(', ')}`,
+      )
     if (network.spec.topology === 'Direct')
       return { nic: mapping.nic, endpoint: mapping.address ?? '', tunnelPort: tunnelPort ?? 0 }
     if (tunnelPort === undefined)

@@ -1,0 +1,46 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { crds } from '../api/crds.ts'
+import type { Network } from '../api/network.ts'
+import { resources } from '../api/resources.ts'
+import { customResourceDefinitions } from '../kube/memory/crd.ts'
+import { MemoryKube } from '../kube/memory/store.ts'
+import { ManualClock } from '../lib/clock.ts'
+import { silentLog } from '../lib/log.ts'
+import { Views } from './views.ts'
+import { watch } from './watched.ts'
+
+test('a wire that is dedicated to tenants carries no network of a namespace that nobody knows to be theirs', async () => {
+  const clock = new ManualClock()
+  const kube = new MemoryKube({ clock })
+  for (const crd of crds()) await kube.create(customResourceDefinitions, crd)
+  for (const [name, tenants] of [
+    ['phy-net0', ['gold']],
+    ['phy-net1', []],
+  ] as const)
+    await kube.create(resources.physicalNetworks, {
+      apiVersion: 'polynet.dev/v1alpha1',
+      kind: 'PhysicalNetwork',
+      metadata: { name },
+      spec: { tenants: [...tenants], tunnelPort: 14790, nics: [{ match: { name: 'eth1' } }] },
+    })
+  const watched = watch({ kube, clock, log: silentLog, node: 'n1' })
+  await watched.synced()
+  const views = new Views(watched, 'n1')
+  const addresses = ['192.168.10.11/24']
+  views.nics = [{ name: 'eth1', mac: '02:00:00:00:00:01', mtu: 1500, up: true, addresses }]
+  const reached = (namespace: string, physicalNetwork: string): string => {
+    try {
+      return views.wire({ metadata: { namespace, name: 'blue' }, spec: { physicalNetwork } } as Network).nic
+    } catch (error) {
+      return (error as Error).message
+    }
+  }
+  try {
+    assert.match(reached('tenant-a', 'phy-net0'), /is for tenants gold, and nobody can be known as one yet/)
+    assert.equal(reached('default', 'phy-net0'), 'eth1')
+    assert.equal(reached('tenant-a', 'phy-net1'), 'eth1')
+  } finally {
+    watched.close()
+  }
+})
