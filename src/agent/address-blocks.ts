@@ -181,7 +181,7 @@ export class Blocks {
     const now = this.#clock.now()
     const { size, held, resting, nextAt } = countStock(network.stock, family, now)
     const blocks = blockCount(network.pool, family)
-    const next = nextAt === undefined ? '' : `, the next is free in ${Math.ceil((nextAt - now) / 1000)} s`
+    const next = nextAt === undefined ? '' : `, the next is free at ${timeOfDay(nextAt)} UTC`
     return (
       `network ${network.pool.network} has no free IPv${family} address here: all ${blocks} of its blocks are leased to nodes, ` +
       `and of the ${size} addresses of this node's blocks ${held} are held and ${resting} rest${next}; ` +
@@ -354,3 +354,5 @@ export class Blocks {
     }
   }
 }
+
+const timeOfDay = (ms: number): string => new Date(ms).toISOString().slice(11, 19)
