@@ -18,6 +18,7 @@ const noKernel = way.how === 'none' && way.why
 const benches: [name: string, skip: string | false | undefined][] = [
   ['attach', noKernel || missingReference()],
   ['memory', noKernel],
+  ['scale', false],
   ['datapath', noKernel],
   ['addresses', false],
 ]

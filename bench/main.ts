@@ -6,6 +6,7 @@ import { addresses } from './addresses.ts'
 import { enclosed, run } from './enclosed.ts'
 import { type Figures, textOf } from './figures.ts'
 import { machineText, thisMachine } from './machine.ts'
+import { scale } from './scale.ts'
 
 interface Options {
   json: boolean
@@ -29,6 +30,10 @@ const benches: Record<string, Bench> = {
   memory: {
     about: 'the resident memory of an agent at rest, with 100 pods on its node',
     figures: (options) => enclosed('memory', options),
+  },
+  scale: {
+    about: 'a cluster of 5,000 nodes, 500 networks and 100,000 pods, and how it grew from a tenth of that',
+    figures: scale,
   },
   datapath: {
     about: 'what an attachment costs the kernel, without the agent and the shim',

@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { emptyNamespace, wiringPlan } from '../lab/wires.ts'
-import { programPath } from '../scripts/build.ts'
+import { programArgs } from '../scripts/build.ts'
 import type { Node, Pod } from '../src/api/core.ts'
 import type { Network } from '../src/api/network.ts'
 import { resources } from '../src/api/resources.ts'
@@ -34,12 +34,6 @@ export interface BenchPod {
   /** How many networks it is on. */
   networks: number
 }
-
-/** Starts a program of ours that needs none but Node. */
-export const nodeProgram = (path: string, args: string[], flags: string[] = []): [string, string[]] => [
-  process.execPath,
-  [...flags, path, ...args],
-]
 
 /**
  * One node, its agent a process as on any node, in this process's own network
@@ -80,7 +74,7 @@ export class BenchNode {
     for (const [name, path] of Object.entries(paths)) if (name !== node) createNamespace(path)
     applyNamespaces(wiringPlan(wiring), paths)
     const socket = join(dir, 'api.sock')
-    const api = spawn(...nodeProgram(join(import.meta.dirname, 'api.ts'), [socket]), {
+    const api = spawn(process.execPath, [join(import.meta.dirname, 'api.ts'), socket], {
       stdio: ['pipe', 'pipe', 'inherit'],
     })
     await once(api.stdout!, 'data')
@@ -136,12 +130,11 @@ export class BenchNode {
   #start(): ChildProcess {
     const log = openSync(join(this.dir, 'agent.log'), 'a')
     const args = ['--node', node, '--api', `unix:${join(this.dir, 'api.sock')}`, '--root', this.dir]
-    const program = nodeProgram(
-      programPath('agent'),
-      [...args, '--probes', `unix:${this.probes}`],
-      this.#flags,
+    const agent = spawn(
+      process.execPath,
+      [...this.#flags, ...programArgs('agent'), ...args, '--probes', `unix:${this.probes}`],
+      { stdio: ['ignore', log, log] },
     )
-    const agent = spawn(...program, { stdio: ['ignore', log, log] })
     closeSync(log)
     return agent
   }

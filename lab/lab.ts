@@ -2,7 +2,7 @@ import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { closeSync, mkdirSync, openSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { programPath } from '../scripts/build.ts'
+import { programArgs } from '../scripts/build.ts'
 import { resources } from '../src/api/resources.ts'
 import { applyNamespaces } from '../src/datapath/linux/namespaces.ts'
 import { createNamespace, removeNamespace } from '../src/datapath/linux/netns.ts'
@@ -261,9 +261,13 @@ export class Lab implements Controlled {
   #startController(): ChildProcess {
     const { dir } = this.#options
     const out = openSync(join(dir, 'controller.log'), 'a')
-    const child = spawn(process.execPath, [programPath('controller'), '--api', `unix:${sockets(dir).api}`], {
-      stdio: ['ignore', out, out],
-    })
+    const child = spawn(
+      process.execPath,
+      [...programArgs('controller'), '--api', `unix:${sockets(dir).api}`],
+      {
+        stdio: ['ignore', out, out],
+      },
+    )
     closeSync(out)
     return child
   }

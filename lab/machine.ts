@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { closeSync, existsSync, mkdirSync, openSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { programPath } from '../scripts/build.ts'
+import { programArgs } from '../scripts/build.ts'
 import { buildShim } from '../src/cni/shim/build.ts'
 import { removeNamespace } from '../src/datapath/linux/netns.ts'
 import { Fault } from '../src/lib/fault.ts'
@@ -88,7 +88,7 @@ export class Machine {
     const args = [
       ...rest,
       process.execPath,
-      programPath('agent'),
+      ...programArgs('agent'),
       '--node',
       this.name,
       '--api',

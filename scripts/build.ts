@@ -43,8 +43,17 @@ export function build(root = join(import.meta.dirname, '..')): number {
 
 let built = false
 
-/** What to give to Node to run a program: its JavaScript, built by the first call; its source where nothing can be written. */
-export function programPath(program: 'agent' | 'controller'): string {
+/**
+ * What to give to Node to run a program. Young objects get 1 MB instead of
+ * 16: an agent is as fast with that, and 10 MB smaller. Its JavaScript is
+ * built by the first call; where nothing can be written it is its source.
+ */
+export const programArgs = (program: 'agent' | 'controller'): string[] => [
+  '--max-semi-space-size=1',
+  programPath(program),
+]
+
+function programPath(program: 'agent' | 'controller'): string {
   const root = join(import.meta.dirname, '..')
   const source = `src/${program}/main.ts`
   try {

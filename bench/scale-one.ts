@@ -1,0 +1,60 @@
+import { writeFileSync } from 'node:fs'
+import { Cluster, type Size } from './cluster.ts'
+
+/** What a cluster of one size takes, in a process of its own: `scale-one.ts <size> <file>`. */
+export interface Scaled {
+  size: Size
+  /** Of everything, API server and controller included. */
+  residentMiB: number
+  /** Till every agent was ready; till every pod was attached; till every kernel followed. */
+  startS: number
+  attachS: number
+  convergeS: number
+  /** By agents, from the first pod to the last: all, and those that are no watch or list. */
+  requests: Record<string, number>
+  /** From a network's new subnet to the last node's plan; and how many nodes made one. */
+  changeMs: number
+  changed: number
+}
+
+const [sizeText = '{}', path = ''] = process.argv.slice(2)
+const size = JSON.parse(sizeText) as Size
+const seconds = (from: number, to = performance.now()) => (to - from) / 1000
+
+const cluster = new Cluster(size)
+let begun = performance.now()
+await cluster.start()
+const startS = seconds(begun)
+cluster.requests.clear()
+
+begun = performance.now()
+const all = Array.from({ length: size.podsPerNode }, (_, pod) =>
+  Array.from({ length: size.nodes }, (_, node) => ({ node, pod })),
+).flat()
+const work = async () => {
+  for (let next = all.pop(); next; next = all.pop())
+    await cluster.addPod(next.node, cluster.networkOf(next.node, next.pod), `p${next.node}-${next.pod}`)
+}
+await Promise.all(Array.from({ length: 64 }, work))
+const attachS = seconds(begun)
+const convergeS = seconds(begun, await cluster.quiet())
+const requests = Object.fromEntries(cluster.requests)
+
+const replaces = cluster.replaces
+begun = performance.now()
+await cluster.widen(cluster.networkOf(0, 0))
+const changeMs = (await cluster.quiet()) - begun
+
+globalThis.gc?.()
+const scaled: Scaled = {
+  size,
+  residentMiB: process.memoryUsage.rss() / 2 ** 20,
+  startS,
+  attachS,
+  convergeS,
+  requests,
+  changeMs,
+  changed: cluster.replaces - replaces,
+}
+writeFileSync(path, JSON.stringify(scaled))
+process.exit(0)
