@@ -1,4 +1,4 @@
-import type { Network } from '../api/network.ts'
+import { isRendered, type Network } from '../api/network.ts'
 import { contains, formatPrefix, overlaps, type Prefix, parsePrefix } from '../lib/ip.ts'
 
 /** The cluster's default network: rendered in the host's namespace. */
@@ -35,8 +35,8 @@ const privateRanges = ['10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16', '100.64.
  * nothing.
  */
 export function overlapWith(network: Network, taken: ReadonlyMap<string, string>): string | undefined {
-  const { topology, plugin = 'polynet' } = network.spec
-  if (isDefaultNetwork(network) || topology === 'Direct' || plugin !== 'polynet') return undefined
+  if (isDefaultNetwork(network) || network.spec.topology === 'Direct' || !isRendered(network))
+    return undefined
   for (const subnet of prefixesOf(network)) {
     for (const [text, what] of taken) {
       const prefix = parsePrefix(text)

@@ -4,6 +4,7 @@ import { resources } from '../api/resources.ts'
 import type { Kube } from '../kube/port.ts'
 import type { Clock } from '../lib/clock.ts'
 import { isFault } from '../lib/fault.ts'
+import { equal } from '../lib/json.ts'
 import { hostStatus } from '../plan/wire.ts'
 
 /**
@@ -37,7 +38,7 @@ export async function register(
   }
   const ready = readyOf(mappings, host, clock)
   const status = { ...hostStatus(nics, mappings), conditions: [ready] }
-  if (JSON.stringify(host.status ?? {}) === JSON.stringify(status)) return
+  if (equal(host.status ?? {}, status)) return
   await kube.patch(resource, { name: node.name }, { type: 'merge', subresource: 'status', body: { status } })
 }
 

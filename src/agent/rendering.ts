@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util'
-import type { Network } from '../api/network.ts'
+import { isRendered, type Network } from '../api/network.ts'
 import type { Datapath } from '../datapath/port.ts'
 import type { Clock } from '../lib/clock.ts'
 import { asFault } from '../lib/fault.ts'
@@ -121,7 +121,7 @@ export class Rendering {
     const gone = [...this.#remembered()].filter(
       ([uid]) => inUse.has(uid) && !all.some((n) => n.metadata.uid === uid),
     )
-    const own = all.find((n) => isDefaultNetwork(n) && (n.spec.plugin ?? 'polynet') === 'polynet')
+    const own = all.find((n) => isDefaultNetwork(n) && isRendered(n))
     const kept = this.#lingering.keep(all, inUse)
     return [
       ...kept,

@@ -1,6 +1,6 @@
 import type { Pod } from '../api/core.ts'
 import type { Nic } from '../api/host-physical-network.ts'
-import type { Network } from '../api/network.ts'
+import { isRendered } from '../api/network.ts'
 import { errorAnswer } from '../cni/frame.ts'
 import { answers, asFault, Fault } from '../lib/fault.ts'
 import { startLoop } from '../reconcile/loop.ts'
@@ -207,5 +207,3 @@ export function startAgent(deps: AgentDeps): Agent {
     },
   }
 }
-
-const isRendered = (network: Network): boolean => (network.spec.plugin ?? 'polynet') === 'polynet'

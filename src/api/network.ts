@@ -82,18 +82,20 @@ export function blockSizeOf(network: Pick<Network, 'spec'>, family: Family): num
 
 /** What of a network's status follows from its spec alone. */
 export const shownOf = ({ spec }: Network): Pick<NonNullable<Network['status']>, 'topology' | 'subnets'> => ({
-  topology: isOurs(spec) ? (spec.topology ?? 'Layer3') : undefined,
+  topology: isRendered({ spec }) ? (spec.topology ?? 'Layer3') : undefined,
   subnets: spec.subnets?.map((s) => s.cidr).join(','),
 })
 
-const isOurs = (spec: Network['spec']): boolean => (spec.plugin ?? 'polynet') === 'polynet'
+/** Whether Polynet renders it itself; another plugin carries it otherwise. */
+export const isRendered = ({ spec }: Pick<Network, 'spec'>): boolean =>
+  (spec.plugin ?? 'polynet') === 'polynet'
 
 /** The Network that `input` is, with defaults filled in, or every problem with it. */
 export function parseNetwork(input: unknown): Parsed<Network> {
   const parsed = parseAs(networkKind, input, problemsOf)
   if (!parsed.ok) return parsed
   const { spec } = parsed.value
-  if (isOurs(spec)) spec.topology ??= 'Layer3'
+  if (isRendered(parsed.value)) spec.topology ??= 'Layer3'
   if (spec.topology === 'Direct') spec.direct ??= { mode: 'macvlan' }
   const sizes = { ipv4: blockSizeOf(parsed.value, 4), ipv6: blockSizeOf(parsed.value, 6) }
   if (sizes.ipv4 !== undefined || sizes.ipv6 !== undefined)
@@ -117,7 +119,7 @@ const problemsOf = (network: Network): Problem[] => [
 function pluginProblems(spec: Network['spec']): Problem[] {
   // The plugin has a default: it is absent only where what was given is refused already.
   if (spec.plugin === undefined) return []
-  if (!isOurs(spec))
+  if (!isRendered({ spec }))
     return [
       ...(spec.topology
         ? [

@@ -1,3 +1,4 @@
+import { isRendered } from '../api/network.ts'
 import { parseAddress } from '../lib/ip.ts'
 import { macOf } from '../lib/mac.ts'
 import type { Placed } from './default-network.ts'
@@ -16,7 +17,7 @@ const foreign: [wish: keyof Wishes, key: string][] = [
  * with the remedy. Empty for attachments that another plugin makes.
  */
 export function renderedProblems({ request, network }: Placed): string[] {
-  if (!network || (network.spec.plugin ?? 'polynet') !== 'polynet') return []
+  if (!network || !isRendered(network)) return []
   const where = `Network ${network.metadata.namespace}/${network.metadata.name}`
   const lacking = foreign
     .filter(([wish]) => request[wish] !== undefined)

@@ -1,5 +1,5 @@
 import type { AttachmentSlice } from '../api/attachment-slice.ts'
-import type { Network } from '../api/network.ts'
+import { isRendered, type Network } from '../api/network.ts'
 
 /** Keeps a network that is deleted until its last pod is gone, as `kubernetes.io/pvc-protection` keeps a claim. */
 const finalizer = 'polynet.dev/pods'
@@ -21,7 +21,7 @@ export function usersOf(network: Network, slices: AttachmentSlice[]): string[] {
 export function finalizersOf(network: Network, used: boolean): string[] {
   const { finalizers = [], deletionTimestamp } = network.metadata
   const others = finalizers.filter((f) => f !== finalizer)
-  const keep = deletionTimestamp === undefined ? (network.spec.plugin ?? 'polynet') === 'polynet' : used
+  const keep = deletionTimestamp === undefined ? isRendered(network) : used
   if (keep === finalizers.includes(finalizer)) return finalizers
   return keep ? [...others, finalizer] : others
 }

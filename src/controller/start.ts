@@ -1,11 +1,12 @@
 import type { AddressBlock } from '../api/address-block.ts'
 import type { KubeObject, Resource } from '../api/meta.ts'
-import { type Network, parseNetwork, shownOf } from '../api/network.ts'
+import { isRendered, type Network, parseNetwork, shownOf } from '../api/network.ts'
 import { resources } from '../api/resources.ts'
 import { type Mirror, mirror } from '../kube/mirror.ts'
 import type { Kube } from '../kube/port.ts'
 import type { Clock } from '../lib/clock.ts'
 import { isFault } from '../lib/fault.ts'
+import { equal } from '../lib/json.ts'
 import type { Log } from '../lib/log.ts'
 import { type Loop, startLoop } from '../reconcile/loop.ts'
 import { removeStaleBlocks } from './addresses.ts'
@@ -99,7 +100,7 @@ export async function startController(deps: { kube: Kube; clock: Clock; log: Log
       const uid = network.metadata.uid ?? ''
       const vni = identifiers.has(uid) ? identifiers.get(uid) : network.status?.vni
       const ready = networkReady(network, around, vni)
-      const own = (network.spec.plugin ?? 'polynet') === 'polynet'
+      const own = isRendered(network)
       await writeStatus(resources.networks, network, {
         ...(own && network.spec.topology !== 'Direct' ? { vni } : {}),
         ...(own ? { mtu: mtuFor(network, around) } : {}),
@@ -120,7 +121,7 @@ export async function startController(deps: { kube: Kube; clock: Clock; log: Log
   const protect = async (network: Network, used: boolean): Promise<boolean> => {
     const { namespace, name, uid, resourceVersion, finalizers: before = [] } = network.metadata
     const finalizers = finalizersOf(network, used)
-    if (same(before, finalizers)) return true
+    if (equal(before, finalizers)) return true
     const body = { metadata: { uid, resourceVersion, finalizers } }
     try {
       await kube.patch(resources.networks, { namespace, name }, { type: 'merge', body })
@@ -144,7 +145,7 @@ export async function startController(deps: { kube: Kube; clock: Clock; log: Log
     status: object,
   ) => {
     const next = { ...object.status, ...status }
-    if (same(object.status ?? {}, next)) return
+    if (equal(object.status ?? {}, next)) return
     try {
       await kube.patch(
         resource,
@@ -218,14 +219,3 @@ export async function startController(deps: { kube: Kube; clock: Clock; log: Log
 /** Conditions name the nodes in this order, always: another one would be a change that everybody is told of. */
 const byName = <T extends KubeObject>(objects: T[]): T[] =>
   objects.toSorted((a, b) => (a.metadata.name < b.metadata.name ? -1 : 1))
-
-/** Equal as JSON, whatever the order of keys. */
-function same(a: unknown, b: unknown): boolean {
-  if (a === b) return true
-  if (typeof a !== 'object' || typeof b !== 'object' || a === null || b === null) return false
-  if (Array.isArray(a) !== Array.isArray(b)) return false
-  const keys = new Set([...Object.keys(a), ...Object.keys(b)])
-  for (const key of keys)
-    if (!same((a as Record<string, unknown>)[key], (b as Record<string, unknown>)[key])) return false
-  return true
-}

@@ -1,8 +1,9 @@
 import { Environment } from '@marcbachmann/cel-js'
 import { contains, parseAddress, parsePrefix } from '../../lib/ip.ts'
+import { equal } from '../../lib/json.ts'
 import type { Cause } from '../status.ts'
 import type { Rule, Schema } from './schema.ts'
-import { equal, isRecord } from './value.ts'
+import { isRecord } from './value.ts'
 
 /** Rules in CEL (x-kubernetes-validations), with the part of Kubernetes' libraries that network kinds use. */
 const environment = new Environment({ unlistedVariablesAreDyn: false, enableOptionalTypes: true })

@@ -1,6 +1,7 @@
 import type { Container, Event, Lease, Namespace, Node, Pod } from '../../api/core.ts'
 import type { KubeObject } from '../../api/meta.ts'
 import { resources } from '../../api/resources.ts'
+import { equal } from '../../lib/json.ts'
 import { isLabelKey, isLabelValue } from '../../lib/selector.ts'
 import type { Cause } from '../status.ts'
 import { columns } from './columns.ts'
@@ -8,7 +9,6 @@ import { schemas } from './core-schemas.ts'
 import { plainKind, type ServedKind, withStatus } from './kind.ts'
 import { forbidden, required } from './metadata.ts'
 import type { MergeKeys } from './patch.ts'
-import { equal } from './value.ts'
 
 export interface ConfigMap extends KubeObject {
   data?: Record<string, string>

@@ -1,7 +1,8 @@
 import { applyPatch, type Operation } from 'rfc6902'
+import { equal } from '../../lib/json.ts'
 import type { Patch } from '../port.ts'
 import { failure, type Status } from '../status.ts'
-import { equal, isRecord, thawed } from './value.ts'
+import { isRecord, thawed } from './value.ts'
 
 /**
  * Which lists a strategic merge patch merges, by path without indices:

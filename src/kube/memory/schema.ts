@@ -1,8 +1,9 @@
 import { isIP } from 'node:net'
 import { parsePrefix } from '../../lib/ip.ts'
+import { equal } from '../../lib/json.ts'
 import type { Cause } from '../status.ts'
 import { required } from './metadata.ts'
-import { equal, isRecord } from './value.ts'
+import { isRecord } from './value.ts'
 
 /** A structural schema (apiextensions v1 JSONSchemaProps), as far as the server obeys it. */
 export interface Schema {

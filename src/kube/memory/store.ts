@@ -2,6 +2,7 @@ import type { Pod } from '../../api/core.ts'
 import { apiVersionOf, type KubeObject, type Resource } from '../../api/meta.ts'
 import { resources } from '../../api/resources.ts'
 import { type Clock, realClock } from '../../lib/clock.ts'
+import { equal } from '../../lib/json.ts'
 import type { Change, Kube, Listing, Patch, Preconditions, Ref, Selection } from '../port.ts'
 import {
   alreadyExists,
@@ -32,7 +33,7 @@ import { keepSystemFields, metadataCauses, metadataUpdateCauses } from './metada
 import { patched } from './patch.ts'
 import { type Matcher, matcherOf } from './selection.ts'
 import { Shelf } from './shelf.ts'
-import { equal, frozen, isRecord } from './value.ts'
+import { frozen, isRecord } from './value.ts'
 
 export interface MemoryKubeOptions {
   clock?: Clock

@@ -35,16 +35,3 @@ export function thawed<T>(value: T): T {
     if (item !== undefined && key !== '__proto__') copy[key] = thawed(item)
   return copy as T
 }
-
-/** Whether two JSON values are the same; undefined and absent are the same too. */
-export function equal(a: unknown, b: unknown): boolean {
-  if (a === b) return true
-  if (typeof a !== 'object' || typeof b !== 'object' || a === null || b === null) return false
-  if (Array.isArray(a) || Array.isArray(b))
-    return Array.isArray(a) && Array.isArray(b) && a.length === b.length && a.every((x, i) => equal(x, b[i]))
-  const left = a as Json
-  const right = b as Json
-  for (const key in left) if (!equal(left[key], right[key])) return false
-  for (const key in right) if (right[key] !== undefined && left[key] === undefined) return false
-  return true
-}
