@@ -6,6 +6,7 @@ import { resources } from '../api/resources.ts'
 import type { Kube } from '../kube/port.ts'
 import type { Clock } from '../lib/clock.ts'
 import { isFault } from '../lib/fault.ts'
+import { withoutLength } from '../lib/ip.ts'
 import type { Log } from '../lib/log.ts'
 import { type Loop, startLoop } from '../reconcile/loop.ts'
 import type { SandboxRecord } from './record.ts'
@@ -118,7 +119,7 @@ const attachmentOf = (
   containerID: record.containerID,
   interface: name,
   ...(mac ? { mac } : {}),
-  ips: addresses.map((a) => a.address.split('/')[0] ?? ''),
+  ips: addresses.map((a) => withoutLength(a.address)),
 })
 
 async function put(kube: Kube, slice: AttachmentSlice): Promise<void> {

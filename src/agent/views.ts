@@ -2,7 +2,15 @@ import type { HostPhysicalNetwork, Nic, NicMapping } from '../api/host-physical-
 import type { Network } from '../api/network.ts'
 import { sharedByDefault } from '../attach/asking.ts'
 import { Fault } from '../lib/fault.ts'
-import { contains, formatPrefix, hostPrefix, type Prefix, parseAddress, parsePrefix } from '../lib/ip.ts'
+import {
+  contains,
+  formatPrefix,
+  hostPrefix,
+  type Prefix,
+  parseAddress,
+  parsePrefix,
+  withoutLength,
+} from '../lib/ip.ts'
 import { transit } from '../plan/uplink.ts'
 import type { NetworkView, Peer, Remote, Wire } from '../plan/view.ts'
 import { mappingsFor, vlanOutside } from '../plan/wire.ts'
@@ -160,7 +168,7 @@ export class Views {
     const endpoint = node?.status?.addresses?.find((a) => a.type === 'InternalIP')?.address
     if (!endpoint)
       throw new Fault('unavailable', doing, 'its Node has no InternalIP yet; see whether its kubelet runs')
-    const nic = this.#nics.find((n) => n.addresses?.some((a) => a.split('/')[0] === endpoint))
+    const nic = this.#nics.find((n) => n.addresses?.some((a) => withoutLength(a) === endpoint))
     if (!nic)
       throw new Fault(
         'unavailable',

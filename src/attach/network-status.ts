@@ -1,4 +1,5 @@
 import type { CniResult } from '../cni/result.ts'
+import { withoutLength } from '../lib/ip.ts'
 
 /** One attachment as it was made. */
 export interface Attached {
@@ -53,9 +54,7 @@ function entryOf({ name, interface: ifname, default: isDefault, result, deviceIn
   }
 }
 
-const bare = (address: string): string => address.split('/')[0]!
-
-const addressesOf = (result: CniResult): string[] => (result.ips ?? []).map((ip) => bare(ip.address))
+const addressesOf = (result: CniResult): string[] => (result.ips ?? []).map((ip) => withoutLength(ip.address))
 
 /** Where the default routes go; a route without gateway goes to that of its family's first address. */
 function gatewaysOf({ routes = [], ips = [] }: CniResult): string[] {

@@ -1,5 +1,5 @@
 import { isRendered } from '../api/network.ts'
-import { parseAddress } from '../lib/ip.ts'
+import { parseAddress, withoutLength } from '../lib/ip.ts'
 import { macOf } from '../lib/mac.ts'
 import type { Placed } from './default-network.ts'
 import type { Wishes } from './request.ts'
@@ -35,6 +35,6 @@ const derived = (mac: string): boolean => /^0a:5[2468]:/.test(mac)
 
 const own = (mac: string, ips: string[]): boolean =>
   ips.some((ip) => {
-    const address = parseAddress(ip.split('/')[0]!)
+    const address = parseAddress(withoutLength(ip))
     return address !== undefined && macOf(address) === mac
   })

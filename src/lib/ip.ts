@@ -88,10 +88,16 @@ export function parsePrefix(text: string): Prefix | undefined {
   return prefixOf(address, length)
 }
 
+/** `10.1.2.3` of `10.1.2.3/16`, and of `10.1.2.3`. */
+export function withoutLength(text: string): string {
+  const slash = text.indexOf('/')
+  return slash < 0 ? text : text.slice(0, slash)
+}
+
 /** Whether `text`, a valid prefix, names an address inside the prefix and not its first one. */
 export function hostBits(text: string): boolean {
   const prefix = parsePrefix(text)
-  const address = parseAddress(text.slice(0, text.indexOf('/')))
+  const address = parseAddress(withoutLength(text))
   return prefix !== undefined && address !== undefined && prefix.value !== address.value
 }
 

@@ -1,6 +1,7 @@
-import { type Address, formatAddress, parseAddress } from '../lib/ip.ts'
+import { type Address, formatAddress } from '../lib/ip.ts'
 import { macOf } from '../lib/mac.ts'
 import type { PortLink, PortPlan } from './node-plan.ts'
+import { podPort } from './pod-port.ts'
 import type { Element, Table } from './ruleset.ts'
 import { leasedGateway, mtuOf, podRoutes } from './tunnel.ts'
 import type { HeldAttachment, NetworkView } from './view.ts'
@@ -11,16 +12,12 @@ import type { HeldAttachment, NetworkView } from './view.ts'
  * a pod with NET_ADMIN can undo it; the network's conditions say so.
  */
 export function planDirectPort(view: NetworkView, held: HeldAttachment): PortPlan {
-  const key = `${held.containerID}/${held.interface}`
-  const addresses = held.addresses.map((a) => parseAddress(a.address.split('/')[0] ?? '') as Address)
-  const families = new Set(addresses.map((a) => a.family))
+  const { head, addresses, families, sysctls } = podPort(view, held)
   const link = linkOf(view)
   // ipvlan and host devices have the MAC that they have.
   const mac = link.kind === 'macvlan' ? (held.mac ?? (addresses[0] && macOf(addresses[0]))) : held.mac
   return {
-    key,
-    network: `${view.network.metadata.namespace}/${view.network.metadata.name}`,
-    pod: held.pod,
+    ...head,
     netns: 'host',
     link,
     inside: {
@@ -31,9 +28,7 @@ export function planDirectPort(view: NetworkView, held: HeldAttachment): PortPla
       addresses: held.addresses.map((a) => a.address),
       routes: podRoutes(view.network, held, families, (family) => leasedGateway(held, family), 'on-link'),
       neighbours: [],
-      sysctls: families.has(6)
-        ? { [`ipv6/conf/${held.interface}/accept_ra`]: '0' }
-        : { [`ipv6/conf/${held.interface}/disable_ipv6`]: '1' },
+      sysctls,
       tables: [ownAddressesOnly(held.interface, mac, addresses)],
     },
     routes: [],

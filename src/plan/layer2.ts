@@ -4,6 +4,7 @@ import { gatewayMac, macBytes, macOf } from '../lib/mac.ts'
 import { ceiling } from './ceiling.ts'
 import { bridgeName, portName, tunnelName } from './names.ts'
 import type { Forwarding, NamespacePlan, PortElement, PortPlan } from './node-plan.ts'
+import { podPort } from './pod-port.ts'
 import type { Table } from './ruleset.ts'
 import { leasedGateway, mtuOf, netnsOf, podRoutes, routable, vxlanOf } from './tunnel.ts'
 import { uplinkWithin } from './uplink.ts'
@@ -70,11 +71,9 @@ function upTable(up: Pick<Table, 'sets' | 'chains'>): Table {
 }
 
 export function planLayer2Port(view: NetworkView, held: HeldAttachment): PortPlan {
-  const key = `${held.containerID}/${held.interface}`
-  const link = portName(key)
-  const addresses = held.addresses.map((a) => parseAddress(a.address.split('/')[0] ?? '') as Address)
+  const { head, addresses, families, sysctls } = podPort(view, held)
+  const link = portName(head.key)
   const mac = held.mac ?? macOf(addresses[0] as Address)
-  const families = new Set(addresses.map((a) => a.family))
   const elements: PortElement[] = [{ family: 'bridge', set: 'links', key: [link] }]
   for (const a of addresses) {
     if (a.family === 4) {
@@ -88,9 +87,7 @@ export function planLayer2Port(view: NetworkView, held: HeldAttachment): PortPla
     elements.push({ family: 'bridge', set: 'ports6', key: [link, mac, '::'] })
   }
   return {
-    key,
-    network: `${view.network.metadata.namespace}/${view.network.metadata.name}`,
-    pod: held.pod,
+    ...head,
     netns: netnsOf(view),
     link: { kind: 'veth', name: link, mac: gatewayMac, noarp: false, bridge: bridgeName },
     inside: {
@@ -101,9 +98,7 @@ export function planLayer2Port(view: NetworkView, held: HeldAttachment): PortPla
       addresses: held.addresses.map((a) => a.address),
       routes: podRoutes(view.network, held, families, (family) => leasedGateway(held, family), 'on-link'),
       neighbours: [],
-      sysctls: families.has(6)
-        ? { [`ipv6/conf/${held.interface}/accept_ra`]: '0' }
-        : { [`ipv6/conf/${held.interface}/disable_ipv6`]: '1' },
+      sysctls,
       tables: [],
     },
     routes: [],

@@ -3,6 +3,7 @@ import { gatewayMac, macOf, tunnelMac } from '../lib/mac.ts'
 import { ceiling } from './ceiling.ts'
 import { gateway, portName, tunnelLinkLocal, tunnelName } from './names.ts'
 import type { Forwarding, NamespacePlan, Neighbour, PortElement, PortPlan, Route } from './node-plan.ts'
+import { podPort } from './pod-port.ts'
 import type { Table } from './ruleset.ts'
 import { mtuOf, netnsOf, podRoutes, routable, vxlanOf } from './tunnel.ts'
 import { uplinkWithin } from './uplink.ts'
@@ -60,18 +61,14 @@ export function planLayer3(view: NetworkView): NamespacePlan {
 }
 
 export function planLayer3Port(view: NetworkView, held: HeldAttachment): PortPlan {
-  const key = `${held.containerID}/${held.interface}`
-  const link = portName(key)
-  const addresses = held.addresses.map((a) => parseAddress(a.address.split('/')[0] ?? '') as Address)
+  const { head, addresses, families, sysctls } = podPort(view, held)
+  const link = portName(head.key)
   const mac = held.mac ?? macOf(addresses[0] as Address)
-  const families = new Set(addresses.map((a) => a.family))
   const inside: Neighbour[] = []
   if (families.has(4)) inside.push({ link: held.interface, address: gateway.ipv4, mac: gatewayMac })
   if (families.has(6)) inside.push({ link: held.interface, address: gateway.ipv6, mac: gatewayMac })
   return {
-    key,
-    network: `${view.network.metadata.namespace}/${view.network.metadata.name}`,
-    pod: held.pod,
+    ...head,
     netns: netnsOf(view),
     link: { kind: 'veth', name: link, mac: gatewayMac, noarp: true },
     inside: {
@@ -84,9 +81,7 @@ export function planLayer3Port(view: NetworkView, held: HeldAttachment): PortPla
         family === 4 ? gateway.ipv4 : gateway.ipv6,
       ),
       neighbours: inside,
-      sysctls: families.has(6)
-        ? { [`ipv6/conf/${held.interface}/accept_ra`]: '0' }
-        : { [`ipv6/conf/${held.interface}/disable_ipv6`]: '1' },
+      sysctls,
       tables: [],
     },
     routes: addresses.map((a) => ({ to: formatPrefix(hostPrefix(a)), link })),

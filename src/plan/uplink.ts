@@ -1,4 +1,4 @@
-import { type Family, formatAddress, parseAddress, parsePrefix } from '../lib/ip.ts'
+import { type Family, formatAddress, parsePrefix } from '../lib/ip.ts'
 import { uplinkInside, uplinkName } from './names.ts'
 import type { NamespacePlan, Route } from './node-plan.ts'
 import type { Element, Rule, Table } from './ruleset.ts'
@@ -226,4 +226,4 @@ const subnetsOf = (view: NetworkView, family: Family): Element[] =>
     .map((cidr) => ({ key: [cidr] }))
 
 const insideOf = (uplink: Uplink, cidr: string): string =>
-  parseAddress(cidr.split('/')[0] ?? '')?.family === 6 ? uplink.inside.ipv6 : uplink.inside.ipv4
+  parsePrefix(cidr)?.family === 6 ? uplink.inside.ipv6 : uplink.inside.ipv4

@@ -1,4 +1,11 @@
-import { type Address, type Family, parseAddress, parsePrefix, prefixOf } from '../../lib/ip.ts'
+import {
+  type Address,
+  type Family,
+  parseAddress,
+  parsePrefix,
+  prefixOf,
+  withoutLength,
+} from '../../lib/ip.ts'
 import type {
   Forwarding,
   Link,
@@ -283,7 +290,7 @@ function assemble(
   ])
   const connected: Route[] = []
   for (const { link, address } of parts.addresses) {
-    addresses.set(address.split('/')[0] as string, link)
+    addresses.set(withoutLength(address), link)
     if (!address.endsWith('/32') && !address.endsWith('/128')) connected.push({ to: address, link })
   }
   for (const entry of parts.forwarding) devices.get(entry.link)?.forwarding.push(entry)
