@@ -1,9 +1,9 @@
 import { type Address, formatAddress } from '../lib/ip.ts'
 import { macOf } from '../lib/mac.ts'
 import type { PortLink, PortPlan } from './node-plan.ts'
-import { podPort } from './pod-port.ts'
+import { leasedGateway, podPort, podRoutes } from './pod-port.ts'
 import type { Element, Table } from './ruleset.ts'
-import { leasedGateway, mtuOf, podRoutes } from './tunnel.ts'
+import { mtuOf } from './tunnel.ts'
 import type { HeldAttachment, NetworkView } from './view.ts'
 
 /**
