@@ -122,7 +122,7 @@ class Maker {
         `attach ${request.interface}`,
         `Network ${target.namespace}/${target.name} is gone`,
       )
-    // An API server without Polynet's webhook takes what the schema takes, which is more than what makes sense.
+    // The API server takes what the schema takes, which is more than what makes sense.
     const parsed = checked(network)
     const doing = `attach ${request.interface} to Network ${target.namespace}/${target.name}`
     if (!parsed.ok) throw new Fault('invalid', doing, sentence(parsed.problems))

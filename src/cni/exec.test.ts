@@ -3,9 +3,9 @@ import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync 
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
-import { Fault } from '../lib/fault.ts'
+import { Fault, isFault } from '../lib/fault.ts'
 import { silentLog } from '../lib/log.ts'
-import { codeOf, foreignPlugins } from './exec.ts'
+import { foreignPlugins } from './exec.ts'
 import type { Invocation, NetworkConf } from './plugins.ts'
 
 const versions = '{"cniVersion":"1.1.0","supportedVersions":["0.3.1","0.4.0","1.0.0","1.1.0"]}'
@@ -300,3 +300,9 @@ test('confs come in order, and what is wrong with one is said once', async (t) =
     ['a', 'b'],
   )
 })
+
+/** The code that a plugin itself gave (SPEC 1.1 "Error"); undefined where it gave none. */
+function codeOf(error: unknown): unknown {
+  assert.ok(isFault(error, 'plugin'))
+  return (error.cause as { code?: unknown } | undefined)?.code
+}

@@ -1,6 +1,6 @@
 import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { Fault, isFault, sentence } from '../lib/fault.ts'
+import { Fault, sentence } from '../lib/fault.ts'
 import type { Log } from '../lib/log.ts'
 import { type Ended, spawn as posixSpawn, type Spawn } from '../lib/spawn.ts'
 import { confDirReader, isPluginType } from './conf.ts'
@@ -332,11 +332,4 @@ function errorIn(stdout: Buffer): CniError | undefined {
   } catch {
     return undefined
   }
-}
-
-/** The code that a plugin itself gave (SPEC 1.1 "Error"), as 50 and 51 of STATUS; undefined where it gave none. */
-export function codeOf(error: unknown): number | undefined {
-  if (!isFault(error, 'plugin')) return undefined
-  const { code } = (error.cause ?? {}) as { code?: unknown }
-  return typeof code === 'number' ? code : undefined
 }

@@ -30,7 +30,7 @@ export interface Datapath {
   nics(): Promise<Nic[]>
   /** Calls back when NICs or their addresses may have changed. Returns how to stop. */
   onNics(changed: () => void): () => void
-  /** Everything Polynet owns in this kernel, a line each, sorted: for tests, `doctor` and people. Unchanged state, unchanged text. */
+  /** Everything Polynet owns in this kernel, a line each, sorted: for tests and people. Unchanged state, unchanged text. */
   describe(): Promise<string[]>
   close(): Promise<void>
 }

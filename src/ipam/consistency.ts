@@ -20,7 +20,7 @@ export interface NodeHoldings {
 
 /**
  * Everything about a cluster's addresses that must never be, a sentence each;
- * nothing when all is well. For `doctor` and for tests: it holds at any
+ * nothing when all is well. It holds at any
  * instant for blocks and journals; attachments (where given) lag behind, so
  * they are compared once everything has settled.
  */

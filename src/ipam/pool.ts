@@ -11,7 +11,7 @@ import {
   parseAddress,
   parsePrefix,
 } from '../lib/ip.ts'
-import { countOf, holds, type Interval, intervalOf, merged, within, without } from './interval.ts'
+import { holds, type Interval, intervalOf, merged, within, without } from './interval.ts'
 
 /**
  * What a network's subnets mean for who may have which address.
@@ -137,12 +137,6 @@ function neverOf(cidr: Prefix): Interval[] {
 /** IPv4 first. */
 export const familiesOf = (pool: Pool): Family[] =>
   ([4, 6] as const).filter((family) => pool.subnets.some((s) => s.cidr.family === family))
-
-/** How many addresses pods of the network may have, per family. */
-export const sizeOfPool = (pool: Pool, family: Family): bigint =>
-  pool.subnets
-    .filter((s) => s.cidr.family === family)
-    .reduce((sum, subnet) => sum + countOf(subnet.usable), 0n)
 
 export const subnetOf = (pool: Pool, inside: Address | Prefix): PoolSubnet | undefined =>
   pool.subnets.find((s) => contains(s.cidr, inside))
