@@ -209,6 +209,7 @@ export class Sandboxes {
           capabilityArgs: by.capabilityArgs,
         }
       const view = this.#deps.view(by.network)
+      if (request.mac) this.#refuseMac(view, request.mac, record)
       const lease = await this.#deps.addresses.lease({
         network: by.network,
         owner: ownerOf(record, request.interface),
@@ -248,6 +249,26 @@ export class Sandboxes {
       throw failed.reason
     }
     return settled.map((s) => (s as PromiseFulfilledResult<AttachmentRecord>).value)
+  }
+
+  /** Two with one MAC in a broadcast domain: the younger one would take the other's packets. */
+  #refuseMac(view: NetworkView, mac: string, { containerID, pod }: SandboxRecord): void {
+    const { metadata, spec } = view.network
+    if (spec.topology !== 'Layer2') return
+    const holder = this.records().find(
+      (other) =>
+        other.containerID !== containerID &&
+        other.attachments.some(
+          (a) => a.kind === 'polynet' && a.network.uid === metadata.uid && a.port?.inside.mac === mac,
+        ),
+    )
+    if (!holder && !view.peers.some(({ attachment }) => attachment.mac === mac)) return
+    const whose = holder?.pod.namespace === pod.namespace ? `pod ${holder.pod.name}` : 'another pod'
+    throw new Fault(
+      'conflict',
+      `attach pod ${pod.namespace}/${pod.name} to Network ${metadata.namespace}/${metadata.name}`,
+      `mac ${mac} is that of ${whose} there; ask for another, or delete that pod first`,
+    )
   }
 
   /**

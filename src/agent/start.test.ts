@@ -77,6 +77,10 @@ esac`,
     metadata: { namespace: 'polynet-system', name: 'default' },
     spec: { subnets: [{ cidr: '10.244.0.0/16' }] },
   })
+  await make(resources.networks, {
+    metadata: { namespace: 'default', name: 'flat' },
+    spec: { topology: 'Layer2', subnets: [{ cidr: '10.1.0.0/16' }] },
+  })
   for (const type of ['good', 'bad', 'stuck'])
     await make(resources.networkAttachmentDefinitions, {
       metadata: { namespace: 'default', name: type },
@@ -325,4 +329,17 @@ test('a start that the kernel refuses at first is tried again, and begins nothin
   await pod('web')
   assert.equal((await cni('ADD', 'web')).exit, 0)
   assert.equal(looking, 1)
+})
+
+test('a MAC that a pod of the same Layer2 network has is nobody else’s, until that pod goes', async () => {
+  const { cni, pod } = await node()
+  const asks = JSON.stringify([{ name: 'flat', mac: '02:00:00:00:00:07' }])
+  await pod('first', asks)
+  await pod('second', asks)
+  assert.equal((await cni('ADD', 'first')).exit, 0)
+  assert.equal((await cni('ADD', 'first')).exit, 0)
+  const refused = await cni('ADD', 'second')
+  assert.match(refused.msg, /mac 02:00:00:00:00:07 is that of pod first there; ask for another/)
+  assert.equal((await cni('DEL', 'first')).exit, 0)
+  assert.equal((await cni('ADD', 'second')).exit, 0)
 })
