@@ -7,6 +7,7 @@ import type { CniResult } from '../cni/result.ts'
 import type { Datapath } from '../datapath/port.ts'
 import type { Addresses, Owner } from '../ipam/port.ts'
 import { asFault, Fault } from '../lib/fault.ts'
+import { withoutLength } from '../lib/ip.ts'
 import type { Log } from '../lib/log.ts'
 import { planPort } from '../plan/plan-node.ts'
 import type { HeldAttachment, NetworkView } from '../plan/view.ts'
@@ -214,7 +215,7 @@ export class Sandboxes {
         network: by.network,
         owner: ownerOf(record, request.interface),
         ...(request.ips ? { ips: request.ips } : {}),
-        ...holderOf(pod, request),
+        ...holderOf(pod, request, firstOn(by.network, wanted) === index),
       })
       const held: HeldAttachment = {
         networkUID: by.network.metadata.uid ?? '',
@@ -237,7 +238,6 @@ export class Sandboxes {
         },
         default: request.default,
         held,
-        port: planPort(view, held),
       }
     })
     const settled = await Promise.allSettled(leases)
@@ -248,7 +248,20 @@ export class Sandboxes {
       )
       throw failed.reason
     }
-    return settled.map((s) => (s as PromiseFulfilledResult<AttachmentRecord>).value)
+    const leased = settled.map((s) => (s as PromiseFulfilledResult<AttachmentRecord>).value)
+    return leased.map((a, index) => this.#planned(a, wanted[index] as Wanted, leased))
+  }
+
+  /** With its port, which may send what the pod's other interfaces on the same network have. */
+  #planned(a: AttachmentRecord, { by }: Wanted, all: AttachmentRecord[]): AttachmentRecord {
+    if (a.kind !== 'polynet' || by.kind !== 'polynet' || !a.held) return a
+    const siblings = all.flatMap((other) =>
+      other !== a && other.kind === 'polynet' && other.network.uid === a.network.uid
+        ? (other.held?.addresses ?? []).map(({ address }) => withoutLength(address))
+        : [],
+    )
+    const held = siblings.length > 0 ? { ...a.held, siblings } : a.held
+    return { ...a, held, port: planPort(this.#deps.view(by.network), held) }
   }
 
   /** Two with one MAC in a broadcast domain: the younger one would take the other's packets. */
@@ -341,11 +354,15 @@ export class Sandboxes {
 }
 
 /** Whom addresses are kept for beyond the sandbox: a claim, or a pod of a StatefulSet, which comes back under its name. */
-function holderOf({ metadata }: Pod, { ipamClaim }: AttachmentRequest): { holder?: string } {
+function holderOf({ metadata }: Pod, { ipamClaim }: AttachmentRequest, first: boolean): { holder?: string } {
   if (ipamClaim) return { holder: `claim ${metadata.namespace}/${ipamClaim}` }
-  const stateful = metadata.ownerReferences?.some((o) => o.kind === 'StatefulSet' && o.controller)
+  const stateful = first && metadata.ownerReferences?.some((o) => o.kind === 'StatefulSet' && o.controller)
   return stateful ? { holder: `statefulset-pod ${metadata.namespace}/${metadata.name}` } : {}
 }
+
+/** The first of a pod's interfaces on a network, which has what is kept for the pod. */
+const firstOn = (network: Network, wanted: Wanted[]): number =>
+  wanted.findIndex(({ by }) => by.kind === 'polynet' && by.network.metadata.uid === network.metadata.uid)
 
 const ownerOf = (record: SandboxRecord, name: string): Owner => ({
   podUID: record.pod.uid,

@@ -71,11 +71,11 @@ function upTable(up: Pick<Table, 'sets' | 'chains'>): Table {
 }
 
 export function planLayer2Port(view: NetworkView, held: HeldAttachment): PortPlan {
-  const { head, addresses, families, sysctls } = podPort(view, held)
+  const { head, addresses, sources, families, sysctls } = podPort(view, held)
   const link = portName(head.key)
   const mac = held.mac ?? macOf(addresses[0] as Address)
   const elements: PortElement[] = [{ family: 'bridge', set: 'links', key: [link] }]
-  for (const a of addresses) {
+  for (const a of sources) {
     if (a.family === 4) {
       elements.push({ family: 'bridge', set: 'ports', key: [link, mac, formatAddress(a)] })
       elements.push({ family: 'bridge', set: 'arps', key: [link, mac, mac, formatAddress(a)] })

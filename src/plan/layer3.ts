@@ -61,7 +61,7 @@ export function planLayer3(view: NetworkView): NamespacePlan {
 }
 
 export function planLayer3Port(view: NetworkView, held: HeldAttachment): PortPlan {
-  const { head, addresses, families, sysctls } = podPort(view, held)
+  const { head, addresses, sources, families, sysctls } = podPort(view, held)
   const link = portName(head.key)
   const mac = held.mac ?? macOf(addresses[0] as Address)
   const inside: Neighbour[] = []
@@ -89,7 +89,7 @@ export function planLayer3Port(view: NetworkView, held: HeldAttachment): PortPla
     forwarding: [],
     elements: [
       { family: 'inet', set: 'links', key: [link] },
-      ...addresses.map(
+      ...sources.map(
         (a): PortElement => ({
           family: 'inet',
           set: a.family === 4 ? 'ports' : 'ports6',

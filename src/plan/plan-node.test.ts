@@ -244,3 +244,14 @@ test('a Direct attachment sits on the NIC and is checked inside the pod', () => 
   assert.deepEqual(plan.ports[0]!.link, { kind: 'macvlan', parent: 'eth1', mode: 'bridge' })
   assert.deepEqual(plan.ports[0]!.inside.tables[0]!.sets[0]!.elements, [{ key: ['192.168.10.77'] }])
 })
+
+test("a pod's interface may send what its other interface on the network has, and nothing else changes", () => {
+  const [port] = planNode({
+    closed,
+    networks: [onN1(blue)],
+    attachments: [held({ siblings: ['10.1.0.8'] })],
+  }).ports
+  const [alone] = planNode({ closed, networks: [onN1(blue)], attachments: [held()] }).ports
+  const more = portText(port!).filter((line) => !portText(alone!).includes(line))
+  assert.deepEqual(more, ['inet ports 0a:58:0a:01:00:07 10.1.0.8'])
+})

@@ -9,6 +9,8 @@ export interface PodPort {
   head: Pick<PortPlan, 'key' | 'network' | 'pod'>
   /** IPv4 first. */
   addresses: Address[]
+  /** What it may send: its own, and those of the pod's other interfaces on this network. */
+  sources: Address[]
   families: Set<Family>
   /** Of the interface: no router on its network is believed, and without an IPv6 address it has no IPv6. */
   sysctls: Record<string, string>
@@ -24,6 +26,7 @@ export function podPort({ network }: NetworkView, held: HeldAttachment): PodPort
       pod: held.pod,
     },
     addresses,
+    sources: [...addresses, ...(held.siblings ?? []).flatMap((a) => parseAddress(a) ?? [])],
     families,
     sysctls: families.has(6)
       ? { [`ipv6/conf/${held.interface}/accept_ra`]: '0' }

@@ -55,6 +55,12 @@ export interface HeldAttachment {
   /** With the subnet's prefix length, IPv4 first. */
   addresses: { address: string; gateway?: string }[]
   mac?: string
+  /**
+   * Addresses of the pod's other interfaces on the same network, without
+   * prefix length. Its kernel answers for them by whichever interface the route
+   * leads to, so each may send them.
+   */
+  siblings?: string[]
   /** Present when the pod's default route goes here: by these gateways, or by the network's own when empty. */
   defaultRoute?: string[]
   /** Its place among the pod's interfaces; orders equal routes. */
