@@ -12,7 +12,7 @@ const network = (uid: string, born: number, vni?: number, topology?: 'Direct'): 
   ...(vni === undefined ? {} : { status: { vni } }),
 })
 
-const cases: [string, Network[], Record<string, number>][] = [
+const cases: [string, Network[], Record<string, number>, last?: number][] = [
   ['the oldest gets the lowest', [network('b', 2), network('a', 1)], { a: 4096, b: 4097 }],
   ['one that has an identifier keeps it', [network('a', 1), network('b', 2, 4096)], { a: 4097 }],
   ['gaps are filled', [network('a', 1, 4096), network('b', 2, 4098), network('c', 3)], { c: 4097 }],
@@ -22,11 +22,19 @@ const cases: [string, Network[], Record<string, number>][] = [
     { young: 4097 },
   ],
   ['a Direct network needs none', [network('a', 1, undefined, 'Direct')], {}],
+  ['what was given back rests', [network('a', 1), network('b', 2)], { a: 4098, b: 4099 }, 4097],
+  [
+    'until the last that has an uplink was given',
+    [network('a', 1), network('b', 2, 4096)],
+    { a: 4097 },
+    12287,
+  ],
+  ['a number from elsewhere is passed over', [network('a', 1)], { a: 4096 }, 0xffffff],
 ]
 
-for (const [title, networks, want] of cases)
+for (const [title, networks, want, last] of cases)
   test(`VXLAN identifiers: ${title}`, () => {
-    assert.deepEqual(Object.fromEntries(identifiersFor(networks)), want)
+    assert.deepEqual(Object.fromEntries(identifiersFor(networks, last)), want)
   })
 
 const physical = (name: string, spec: number | undefined, status: number | undefined): PhysicalNetwork => ({

@@ -29,6 +29,11 @@ export interface Controller {
   close(): Promise<void>
 }
 
+const latestVniKey = 'polynet.dev/latest-vni'
+
+const isSystemDefault = ({ metadata }: Network): boolean =>
+  metadata.namespace === 'polynet-system' && metadata.name === 'default'
+
 /** Changes that come within this time of each other are handled together. */
 const batchMs = 20
 
@@ -79,7 +84,7 @@ export async function startController(deps: { kube: Kube; clock: Clock; log: Log
 
   const networkPass = async () => {
     const list = networks.list()
-    const identifiers = identifiersFor(list)
+    await giveIdentifiers(list)
     const inOrder = byName(hosts.list())
     const blocksOf = Map.groupBy(blocks.list(), (b) => b.spec.networkUID)
     for (const network of list) {
@@ -98,7 +103,7 @@ export async function startController(deps: { kube: Kube; clock: Clock; log: Log
         users,
       }
       const uid = network.metadata.uid ?? ''
-      const vni = identifiers.has(uid) ? identifiers.get(uid) : network.status?.vni
+      const vni = identifiers.get(uid)
       const ready = networkReady(network, around, vni)
       const own = isRendered(network)
       await writeStatus(resources.networks, network, {
@@ -115,6 +120,32 @@ export async function startController(deps: { kube: Kube; clock: Clock; log: Log
         ),
       })
     }
+  }
+
+  /** By the networks' UIDs: what was given, though a watch may not show it yet. */
+  const identifiers = new Map<string, number | undefined>()
+  let latest: number | undefined
+
+  const giveIdentifiers = async (list: Network[]) => {
+    const uids = new Set(list.map((n) => n.metadata.uid))
+    for (const uid of identifiers.keys()) if (!uids.has(uid)) identifiers.delete(uid)
+    const seen = list.map((n) => {
+      const vni = identifiers.get(n.metadata.uid ?? '') ?? n.status?.vni
+      return vni === undefined ? n : { ...n, status: { ...n.status, vni } }
+    })
+    const system = list.find(isSystemDefault)
+    latest ??= Number(system?.metadata.annotations?.[latestVniKey]) || undefined
+    const given = identifiersFor(seen, latest)
+    for (const { metadata, status } of seen) identifiers.set(metadata.uid ?? '', status?.vni)
+    for (const [uid, vni] of given) identifiers.set(uid, vni)
+    const last = [...given.values()].findLast((vni) => vni !== undefined)
+    if (last === undefined) return
+    latest = last
+    if (!system) return
+    // For controllers to come: what was given is not given again soon, whatever became of its network.
+    const { namespace, name } = system.metadata
+    const body = { metadata: { annotations: { [latestVniKey]: String(last) } } }
+    await kube.patch(resources.networks, { namespace, name }, { type: 'merge', body })
   }
 
   /** Gives the network our finalizer, or takes it from it; whether it is there and as it shall be. */

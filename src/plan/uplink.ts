@@ -23,9 +23,9 @@ export interface Uplink {
 /** Addresses of uplinks; pods have a route to them, so that the host's probes are answered. */
 export const transit = { ipv4: '169.254.192.0/18', ipv6: 'fd70:6f6c:796e:6574::/64' } as const
 
-/** VXLAN identifiers begin here (`controller/identifiers.ts`); their order is the uplinks'. */
-const firstVni = 4096
-const mostUplinks = 8192
+/** VXLAN identifiers begin here; their order is the uplinks', and the first so many have one. */
+export const firstVni = 4096
+export const mostUplinks = 8192
 
 /** The uplink of a network, or undefined for the few that the transit range has no room for. */
 function uplinkOf(view: NetworkView): Uplink | undefined {
