@@ -6,6 +6,7 @@ import { linuxDatapath } from '../src/datapath/linux/linux.ts'
 import { applyNamespaces } from '../src/datapath/linux/namespaces.ts'
 import { createNamespace, removeNamespace } from '../src/datapath/linux/netns.ts'
 import { silentLog } from '../src/lib/log.ts'
+import { emptyNamespace } from '../src/plan/node-plan.ts'
 
 /**
  * What an attachment and a detachment cost on this kernel, without the runtime
@@ -13,23 +14,13 @@ import { silentLog } from '../src/lib/log.ts'
  */
 const rounds = Number(process.argv[2] ?? 60)
 const dir = mkdtempSync(join(tmpdir(), 'polynet-bench-'))
-const empty = {
-  sysctls: {},
-  links: [],
-  addresses: [],
-  routes: [],
-  neighbours: [],
-  forwarding: [],
-  tables: [],
-}
 const host = join(dir, 'host')
 const made = [host, join(dir, 'wire')]
 for (const path of made) createNamespace(path)
 applyNamespaces(
   [
     {
-      ...empty,
-      netns: 'host',
+      ...emptyNamespace('host'),
       links: ['eth1', 'eth2'].map((name) => ({
         kind: 'veth',
         name,

@@ -7,12 +7,12 @@ import type { CniResult } from '../src/cni/result.ts'
 import { applyNamespaces } from '../src/datapath/linux/namespaces.ts'
 import { createNamespace, removeNamespace } from '../src/datapath/linux/netns.ts'
 import { asFault, Fault } from '../src/lib/fault.ts'
+import { emptyNamespace } from '../src/plan/node-plan.ts'
 import { answerText } from './answer.ts'
 import * as cni from './cni.ts'
 import type { Machine } from './machine.ts'
 import type { CniQuestion } from './place.ts'
 import type { Process, Runtime, Sandbox } from './runtime.ts'
-import { emptyNamespace } from './wires.ts'
 
 interface Held extends Sandbox {
   conf?: cni.ConfList

@@ -1,4 +1,4 @@
-import type { Link, NamespacePlan } from '../src/plan/node-plan.ts'
+import { emptyNamespace, type Link, type NamespacePlan } from '../src/plan/node-plan.ts'
 
 /** What a lab is made of, before anything runs on it. */
 export interface Wiring {
@@ -73,18 +73,6 @@ export function wiringPlan(wiring: Wiring): NamespacePlan[] {
   )
   return [...switches, ...nodes]
 }
-
-/** A namespace with its loopback up, and nothing else. */
-export const emptyNamespace = (netns: string): NamespacePlan => ({
-  netns,
-  sysctls: {},
-  links: [],
-  addresses: [],
-  routes: [],
-  neighbours: [],
-  forwarding: [],
-  tables: [],
-})
 
 /** Says which NIC of which node it is. */
 export const macOf = (nic: number, node: number): string =>

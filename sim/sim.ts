@@ -5,15 +5,7 @@ import { type Kubelet, sayLost, startKubelet } from '../lab/kubelet.ts'
 import type { Place, Sent } from '../lab/place.ts'
 import { type Endpoint, endpointNamed, endpointsOf, type Probe, questionsFor } from '../lab/reach.ts'
 import { startScheduler } from '../lab/schedule.ts'
-import {
-  addressOf,
-  emptyNamespace,
-  macOf,
-  outsideAddress,
-  routerAddress,
-  type Wiring,
-  wiresOf,
-} from '../lab/wires.ts'
+import { addressOf, macOf, outsideAddress, routerAddress, type Wiring, wiresOf } from '../lab/wires.ts'
 import { resources } from '../src/api/resources.ts'
 import { startController } from '../src/controller/start.ts'
 import { memoryDatapath } from '../src/datapath/memory/datapath.ts'
@@ -24,6 +16,7 @@ import { realClock } from '../src/lib/clock.ts'
 import { Fault } from '../src/lib/fault.ts'
 import { type Log, silentLog } from '../src/lib/log.ts'
 import { gatewayMac } from '../src/lib/mac.ts'
+import { emptyNamespace } from '../src/plan/node-plan.ts'
 import { Machine } from './machine.ts'
 import { clockThrough, cord, kubeThrough, Outage } from './severed.ts'
 

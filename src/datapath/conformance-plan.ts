@@ -1,6 +1,12 @@
 import { type Address, formatAddress, formatPrefix, hostPrefix, parseAddress } from '../lib/ip.ts'
 import { gatewayMac, macOf, tunnelMac } from '../lib/mac.ts'
-import type { NamespacePlan, NodePlan, PortElement, PortPlan } from '../plan/node-plan.ts'
+import {
+  emptyNamespace,
+  type NamespacePlan,
+  type NodePlan,
+  type PortElement,
+  type PortPlan,
+} from '../plan/node-plan.ts'
 import type { Rule, Table } from '../plan/ruleset.ts'
 
 /**
@@ -84,20 +90,9 @@ export function plan(node: NodeName, networks: TestNetwork[], ports: PortPlan[] 
   const host = networks.find((n) => n.netns === 'host')
   const own = networks.filter((n) => n !== host).sort((a, b) => (a.netns < b.netns ? -1 : 1))
   return {
-    namespaces: [host ? layer3(host, node) : emptyHost, ...own.map((n) => namespace(n, node))],
+    namespaces: [host ? layer3(host, node) : emptyNamespace('host'), ...own.map((n) => namespace(n, node))],
     ports: [...ports].sort((a, b) => (a.key < b.key ? -1 : 1)),
   }
-}
-
-const emptyHost: NamespacePlan = {
-  netns: 'host',
-  sysctls: {},
-  links: [],
-  addresses: [],
-  routes: [],
-  neighbours: [],
-  forwarding: [],
-  tables: [],
 }
 
 const namespace = (network: TestNetwork, node: NodeName): NamespacePlan =>

@@ -28,6 +28,18 @@ export interface NamespacePlan {
   tables: Table[]
 }
 
+/** A namespace in which nothing is asked for. */
+export const emptyNamespace = (netns: string): NamespacePlan => ({
+  netns,
+  sysctls: {},
+  links: [],
+  addresses: [],
+  routes: [],
+  neighbours: [],
+  forwarding: [],
+  tables: [],
+})
+
 export type Link =
   /** A link that is there anyway (lo, a NIC): only brought up. */
   | { kind: 'existing'; name: string }

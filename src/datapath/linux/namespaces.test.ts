@@ -3,7 +3,7 @@ import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, test } from 'node:test'
-import type { NamespacePlan } from '../../plan/node-plan.ts'
+import { emptyNamespace, type NamespacePlan } from '../../plan/node-plan.ts'
 import { describePlace } from './describe.ts'
 import { applyNamespaces } from './namespaces.ts'
 import { createNamespace, removeNamespace } from './netns.ts'
@@ -11,21 +11,10 @@ import { Place } from './place.ts'
 import { impossible } from './possible.ts'
 import { packetSocket, udpSocket } from './sockets.ts'
 
-const empty = {
-  sysctls: {},
-  links: [],
-  addresses: [],
-  routes: [],
-  neighbours: [],
-  forwarding: [],
-  tables: [],
-}
-
 /** Two machines on phy-net0, by a switch. */
 const machines: NamespacePlan[] = [
   {
-    ...empty,
-    netns: 'phy-net0',
+    ...emptyNamespace('phy-net0'),
     links: [
       { kind: 'bridge', name: 'switch', mac: '0a:00:00:00:00:01', mtu: 1500 },
       ...[1, 2].map((n) => ({
@@ -39,8 +28,7 @@ const machines: NamespacePlan[] = [
     ],
   },
   {
-    ...empty,
-    netns: 'n1',
+    ...emptyNamespace('n1'),
     sysctls: { 'ipv4/ip_forward': '1', 'ipv4/conf/eth1/rp_filter': '2' },
     addresses: [{ link: 'eth1', address: '192.168.10.11/24' }],
     routes: [
@@ -50,7 +38,7 @@ const machines: NamespacePlan[] = [
     ],
     neighbours: [{ link: 'eth1', address: 'fe80::12', mac: '0a:00:00:00:02:02' }],
   },
-  { ...empty, netns: 'n2', addresses: [{ link: 'eth1', address: '192.168.10.12/24' }] },
+  { ...emptyNamespace('n2'), addresses: [{ link: 'eth1', address: '192.168.10.12/24' }] },
 ]
 
 const n1 = [
@@ -103,8 +91,7 @@ describe('namespaces by path', { skip: impossible() ?? false }, () => {
   test('keep what another plan made in them', () => {
     applyNamespaces(machines, paths)
     const more = {
-      ...empty,
-      netns: 'n1',
+      ...emptyNamespace('n1'),
       links: [{ kind: 'bridge' as const, name: 'br0', mac: '0a:00:00:00:00:02', mtu: 1500 }],
     }
     assert.deepEqual(applyNamespaces([more], paths), ['+ link n1 br0'])
@@ -160,6 +147,6 @@ describe('namespaces by path', { skip: impossible() ?? false }, () => {
   ]
   for (const [what, plan, said] of refused)
     test(`say what the kernel refused: ${what}`, () => {
-      assert.throws(() => applyNamespaces([{ ...empty, netns: 'n1', ...plan }], paths), said)
+      assert.throws(() => applyNamespaces([{ ...emptyNamespace('n1'), ...plan }], paths), said)
     })
 })

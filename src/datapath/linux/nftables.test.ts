@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
+import { emptyNamespace } from '../../plan/node-plan.ts'
 import type { Chain, Rule, Table } from '../../plan/ruleset.ts'
 import { nftText } from '../../plan/ruleset-text.ts'
 import { applyNamespaces } from './namespaces.ts'
@@ -255,12 +256,10 @@ describe('tables in the kernel', { skip }, () => {
   before(() => {
     dir = mkdtempSync(join(tmpdir(), 'polynet-nft-'))
     for (const name of ['a', 'b']) createNamespace(at(name))
-    const empty = { sysctls: {}, routes: [], neighbours: [], forwarding: [], tables: [] }
     applyNamespaces(
       [
         {
-          ...empty,
-          netns: 'a',
+          ...emptyNamespace('a'),
           links: [
             {
               kind: 'veth',
@@ -276,9 +275,7 @@ describe('tables in the kernel', { skip }, () => {
           ],
         },
         {
-          ...empty,
-          netns: 'b',
-          links: [],
+          ...emptyNamespace('b'),
           addresses: [
             { link: 'to-a', address: '10.1.0.2/16' },
             { link: 'to-a', address: 'fd00:10:1::2/64' },

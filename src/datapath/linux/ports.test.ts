@@ -7,7 +7,7 @@ import { afterEach, beforeEach, describe, test } from 'node:test'
 import { isFault } from '../../lib/fault.ts'
 import { silentLog } from '../../lib/log.ts'
 import { macBytes } from '../../lib/mac.ts'
-import type { NamespacePlan, PortPlan } from '../../plan/node-plan.ts'
+import { emptyNamespace, type NamespacePlan, type PortPlan } from '../../plan/node-plan.ts'
 import { direct, plan } from '../conformance-plan.ts'
 import type { Datapath } from '../port.ts'
 import { linuxDatapath } from './linux.ts'
@@ -19,16 +19,6 @@ import { impossible } from './possible.ts'
 import * as rt from './route.ts'
 import { type PacketSocket, packetSocket, udpSocket } from './sockets.ts'
 import { seenTables } from './tables.ts'
-
-const empty = {
-  sysctls: {},
-  links: [],
-  addresses: [],
-  routes: [],
-  neighbours: [],
-  forwarding: [],
-  tables: [],
-}
 
 describe('ports on this kernel', { skip: impossible() ?? false }, () => {
   let dir = ''
@@ -45,8 +35,7 @@ describe('ports on this kernel', { skip: impossible() ?? false }, () => {
     dir = mkdtempSync(join(tmpdir(), 'polynet-ports-'))
     const wiring: NamespacePlan[] = [
       {
-        ...empty,
-        netns: 'host',
+        ...emptyNamespace('host'),
         links: (['eth1', 'eth2'] as const).map((name) => ({
           kind: 'veth',
           name,
@@ -56,7 +45,7 @@ describe('ports on this kernel', { skip: impossible() ?? false }, () => {
         })),
         addresses: [{ link: 'eth1', address: '192.168.10.11/24' }],
       },
-      { ...empty, netns: 'wire', addresses: [{ link: 'eth2', address: '192.168.20.1/24' }] },
+      { ...emptyNamespace('wire'), addresses: [{ link: 'eth2', address: '192.168.20.1/24' }] },
     ]
     applyNamespaces(wiring, { host: namespace('host'), wire: namespace('wire') })
     datapath = await linuxDatapath({ runDir: at('run'), hostNetns: at('host'), log: silentLog })
@@ -184,13 +173,10 @@ describe('ports on this kernel', { skip: impossible() ?? false }, () => {
     const pod = namespace('pod')
     const host = namespace('other')
     const taken = { kind: 'veth' as const, name: 'theirs', mtu: 1500, peer: { netns: 'pod', name: 'eth0' } }
-    applyNamespaces(
-      [
-        { ...empty, netns: 'other', links: [taken] },
-        { ...empty, netns: 'pod' },
-      ],
-      { other: host, pod },
-    )
+    applyNamespaces([{ ...emptyNamespace('other'), links: [taken] }, emptyNamespace('pod')], {
+      other: host,
+      pod,
+    })
     const before = summary(pod)
     await assert.rejects(
       datapath.attach([direct('n1', 1, pod, 'eth2')]),
@@ -224,8 +210,7 @@ describe('ports on this kernel', { skip: impossible() ?? false }, () => {
 
   test('isolated ports of a bridge reach others, but not each other', async () => {
     const network: NamespacePlan = {
-      ...empty,
-      netns: 'pn-flat',
+      ...emptyNamespace('pn-flat'),
       links: [
         { kind: 'existing', name: 'lo' },
         { kind: 'bridge', name: 'pnbr', mtu: 1500 },
@@ -265,8 +250,7 @@ describe('ports on this kernel', { skip: impossible() ?? false }, () => {
 
   test('a bridge learns no MAC from what a pod sends to bridges', async () => {
     const network: NamespacePlan = {
-      ...empty,
-      netns: 'pn-flat',
+      ...emptyNamespace('pn-flat'),
       links: [{ kind: 'bridge', name: 'pnbr', mtu: 1500 }],
     }
     const ports = [1, 2, 3].map((n): PortPlan => {

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { silentLog } from '../../lib/log.ts'
 import { macBytes } from '../../lib/mac.ts'
-import type { NamespacePlan } from '../../plan/node-plan.ts'
+import { emptyNamespace, type NamespacePlan } from '../../plan/node-plan.ts'
 import type { Bench, Datagram, RawFrame, Seen } from '../conformance.ts'
 import { type NodeName, nicAddress } from '../conformance-plan.ts'
 import type { Datapath } from '../port.ts'
@@ -143,22 +143,11 @@ export async function twoNodes(): Promise<Bench> {
   }
 }
 
-const empty = {
-  sysctls: {},
-  links: [],
-  addresses: [],
-  routes: [],
-  neighbours: [],
-  forwarding: [],
-  tables: [],
-}
-
 function wiring(nodes: readonly NodeName[]): NamespacePlan[] {
   const nics = ['eth1', 'eth2'] as const
   return [
     {
-      ...empty,
-      netns: 'switch',
+      ...emptyNamespace('switch'),
       links: nics.flatMap((nic) => [
         { kind: 'bridge' as const, name: `br-${nic}`, mtu: 1500 },
         ...nodes.map((node) => ({
@@ -171,8 +160,7 @@ function wiring(nodes: readonly NodeName[]): NamespacePlan[] {
       ]),
     },
     ...nodes.map((node) => ({
-      ...empty,
-      netns: node,
+      ...emptyNamespace(node),
       addresses: nics.map((nic) => ({ link: nic, address: `${nicAddress(node, nic)}/24` })),
     })),
   ]

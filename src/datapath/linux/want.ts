@@ -1,13 +1,14 @@
-import type {
-  Forwarding,
-  Link,
-  NamespacePlan,
-  Neighbour,
-  PortElement,
-  PortLink,
-  PortPlan,
-  Route,
-  Vxlan,
+import {
+  emptyNamespace,
+  type Forwarding,
+  type Link,
+  type NamespacePlan,
+  type Neighbour,
+  type PortElement,
+  type PortLink,
+  type PortPlan,
+  type Route,
+  type Vxlan,
 } from '../../plan/node-plan.ts'
 import type { Table } from '../../plan/ruleset.ts'
 
@@ -59,14 +60,8 @@ export function wantsOf(namespaces: NamespacePlan[], ports: PortPlan[]): Map<str
     let found = wants.get(netns)
     if (!found) {
       found = {
-        netns,
-        sysctls: {},
+        ...emptyNamespace(netns),
         links: [],
-        addresses: [],
-        routes: [],
-        neighbours: [],
-        forwarding: [],
-        tables: [],
         elements: [],
       }
       wants.set(netns, found)

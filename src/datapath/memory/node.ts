@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util'
 import { Fault } from '../../lib/fault.ts'
-import type { NamespacePlan, NodePlan, PortPlan } from '../../plan/node-plan.ts'
+import { emptyNamespace, type NamespacePlan, type NodePlan, type PortPlan } from '../../plan/node-plan.ts'
 import { addressLine, forwardingLine, neighbourLine, routeLine } from '../lines.ts'
 import type { Report } from '../port.ts'
 import { difference, linkLine, namespaceLines, portElementLines, portLines } from './lines.ts'
@@ -36,16 +36,7 @@ export interface Surroundings {
   changed(node: MemoryNode, netns: string, removed?: true): void
 }
 
-const emptyHost: NamespacePlan = {
-  netns: 'host',
-  sysctls: {},
-  links: [],
-  addresses: [],
-  routes: [],
-  neighbours: [],
-  forwarding: [],
-  tables: [],
-}
+const emptyHost = emptyNamespace('host')
 
 /**
  * One node's kernel: the plan it was given, by reference, less what was lost
