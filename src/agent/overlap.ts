@@ -48,8 +48,10 @@ export function overlapWith(network: Network, taken: ReadonlyMap<string, string>
   return undefined
 }
 
-const older = (a: Network, b: Network): boolean =>
-  `${a.metadata.creationTimestamp} ${a.metadata.uid}` < `${b.metadata.creationTimestamp} ${b.metadata.uid}`
+function older({ metadata: a }: Network, { metadata: b }: Network): boolean {
+  const [first = '', second = ''] = [a.creationTimestamp, b.creationTimestamp]
+  return first === second ? (a.uid ?? '') < (b.uid ?? '') : first < second
+}
 
 /** Read once for each object: every ADD compares its networks with all others. */
 function prefixesOf(n: Network): Prefix[] {
