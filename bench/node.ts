@@ -169,10 +169,16 @@ export class BenchNode {
     return execute(this.shim, [this.shim], env, stdin, { timeoutMs: 60_000 })
   }
 
+  /** Whether the controller has said of each network what nodes must know to render it. */
+  async #planned(): Promise<boolean> {
+    const { items } = await this.kube.list(resources.networks)
+    return items.every((network) => network.status?.mtu !== undefined)
+  }
+
   async #ready(): Promise<void> {
     for (let attempt = 0; attempt < 1500; attempt++) {
       if (this.agent.exitCode !== null) break
-      if ((await this.#shim('STATUS')).code === 0) return
+      if ((await this.#shim('STATUS')).code === 0 && (await this.#planned())) return
       await realClock.sleep(20)
     }
     throw new Error(
