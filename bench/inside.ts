@@ -5,6 +5,9 @@ import { memory } from './memory.ts'
 /** One bench, inside namespaces of its own: `inside.ts <name> <folder> <options> <file for what it found>`. */
 const inside = { attach, memory }
 
+// Whoever started it is gone, however that came about: with this process goes everything in its namespaces.
+process.stdin.resume().on('end', () => process.exit(1))
+
 const [name = '', dir = '', options = '{}', found = ''] = process.argv.slice(2)
 try {
   const bench = inside[name as keyof typeof inside]
