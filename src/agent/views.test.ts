@@ -44,3 +44,39 @@ test('a wire that is dedicated to tenants carries no network of a namespace that
     watched.close()
   }
 })
+
+test('what a network overlaps is looked for again when networks come, change their subnets or go', async () => {
+  const clock = new ManualClock()
+  const kube = new MemoryKube({ clock })
+  for (const crd of crds()) await kube.create(customResourceDefinitions, crd)
+  const watched = watch({ kube, clock, log: silentLog, node: 'n1' })
+  await watched.synced()
+  const views = new Views(watched, 'n1')
+  const add = async (name: string, cidr: string) => {
+    await clock.advance(1000)
+    return kube.create(resources.networks, {
+      apiVersion: 'polynet.dev/v1alpha1',
+      kind: 'Network',
+      metadata: { namespace: 'default', name },
+      spec: { subnets: [{ cidr }] },
+    })
+  }
+  const seen = async (network: Network) => {
+    await clock.advance(0)
+    return views.overlap(network)
+  }
+  const ref = { namespace: 'default', name: 'old' }
+  try {
+    const old = await add('old', '10.2.0.0/16')
+    const young = await add('young', '10.1.0.0/16')
+    assert.equal(await seen(young), undefined)
+    const subnets = [{ cidr: '10.2.0.0/16' }, { cidr: '10.1.128.0/17' }]
+    await kube.patch(resources.networks, ref, { type: 'merge', body: { spec: { subnets } } })
+    assert.equal(await seen(young), 'Network default/old')
+    assert.equal(await seen(old), undefined)
+    await kube.delete(resources.networks, ref)
+    assert.equal(await seen(young), undefined)
+  } finally {
+    watched.close()
+  }
+})

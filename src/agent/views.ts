@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util'
 import type { HostPhysicalNetwork, Nic, NicMapping } from '../api/host-physical-network.ts'
 import type { Network } from '../api/network.ts'
 import { sharedByDefault } from '../attach/asking.ts'
@@ -27,12 +28,18 @@ export class Views {
   readonly #node: string
   readonly #alwaysClosed: string[]
   #nics: Nic[] = []
+  /** What each network overlaps, by UID. */
+  readonly #overlaps = new Map<string, string | undefined>()
 
   /** `closed`: what else no logical network reaches, nor may have as its own where the host has routes to it. */
   constructor(watched: Watched, node: string, closed: readonly string[] = []) {
     this.#alwaysClosed = ['169.254.0.0/16', 'fe80::/10', transit.ipv6, ...closed]
     this.#watched = watched
     this.#node = node
+    watched.networks.onChange(({ type, object, before }) => {
+      if (type !== 'MODIFIED' || !isDeepStrictEqual(object.spec.subnets, before?.spec.subnets))
+        this.#overlaps.clear()
+    })
   }
 
   set nics(nics: Nic[]) {
@@ -94,7 +101,14 @@ export class Views {
         if (prefix) taken.set(formatPrefix(prefix), `the network of the nodes' ${nic.name}`)
       }
     for (const text of this.#watched.node.list()[0]?.spec.podCIDRs ?? []) taken.set(text, "the node's pods")
-    return overlapOf(network, this.#watched.networks.list()) ?? overlapWith(network, taken)
+    return this.#overlapOf(network) ?? overlapWith(network, taken)
+  }
+
+  /** Looked for once, and again when the subnets of any network have changed: there are many networks, and many plans. */
+  #overlapOf(network: Network): string | undefined {
+    const { uid = '' } = network.metadata
+    if (!this.#overlaps.has(uid)) this.#overlaps.set(uid, overlapOf(network, this.#watched.networks.list()))
+    return this.#overlaps.get(uid)
   }
 
   /** What logical networks must not reach by their uplinks: everything link-local, the wires this node is on, the other nodes, pods and services. */
