@@ -31,11 +31,20 @@ begun = performance.now()
 const all = Array.from({ length: size.podsPerNode }, (_, pod) =>
   Array.from({ length: size.nodes }, (_, node) => ({ node, pod })),
 ).flat()
+const pods = all.length
+const progress = setInterval(
+  () =>
+    console.error(
+      `${size.nodes} nodes: ${pods - all.length} of ${pods} pods, ${seconds(begun).toFixed(0)} s`,
+    ),
+  10_000,
+)
 const work = async () => {
   for (let next = all.pop(); next; next = all.pop())
     await cluster.addPod(next.node, cluster.networkOf(next.node, next.pod), `p${next.node}-${next.pod}`)
 }
 await Promise.all(Array.from({ length: 64 }, work))
+clearInterval(progress)
 const attachS = seconds(begun)
 const convergeS = seconds(begun, await cluster.quiet())
 const requests = Object.fromEntries(cluster.requests)
