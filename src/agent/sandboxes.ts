@@ -198,6 +198,8 @@ export class Sandboxes {
   }
 
   async #lease(record: SandboxRecord, wanted: Wanted[], pod: Pod): Promise<AttachmentRecord[]> {
+    // What cannot be rendered leases nothing.
+    const views = wanted.map(({ by }) => (by.kind === 'polynet' ? this.#deps.view(by.network) : undefined))
     const leases = wanted.map(async ({ request, by }, index): Promise<AttachmentRecord> => {
       if (by.kind === 'plugin')
         return {
@@ -209,8 +211,7 @@ export class Sandboxes {
           args: by.args,
           capabilityArgs: by.capabilityArgs,
         }
-      const view = this.#deps.view(by.network)
-      if (request.mac) this.#refuseMac(view, request.mac, record)
+      if (request.mac) this.#refuseMac(views[index] as NetworkView, request.mac, record)
       const lease = await this.#deps.addresses.lease({
         network: by.network,
         owner: ownerOf(record, request.interface),
@@ -249,19 +250,7 @@ export class Sandboxes {
       throw failed.reason
     }
     const leased = settled.map((s) => (s as PromiseFulfilledResult<AttachmentRecord>).value)
-    return leased.map((a, index) => this.#planned(a, wanted[index] as Wanted, leased))
-  }
-
-  /** With its port, which may send what the pod's other interfaces on the same network have. */
-  #planned(a: AttachmentRecord, { by }: Wanted, all: AttachmentRecord[]): AttachmentRecord {
-    if (a.kind !== 'polynet' || by.kind !== 'polynet' || !a.held) return a
-    const siblings = all.flatMap((other) =>
-      other !== a && other.kind === 'polynet' && other.network.uid === a.network.uid
-        ? (other.held?.addresses ?? []).map(({ address }) => withoutLength(address))
-        : [],
-    )
-    const held = siblings.length > 0 ? { ...a.held, siblings } : a.held
-    return { ...a, held, port: planPort(this.#deps.view(by.network), held) }
+    return leased.map((a, index) => planned(a, views[index], leased))
   }
 
   /** Two with one MAC in a broadcast domain: the younger one would take the other's packets. */
@@ -351,6 +340,22 @@ export class Sandboxes {
     this.#deps.changed()
     at('del:done')
   }
+}
+
+/** With its port, which may send what the pod's other interfaces on the same network have. */
+function planned(
+  a: AttachmentRecord,
+  view: NetworkView | undefined,
+  all: AttachmentRecord[],
+): AttachmentRecord {
+  if (a.kind !== 'polynet' || !view || !a.held) return a
+  const siblings = all.flatMap((other) =>
+    other !== a && other.kind === 'polynet' && other.network.uid === a.network.uid
+      ? (other.held?.addresses ?? []).map(({ address }) => withoutLength(address))
+      : [],
+  )
+  const held = siblings.length > 0 ? { ...a.held, siblings } : a.held
+  return { ...a, held, port: planPort(view, held) }
 }
 
 /** Whom addresses are kept for beyond the sandbox: a claim, or a pod of a StatefulSet, which comes back under its name. */
