@@ -1,8 +1,8 @@
-import { isDeepStrictEqual } from 'node:util'
 import { isRendered, type Network } from '../api/network.ts'
 import type { Datapath } from '../datapath/port.ts'
 import type { Clock } from '../lib/clock.ts'
 import { asFault } from '../lib/fault.ts'
+import { equal } from '../lib/json.ts'
 import type { Log } from '../lib/log.ts'
 import { planNode } from '../plan/plan-node.ts'
 import type { HeldAttachment, NetworkView, Wire } from '../plan/view.ts'
@@ -159,7 +159,7 @@ export class Rendering {
     for (const [uid, { network, wire }] of now) {
       const { managedFields: _, ...metadata } = network.metadata
       const next: Remembered = { network: { ...network, metadata }, wire }
-      if (!isDeepStrictEqual(this.#journal.get(keyOf(uid)), next)) changes.set(keyOf(uid), next)
+      if (!equal(this.#journal.get(keyOf(uid)), next)) changes.set(keyOf(uid), next)
     }
     for (const [uid] of this.#remembered()) if (!now.has(uid)) changes.set(keyOf(uid), undefined)
     if (changes.size > 0) await this.#journal.write(changes)

@@ -1,5 +1,4 @@
 import { createHash } from 'node:crypto'
-import { isDeepStrictEqual } from 'node:util'
 import type { Attachment, AttachmentSlice } from '../api/attachment-slice.ts'
 import { apiVersionOf } from '../api/meta.ts'
 import { resources } from '../api/resources.ts'
@@ -7,6 +6,7 @@ import type { Kube } from '../kube/port.ts'
 import type { Clock } from '../lib/clock.ts'
 import { isFault } from '../lib/fault.ts'
 import { withoutLength } from '../lib/ip.ts'
+import { equal } from '../lib/json.ts'
 import type { Log } from '../lib/log.ts'
 import { type Loop, startLoop } from '../reconcile/loop.ts'
 import type { SandboxRecord } from './record.ts'
@@ -33,7 +33,7 @@ export function startSlices(deps: {
     written ??= await slicesOfBefore(kube, node)
     const now = slicesOf(deps.records(), node)
     for (const [key, slice] of now) {
-      if (isDeepStrictEqual(written.get(key)?.attachments, slice.attachments)) continue
+      if (equal(written.get(key)?.attachments, slice.attachments)) continue
       await put(kube, slice)
       written.set(key, slice)
     }

@@ -1,4 +1,3 @@
-import { isDeepStrictEqual } from 'node:util'
 import type { HostPhysicalNetwork, Nic, NicMapping } from '../api/host-physical-network.ts'
 import type { Network } from '../api/network.ts'
 import { sharedByDefault } from '../attach/asking.ts'
@@ -12,6 +11,7 @@ import {
   parsePrefix,
   withoutLength,
 } from '../lib/ip.ts'
+import { equal } from '../lib/json.ts'
 import { transit } from '../plan/uplink.ts'
 import type { NetworkView, Peer, Remote, Wire } from '../plan/view.ts'
 import { mappingsFor, vlanOutside } from '../plan/wire.ts'
@@ -37,8 +37,7 @@ export class Views {
     this.#watched = watched
     this.#node = node
     watched.networks.onChange(({ type, object, before }) => {
-      if (type !== 'MODIFIED' || !isDeepStrictEqual(object.spec.subnets, before?.spec.subnets))
-        this.#overlaps.clear()
+      if (type !== 'MODIFIED' || !equal(object.spec.subnets, before?.spec.subnets)) this.#overlaps.clear()
     })
   }
 

@@ -1,6 +1,6 @@
 import { type Family, formatAddress, parsePrefix } from '../lib/ip.ts'
 import { uplinkInside, uplinkName } from './names.ts'
-import type { NamespacePlan, Route } from './node-plan.ts'
+import { emptyNamespace, type NamespacePlan, type Route } from './node-plan.ts'
 import type { Element, Rule, Table } from './ruleset.ts'
 import { familiesOf, mtuOf, netnsOf } from './tunnel.ts'
 import type { NetworkView } from './view.ts'
@@ -98,16 +98,7 @@ export function uplinkWithin(
 
 /** What the uplinks of all networks add to the host's namespace. `closed` are the prefixes that no logical network may reach. */
 export function uplinksInHost(views: NetworkView[], closed: string[]): NamespacePlan {
-  const plan: NamespacePlan = {
-    netns: 'host',
-    sysctls: {},
-    links: [],
-    addresses: [],
-    routes: [],
-    neighbours: [],
-    forwarding: [],
-    tables: [],
-  }
+  const plan = emptyNamespace('host')
   const links: Element[] = []
   const sources: Element[] = []
   const sources6: Element[] = []
