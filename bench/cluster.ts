@@ -1,5 +1,5 @@
 import type { Agent } from '../src/agent/agent.ts'
-import { memoryJournal } from '../src/agent/journal-memory.ts'
+import { memoryJournal } from '../src/agent/journal/memory.ts'
 import { startAgent } from '../src/agent/start.ts'
 import type { Namespace, Node, Pod } from '../src/api/core.ts'
 import { crds } from '../src/api/crds.ts'

@@ -1,5 +1,5 @@
-import { holdingsOf } from '../src/agent/address-records.ts'
-import { recordsIn } from '../src/agent/record.ts'
+import { holdingsOf } from '../src/agent/addresses/records.ts'
+import { recordsIn } from '../src/agent/journal/record.ts'
 
 /** What a node's journal holds, a line each: its sandboxes, and the addresses they have. */
 export function heldLines(entries: ReadonlyMap<string, unknown>): string[] {

@@ -1,6 +1,6 @@
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { readJournal } from '../src/agent/journal-file.ts'
+import { readJournal } from '../src/agent/journal/file.ts'
 import { linuxDatapath } from '../src/datapath/linux/linux.ts'
 import { silentLog } from '../src/lib/log.ts'
 import { heldLines } from './held.ts'

@@ -4,7 +4,7 @@ import type { Datapath } from '../datapath/port.ts'
 import type { Kube } from '../kube/port.ts'
 import type { Clock } from '../lib/clock.ts'
 import type { Log } from '../lib/log.ts'
-import type { Journal } from './journal.ts'
+import type { Journal } from './journal/journal.ts'
 import type { Step } from './sandboxes.ts'
 
 export interface AgentDeps {

@@ -1,8 +1,8 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from '@prometheus-io/client'
 import type { CniRequest } from '../cni/request.ts'
 import type { Agent } from './agent.ts'
-import type { Journal } from './journal.ts'
-import { recordsOf } from './record.ts'
+import type { Journal } from './journal/journal.ts'
+import { recordsOf } from './journal/record.ts'
 
 /** What an agent tells Prometheus. */
 export interface Metrics {

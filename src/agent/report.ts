@@ -4,8 +4,8 @@ import type { Clock } from '../lib/clock.ts'
 import { asFault, isFault } from '../lib/fault.ts'
 import type { Log } from '../lib/log.ts'
 import { startLoop } from '../reconcile/loop.ts'
-import type { Journal } from './journal.ts'
-import { recordKey, recordsOf, type SandboxRecord } from './record.ts'
+import type { Journal } from './journal/journal.ts'
+import { recordKey, recordsOf, type SandboxRecord } from './journal/record.ts'
 
 /** How long an ADD waits for the API server to have the pod's network-status, so that containers usually find it when they start. */
 const acknowledgedWithinMs = 300

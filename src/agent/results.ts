@@ -1,6 +1,6 @@
 import { mergeResults } from '../cni/merge.ts'
 import type { CniResult } from '../cni/result.ts'
-import type { SandboxRecord } from './record.ts'
+import type { SandboxRecord } from './journal/record.ts'
 import type { Wanted } from './wanted.ts'
 
 /** The whole pod's result: every attachment's, in order, so that a runtime finds eth0's addresses under eth0. */

@@ -11,14 +11,14 @@ import { withoutLength } from '../lib/ip.ts'
 import type { Log } from '../lib/log.ts'
 import { planPort } from '../plan/plan-node.ts'
 import type { HeldAttachment, NetworkView } from '../plan/view.ts'
-import type { Journal } from './journal.ts'
+import type { Journal } from './journal/journal.ts'
 import {
   type AttachmentRecord,
   type ForeignAttachment,
   recordKey,
   recordsIn,
   type SandboxRecord,
-} from './record.ts'
+} from './journal/record.ts'
 import { resultOf } from './results.ts'
 import { statusAnnotations } from './status.ts'
 import type { Wanted } from './wanted.ts'

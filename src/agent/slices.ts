@@ -9,7 +9,7 @@ import { withoutLength } from '../lib/ip.ts'
 import { equal } from '../lib/json.ts'
 import type { Log } from '../lib/log.ts'
 import { type Loop, startLoop } from '../reconcile/loop.ts'
-import type { SandboxRecord } from './record.ts'
+import type { SandboxRecord } from './journal/record.ts'
 
 /** Changes that come within this time of each other are written together. */
 const batchMs = 100

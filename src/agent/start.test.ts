@@ -18,7 +18,7 @@ import { MemoryKube } from '../kube/memory/store.ts'
 import { realClock } from '../lib/clock.ts'
 import { Fault } from '../lib/fault.ts'
 import { silentLog } from '../lib/log.ts'
-import { memoryDisk, memoryJournal } from './journal-memory.ts'
+import { memoryDisk, memoryJournal } from './journal/memory.ts'
 import { startAgent } from './start.ts'
 
 /**

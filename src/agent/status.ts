@@ -1,6 +1,6 @@
 import type { Pod } from '../api/core.ts'
 import { networkStatus } from '../attach/network-status.ts'
-import type { SandboxRecord } from './record.ts'
+import type { SandboxRecord } from './journal/record.ts'
 import { attachmentResults } from './results.ts'
 import type { Wanted } from './wanted.ts'
 

@@ -10,7 +10,7 @@ import { confFor, missingCapabilities, runtimeConfigFor } from '../attach/runtim
 import { parseConf } from '../cni/conf.ts'
 import type { NetworkConf } from '../cni/plugins.ts'
 import { Fault, type Parsed, type Problem, sentence } from '../lib/fault.ts'
-import type { ForeignAttachment } from './record.ts'
+import type { ForeignAttachment } from './journal/record.ts'
 import type { Views } from './views.ts'
 import type { Watched } from './watched.ts'
 

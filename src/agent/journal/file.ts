@@ -2,8 +2,8 @@ import { constants, writeSync } from 'node:fs'
 import { type FileHandle, open, readFile, rename, rm, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { crc32 } from 'node:zlib'
-import { Fault } from '../lib/fault.ts'
-import { native } from '../lib/libc.ts'
+import { Fault } from '../../lib/fault.ts'
+import { native } from '../../lib/libc.ts'
 import type { Journal } from './journal.ts'
 
 /**

@@ -6,8 +6,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { test } from 'node:test'
-import { isFault } from '../lib/fault.ts'
-import { openJournal } from './journal-file.ts'
+import { isFault } from '../../lib/fault.ts'
+import { openJournal } from './file.ts'
 
 const options = { bootId: 'boot-1', fsync: false }
 
@@ -120,7 +120,7 @@ test('the file stays small however much is written, and the previous boot’s en
   }))
 
 const writer = `
-  import { openJournal } from ${JSON.stringify(new URL('./journal-file.ts', import.meta.url).href)}
+  import { openJournal } from ${JSON.stringify(new URL('./file.ts', import.meta.url).href)}
   const journal = await openJournal(process.argv[1], { bootId: 'boot-1', fsync: process.argv[3] !== 'no-fsync' })
   let n = Number(process.argv[2])
   const lane = async (name) => {
@@ -187,7 +187,7 @@ test(
   () =>
     inDirectory(async (directory) => {
       const script = `
-        import { openJournal } from ${JSON.stringify(new URL('./journal-file.ts', import.meta.url).href)}
+        import { openJournal } from ${JSON.stringify(new URL('./file.ts', import.meta.url).href)}
         import { statSync, unlinkSync, writeFileSync } from 'node:fs'
         const journal = await openJournal('journal', { bootId: 'boot-1' })
         writeFileSync('ballast', Buffer.alloc(40 * 1024))

@@ -1,16 +1,23 @@
-import type { AddressBlock } from '../api/address-block.ts'
-import type { IPAMClaim, Pod } from '../api/core.ts'
-import { resources } from '../api/resources.ts'
-import { blockName, holderLabel, labels, singles } from '../ipam/block.ts'
-import { askedFor, familiesOf, subnetOf, withLength } from '../ipam/pool.ts'
-import type { Ask } from '../ipam/port.ts'
-import { blockOf, takeThis, untake } from '../ipam/stock.ts'
-import type { Kube, Ref } from '../kube/port.ts'
-import type { Clock } from '../lib/clock.ts'
-import { Fault, isFault } from '../lib/fault.ts'
-import { type Address, type Family, formatAddress, hostPrefix, parsePrefix, sameAddress } from '../lib/ip.ts'
-import type { Blocks } from './address-blocks.ts'
-import type { NetworkStock } from './address-stocks.ts'
+import type { AddressBlock } from '../../api/address-block.ts'
+import type { IPAMClaim, Pod } from '../../api/core.ts'
+import { resources } from '../../api/resources.ts'
+import { blockName, holderLabel, labels, singles } from '../../ipam/block.ts'
+import { askedFor, familiesOf, subnetOf, withLength } from '../../ipam/pool.ts'
+import type { Ask } from '../../ipam/port.ts'
+import { blockOf, takeThis, untake } from '../../ipam/stock.ts'
+import type { Kube, Ref } from '../../kube/port.ts'
+import type { Clock } from '../../lib/clock.ts'
+import { Fault, isFault } from '../../lib/fault.ts'
+import {
+  type Address,
+  type Family,
+  formatAddress,
+  hostPrefix,
+  parsePrefix,
+  sameAddress,
+} from '../../lib/ip.ts'
+import type { Blocks } from './blocks.ts'
+import type { NetworkStock } from './stocks.ts'
 
 interface HolderDeps {
   kube: Kube

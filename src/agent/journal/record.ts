@@ -1,7 +1,7 @@
-import type { NetworkConf } from '../cni/plugins.ts'
-import type { CniResult } from '../cni/result.ts'
-import type { PortPlan } from '../plan/node-plan.ts'
-import type { HeldAttachment } from '../plan/view.ts'
+import type { NetworkConf } from '../../cni/plugins.ts'
+import type { CniResult } from '../../cni/result.ts'
+import type { PortPlan } from '../../plan/node-plan.ts'
+import type { HeldAttachment } from '../../plan/view.ts'
 import type { Journal } from './journal.ts'
 
 /**

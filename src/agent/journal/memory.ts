@@ -1,4 +1,4 @@
-import { Fault } from '../lib/fault.ts'
+import { Fault } from '../../lib/fault.ts'
 import type { Journal } from './journal.ts'
 
 /** What a journal in memory survives a crash on: hand the same disk to the next one. */

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { IPAMClaim, Pod } from '../api/core.ts'
-import type { Network } from '../api/network.ts'
-import { resources } from '../api/resources.ts'
-import { type AddressCluster, addressCluster, leased, nodeUID, ownerOf } from './address-cluster.ts'
+import type { IPAMClaim, Pod } from '../../api/core.ts'
+import type { Network } from '../../api/network.ts'
+import { resources } from '../../api/resources.ts'
+import { type AddressCluster, addressCluster, leased, nodeUID, ownerOf } from './cluster.ts'
 
 const both: Network['spec'] = { subnets: [{ cidr: '10.1.0.0/16' }, { cidr: 'fd00:10:1::/64' }] }
 

@@ -1,6 +1,6 @@
-import type { Network } from '../api/network.ts'
-import { emptyPool, type Pool, poolOf, subnetOf } from '../ipam/pool.ts'
-import type { Owner } from '../ipam/port.ts'
+import type { Network } from '../../api/network.ts'
+import { emptyPool, type Pool, poolOf, subnetOf } from '../../ipam/pool.ts'
+import type { Owner } from '../../ipam/port.ts'
 import {
   addBlock,
   type Block,
@@ -10,9 +10,9 @@ import {
   type Stock,
   setUsable,
   takeThis,
-} from '../ipam/stock.ts'
-import { type Family, type Prefix, parseAddress, parsePrefix } from '../lib/ip.ts'
-import { type BlockRecord, type LeaseRecord, ownerKey, plain, type Records } from './address-records.ts'
+} from '../../ipam/stock.ts'
+import { type Family, type Prefix, parseAddress, parsePrefix } from '../../lib/ip.ts'
+import { type BlockRecord, type LeaseRecord, ownerKey, plain, type Records } from './records.ts'
 
 /** One network, as this node knows it. */
 export interface NetworkStock {

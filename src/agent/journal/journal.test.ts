@@ -3,10 +3,10 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { isFault } from '../lib/fault.ts'
+import { isFault } from '../../lib/fault.ts'
+import { openJournal } from './file.ts'
 import type { Journal } from './journal.ts'
-import { openJournal } from './journal-file.ts'
-import { memoryDisk, memoryJournal } from './journal-memory.ts'
+import { memoryDisk, memoryJournal } from './memory.ts'
 
 /** A place for one journal, opened again and again. */
 interface Home {

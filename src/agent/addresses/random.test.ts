@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { Network } from '../api/network.ts'
-import { resources } from '../api/resources.ts'
-import { leaks } from '../ipam/consistency.ts'
-import { type AddressCluster, addressCluster, away, leased, ownerOf } from './address-cluster.ts'
+import type { Network } from '../../api/network.ts'
+import { resources } from '../../api/resources.ts'
+import { leaks } from '../../ipam/consistency.ts'
 import { holdingsOf, type NodeAddresses } from './addresses.ts'
+import { type AddressCluster, addressCluster, away, leased, ownerOf } from './cluster.ts'
 
 /** Numbers below `n` that only look random. */
 const lcg = (seed: number) => (n: number) => {

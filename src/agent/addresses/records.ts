@@ -1,7 +1,7 @@
-import type { AddressBlock } from '../api/address-block.ts'
-import type { NodeHoldings } from '../ipam/consistency.ts'
-import type { Owner } from '../ipam/port.ts'
-import type { Journal } from './journal.ts'
+import type { AddressBlock } from '../../api/address-block.ts'
+import type { NodeHoldings } from '../../ipam/consistency.ts'
+import type { Owner } from '../../ipam/port.ts'
+import type { Journal } from '../journal/journal.ts'
 
 /** How all keys of addresses in the journal begin. */
 export const ours = 'ipam/'
