@@ -42,6 +42,7 @@ const definitions: [name: string, config: string | undefined][] = [
   ['nic', '{"type":"host-device","device":"eth0"}'],
   ['blue-ips', ipam('tenant-a/blue')],
   ['red-ips', ipam('tenant-b/red')],
+  ['no-ips', ipam('tenant-b/none')],
   ['macvlan', undefined],
   ['node-bridge', undefined],
   ['sriov-net', '{"type":"dummy","name":"x"}'],
@@ -121,9 +122,15 @@ const cases: [
     "addresses of another's network",
     npwg('red-ips'),
     'dummy',
-    /Network tenant-b\/red does not admit pods of namespace tenant-a;/,
+    /no Network tenant-b\/red that admits pods of namespace tenant-a;/,
   ],
-  ["addresses of another's network, with all plugins", npwg('red-ips'), '*', /does not admit pods of/],
+  ["addresses of another's network, with all plugins", npwg('red-ips'), '*', /that admits pods of/],
+  [
+    "addresses of another's network that is not there",
+    npwg('no-ips'),
+    '*',
+    /no Network tenant-b\/none that admits/,
+  ],
   ['the conf that CNI-Genie made', npwg('macvlan'), undefined, /macvlan is not for namespace tenant-a/],
   ['the same by its name', { cni: 'macvlan@eth1' }, undefined, /macvlan is not for namespace tenant-a/],
   ["the node's conf", npwg('node-bridge'), undefined, /bridge$/],
@@ -135,6 +142,12 @@ const cases: [
   ['a wire that is there for networks', { networks: 'dedicated' }, undefined, /polynet$/],
   ["the node's conf with addresses of hers", { networks: 'odd' }, undefined, /bridge is not for/],
   ["the node's conf as it is, by a Network", { networks: 'plain' }, undefined, /bridge$/],
+  [
+    'two networks that she does not get',
+    { networks: 'own wire' },
+    undefined,
+    /^attach pod tenant-a\/evil: attach eth1 by Network tenant-a\/own: .*; attach eth2 to Network tenant-a\/wire: /,
+  ],
   ["a plugin of a Network's own", { networks: 'own' }, undefined, /host-device is not for/],
 ]
 for (const [what, annotations, allowed, want] of cases)

@@ -11,8 +11,8 @@ export interface Asking {
   node?: { annotations?: Record<string, string> }
   network(namespace: string, name: string): Network | undefined
   definition(namespace: string, name: string): NetworkAttachmentDefinition | undefined
-  /** The confs on the node, in lexical order of file name, Polynet's own left out. */
-  confs: readonly ConfName[]
+  /** The confs on the node, in lexical order of file name, Polynet's own left out. Absent: no node is chosen yet, and any plugin may be there. */
+  confs?: readonly ConfName[]
   /**
    * What the network's subnets overlap (`Network red/data`, `the service
    * range`), or undefined. Of two networks that overlap, the younger one should

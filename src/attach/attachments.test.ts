@@ -5,6 +5,7 @@ import type { Network } from '../api/network.ts'
 import { sentence } from '../lib/fault.ts'
 import type { Asking } from './asking.ts'
 import { attachmentsFor } from './attachments.ts'
+import { noneFor } from './permission.ts'
 import type { AttachmentRequest } from './request.ts'
 
 // One pod of namespace blue, and what it can see.
@@ -325,8 +326,9 @@ const defaults: [title: string, input: Asking, want: string[]][] = [
     'the namespace chooses what it may not attach to',
     asking({}, { namespace: { annotations: { [key]: 'red/private' } } }),
     [
-      "namespace blue's annotation polynet.dev/default-network: Network red/private does not admit pods of " +
-        'namespace blue: it admits its own namespace only; ask its owner to widen spec.allowedNamespaces',
+      "namespace blue's annotation polynet.dev/default-network: there is no NetworkAttachmentDefinition or Network red/private " +
+        'for pods of namespace blue; a Network has to admit them by spec.allowedNamespaces, ' +
+        'a NetworkAttachmentDefinition to be in one of default, kube-system, polynet-system, blue',
     ],
   ],
   [
@@ -396,10 +398,8 @@ test('every NetworkAttachmentDefinition is everybody’s where the administrator
 })
 
 test('nothing follows from the labels of a namespace that nobody has seen', () => {
-  const selecting =
-    'Network red/gold does not admit pods of namespace blue: its selector does not match the labels'
   assert.deepEqual(told(asking({ networks: 'red/gold' }, { namespace: undefined })), [
-    `annotation networks[0]: ${selecting} of namespace blue; ask its owner to widen spec.allowedNamespaces`,
+    `annotation networks[0]: ${noneFor('red/gold', 'blue')}`,
   ])
 })
 
@@ -414,22 +414,10 @@ const wrong: [annotations: Record<string, string>, want: string][] = [
     { networks: 'macvlan-conf' },
     'annotation networks[0]: macvlan-conf is a NetworkAttachmentDefinition; name it in k8s.v1.cni.cncf.io/networks',
   ],
-  [
-    { networks: 'red/private' },
-    'annotation networks[0]: Network red/private does not admit pods of namespace blue: it admits its own namespace only; ask its owner to widen spec.allowedNamespaces',
-  ],
-  [
-    { networks: 'red/tenant' },
-    'annotation networks[0]: Network red/tenant does not admit pods of namespace blue: Tenant admits its own namespace only, until there are tenants; ask its owner to widen spec.allowedNamespaces',
-  ],
-  [
-    { networks: 'red/silver' },
-    'annotation networks[0]: Network red/silver does not admit pods of namespace blue: its selector does not match the labels of namespace blue; ask its owner to widen spec.allowedNamespaces',
-  ],
-  [
-    { networks: 'red/nobody' },
-    'annotation networks[0]: Network red/nobody does not admit pods of namespace blue: its selector does not match the labels of namespace blue; ask its owner to widen spec.allowedNamespaces',
-  ],
+  [{ networks: 'red/private' }, `annotation networks[0]: ${noneFor('red/private', 'blue')}`],
+  [{ networks: 'red/tenant' }, `annotation networks[0]: ${noneFor('red/tenant', 'blue')}`],
+  [{ networks: 'red/silver' }, `annotation networks[0]: ${noneFor('red/silver', 'blue')}`],
+  [{ networks: 'red/nobody' }, `annotation networks[0]: ${noneFor('red/nobody', 'blue')}`],
   [
     { networks: 'leaving' },
     'annotation networks[0]: Network blue/leaving is being deleted; wait, and create it again',
@@ -461,7 +449,7 @@ const wrong: [annotations: Record<string, string>, want: string][] = [
   ],
   [
     { [npwg]: 'red/sriov-net' },
-    `${at}[0]: NetworkAttachmentDefinition red/sriov-net is for pods of namespace red only; create it in one of default, kube-system, polynet-system, blue`,
+    `${at}[0]: there is no NetworkAttachmentDefinition or Network red/sriov-net for pods of namespace blue; a Network has to admit them by spec.allowedNamespaces, a NetworkAttachmentDefinition to be in one of default, kube-system, polynet-system, blue`,
   ],
   [
     { cni: 'calico' },
@@ -692,4 +680,33 @@ test('a list of a thousand words or keys takes no time', () => {
   ])
     for (const key of ['networks', 'cni', npwg, multus]) attachmentsFor(asking({ [key]: text }))
   assert.ok(performance.now() - began < 1000)
+})
+
+test("who is not admitted hears of others' networks what he would hear if there were none", () => {
+  for (const key of ['networks', npwg, multus, 'polynet.dev/default-network'])
+    for (const name of ['red/private', 'red/tenant', 'red/silver', 'red/sriov-net', 'polynet-system/other']) {
+      const others = asking({ [key]: name })
+      const none = { ...others, network: () => undefined, definition: () => undefined }
+      assert.deepEqual(attachmentsFor(others), attachmentsFor(none))
+    }
+})
+
+test('what a pod lacks is told apart by who can make it, and what is simply wrong is neither', () => {
+  const parsed = attachmentsFor(asking({ networks: 'nowhere red/private data:lo' }))
+  assert.deepEqual(parsed.ok || parsed.problems.map((p) => p.lacking), [undefined, 'here', 'elsewhere'])
+})
+
+test('while no node is chosen, any plugin may be on it', () => {
+  const nodeless = (annotations: Record<string, string>) => told({ ...asking(annotations), confs: undefined })
+  assert.deepEqual(nodeless({ cni: 'calico,weave' }), [
+    'eth0=Plugin calico from cni, route',
+    'eth1=Plugin weave from cni',
+  ])
+  assert.deepEqual(nodeless({ cni: 'calico@eth1,weave@eth1' }), [
+    'annotation cni[1]: asks for eth1, as annotation cni[0] does; choose another name',
+  ])
+  assert.deepEqual(nodeless({ 'polynet.dev/default-network': 'calico', networks: 'data' }), [
+    'eth0=Plugin calico from polynet.dev/default-network, route',
+    'eth1=Network blue/data from networks',
+  ])
 })

@@ -49,6 +49,8 @@ export function othersChoice(asking: Asking, problems: Problem[]): Placed | unde
     const from = { key, source: 'node', owner: "the node's ", namespaces: [systemNamespace] }
     return choice(asking, ofNode[key]!, from, problems)
   }
+  // Whatever the node that is chosen later gives: nothing of it is known, and nothing wrong.
+  if (!asking.confs) return placed('conf', 'conf', { target: { kind: 'Plugin', name: 'default' } }, problems)
   const conf = defaultConf(asking.confs)
   if (conf)
     return placed('conf', 'conf', { target: { kind: 'Plugin', name: pluginNameOf(conf.source) } }, problems)
@@ -84,10 +86,11 @@ function choice(asking: Asking, text: string, by: Chooser, problems: Problem[]):
 function chosen(asking: Asking, { namespace, name }: Selection, by: Chooser): Found {
   const word = by.source === 'node' ? 'administrator' : 'pod'
   if (namespace !== undefined) return definitionOrNetwork(asking, namespace, name, word)
-  const home = by.namespaces.find((ns) => asking.definition(ns, name) ?? asking.network(ns, name))
-  if (home !== undefined) return definitionOrNetwork(asking, home, name, word)
+  const found = by.namespaces.map((ns) => definitionOrNetwork(asking, ns, name, word))
+  const there = found.find((each) => !('problem' in each && each.lacking))
+  if (there) return there
   const plugin: Found = by.key === multusDefaultKey ? { problem: '' } : pluginNamed(asking, name)
-  return 'target' in plugin ? plugin : definitionOrNetwork(asking, by.namespaces[0]!, name, word)
+  return 'target' in plugin ? plugin : found[0]!
 }
 
 /** The request, once something was found. */
@@ -98,7 +101,7 @@ export function placed(
   problems: Problem[],
   selection?: Selection,
 ): Placed | undefined {
-  if ('problem' in found) return void problems.push({ path, problem: found.problem })
+  if ('problem' in found) return void problems.push({ path, ...found })
   const {
     path: _p,
     source: _s,

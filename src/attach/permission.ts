@@ -3,28 +3,28 @@ import { selects } from '../lib/selector.ts'
 import { ownDefault } from './asking.ts'
 
 /**
- * Why pods of `namespace` may not attach to `network`, and the remedy;
- * undefined when they may. Pods of the network's own namespace always may.
- * `labels` are the namespace's, undefined while nobody has seen it.
+ * Whether pods of `namespace` may attach to `network`. Pods of the network's
+ * own namespace always may. `labels` are the namespace's, undefined while
+ * nobody has seen it.
  */
-export function refusal(
+export function admits(
   network: Network,
   namespace: string,
   labels: Record<string, string> | undefined,
-): string | undefined {
+): boolean {
   const { name, namespace: home } = network.metadata
-  if (namespace === home) return undefined
+  if (namespace === home) return true
   // Everybody gets it who asks for nothing.
-  if (home === ownDefault.namespace && name === ownDefault.name) return undefined
+  if (home === ownDefault.namespace && name === ownDefault.name) return true
   const { from = 'Same', selector } = network.spec.allowedNamespaces ?? {}
-  if (from === 'All') return undefined
-  if (from === 'Selector' && selector && labels && selects(selector, labels)) return undefined
-  const why = {
-    Same: 'it admits its own namespace only',
-    Tenant: 'Tenant admits its own namespace only, until there are tenants',
-    Selector: `its selector does not match the labels of namespace ${namespace}`,
-  }[from]
-  return `Network ${home}/${name} does not admit pods of namespace ${namespace}: ${
-    why ?? `it says ${from}`
-  }; ask its owner to widen spec.allowedNamespaces`
+  if (from === 'All') return true
+  return from === 'Selector' && !!selector && !!labels && selects(selector, labels)
 }
+
+/**
+ * What a pod is told of a Network of another namespace that it does not get:
+ * the same whether there is one or not, because who is not admitted may not
+ * learn what others have.
+ */
+export const noneFor = (network: string, pods: string): string =>
+  `there is no Network ${network} that admits pods of namespace ${pods}; ask its owner to create it, or to widen spec.allowedNamespaces`

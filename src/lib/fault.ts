@@ -60,6 +60,8 @@ export const isFault = (error: unknown, ...kinds: Kind[]): error is Fault =>
 export interface Problem {
   path: string
   problem: string
+  /** What it lacks may be made later: `here` by whoever wrote the input, `elsewhere` by somebody else. */
+  lacking?: 'here' | 'elsewhere'
 }
 
 /** The value, or everything that is wrong with the input. */
