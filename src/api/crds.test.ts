@@ -8,19 +8,26 @@ import { crds } from './crds.ts'
 import { resources } from './resources.ts'
 import type { Rule } from './schema.ts'
 
-const folder = new URL('../../deploy/crds/', import.meta.url)
+const chart = new URL('../../deploy/chart/', import.meta.url)
 
-test('deploy/crds is what scripts/crds.ts writes', () => {
-  const files = readdirSync(folder).sort()
+test('the chart has what scripts/crds.ts writes', () => {
+  const files = new Map(
+    ['crds/', 'definitions/'].flatMap((folder) =>
+      readdirSync(new URL(folder, chart)).map((file) => [
+        file,
+        readFileSync(new URL(folder + file, chart), 'utf8'),
+      ]),
+    ),
+  )
   assert.deepEqual(
-    files,
+    [...files.keys()].sort(),
     crds()
       .map((c) => `${c.metadata.name}.yaml`)
       .sort(),
   )
   for (const crd of crds()) {
-    const written = parse(readFileSync(new URL(`${crd.metadata.name}.yaml`, folder), 'utf8'))
-    assert.deepEqual(written, JSON.parse(JSON.stringify(crd)), 'run: node scripts/crds.ts')
+    const written = parse(files.get(`${crd.metadata.name}.yaml`) ?? '')
+    assert.deepEqual(written, JSON.parse(JSON.stringify(crd)), 'run: npm run crds')
   }
 })
 
