@@ -2,6 +2,8 @@ import { existsSync, readFileSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Command } from 'commander'
+import type { Node } from '../api/core.ts'
+import { resources } from '../api/resources.ts'
 import { foreignPlugins } from '../cni/exec.ts'
 import { linuxDatapath } from '../datapath/linux/linux.ts'
 import { connect } from '../kube/cluster/connect.ts'
@@ -9,6 +11,11 @@ import { realClock } from '../lib/clock.ts'
 import { answers, Fault, isFault } from '../lib/fault.ts'
 import { formatPrefix, parsePrefix } from '../lib/ip.ts'
 import { jsonLog } from '../lib/log.ts'
+import { inRoot } from '../lib/rooted.ts'
+import type { Agent } from './agent.ts'
+import { eventsFrom } from './events.ts'
+import { type Installation, startInstallation } from './install/install.ts'
+import { daemonSetNamed, removalOf } from './install/removal.ts'
 import { openJournal } from './journal/file.ts'
 import { agentMetrics } from './metrics.ts'
 import { serveProbes } from './probes.ts'
@@ -19,6 +26,9 @@ interface Options {
   node: string
   api?: string
   root: string
+  hostRoot?: string
+  install?: string
+  yield: boolean
   confDir?: string
   binDir: string[]
   probes?: string
@@ -42,9 +52,15 @@ async function run(options: Options): Promise<void> {
     // Nothing can be done without it; started again, the agent goes on where it was.
     failed: () => process.exit(answers.kernel.exit),
   })
+  // In a container, paths on the host; else paths here.
+  const hostRoot = options.hostRoot ?? '/'
+  const hostsAt = options.hostRoot ? (path: string) => join('/', path) : at
+  const confDir = options.confDir ?? hostsAt('etc/cni/net.d')
+  const binDir = hostsAt('opt/cni/bin')
   const plugins = foreignPlugins({
-    confDir: options.confDir ?? at('etc/cni/net.d'),
-    binDirs: [at('opt/cni/bin'), ...options.binDir],
+    confDir,
+    binDirs: [...new Set([binDir, ...options.binDir])],
+    ...(options.hostRoot ? { hostRoot } : {}),
     env: { POLYNET_SOCKET: at('run/polynet/agent.sock'), POLYNET_SPOOL: at('var/lib/polynet/spool') },
     log,
   })
@@ -60,13 +76,35 @@ async function run(options: Options): Promise<void> {
     log,
     at: dieAt(at('var/lib/polynet/die-at')),
   })
-  const metrics = agentMetrics(options.node, journal)
-  const agent = metrics.observed(plain)
-  if (isScript(at('opt/cni/bin/polynet-cni')))
+  let installation: Installation | undefined
+  const metrics = agentMetrics(options.node, journal, () => installation?.first())
+  const agent = metrics.observed(patient(plain))
+  if (isScript(inRoot(hostRoot, join(binDir, 'polynet-cni'))))
     log.warn(
       'the shim is a script, a hundred times slower than the compiled one; install a C compiler and install the shim again',
     )
   const server = await serveShim(at('run/polynet/agent.sock'), agent.handle, log)
+  const daemonSet = process.env.POLYNET_DAEMONSET
+  const removal = daemonSet ? removalOf(kube, daemonSetNamed(daemonSet), realClock) : undefined
+  const events = eventsFrom({ kube, clock: realClock, log, component: 'agent', host: options.node })
+  const tell = async (reason: string, message: string) => {
+    const node: Node = await kube.get(resources.nodes, { name: options.node })
+    events.tell(node, 'Warning', reason, message)
+  }
+  if (options.install)
+    installation = startInstallation({
+      shim: options.install,
+      hostRoot,
+      binDir,
+      confDir,
+      removedMark: at('var/lib/polynet/removed'),
+      yielding: options.yield,
+      ready: () => agent.unready() === undefined,
+      tell: (reason, message) =>
+        void tell(reason, message).catch((error) => log.debug('an event was lost', { error: String(error) })),
+      clock: realClock,
+      log,
+    })
   const probes = options.probes ? await serveProbes(options.probes, agent.unready, metrics) : undefined
   const spool = setInterval(async () => {
     if (agent.unready() === undefined) await workOffSpool(at('var/lib/polynet/spool'), agent.handle, log)
@@ -76,13 +114,33 @@ async function run(options: Options): Promise<void> {
     process.once('SIGTERM', resolve)
     process.once('SIGINT', resolve)
   })
-  log.info('closing')
+  const why = (await removal?.ask()) ?? 'nobody said which DaemonSet it is of'
+  log.info('closing', { why })
+  if (why === 'removed') await installation?.remove()
+  else await installation?.close()
   clearInterval(spool)
   await server.close()
   await probes?.close()
   await agent.close()
   await datapath.close()
   await journal.close()
+}
+
+/** How long after its start an agent lets pods wait for it; later, what keeps it from being ready may take long. */
+const patienceMs = 5000
+
+/** The agent, for a runtime that comes while it starts: its pods wait a moment instead of failing. */
+function patient(agent: Agent): Agent {
+  const began = performance.now()
+  return {
+    ...agent,
+    async handle(request) {
+      if (['ADD', 'CHECK', 'STATUS'].includes(request.command))
+        while (agent.unready() !== undefined && performance.now() - began < patienceMs)
+          await realClock.sleep(20)
+      return agent.handle(request)
+    },
+  }
 }
 
 /** Without a C compiler the shim is a script around Node (`cni/shim/build.ts`). */
@@ -121,6 +179,12 @@ const program = new Command('polynet-agent')
     'the API server: a kubeconfig, or unix:/path; in a pod, what the service account says',
   )
   .option('--root <dir>', 'where run/polynet, var/lib/polynet, etc/cni/net.d and opt/cni/bin are', '/')
+  .option(
+    '--host-root <dir>',
+    "where the host's file system is, in which plugins run (default: here); other paths of plugins are paths in it",
+  )
+  .option('--install <shim>', 'once ready, put this shim and the conf that names it on the node')
+  .option('--yield', "leave the conf directory's first place to other plugins", false)
   .option('--conf-dir <dir>', "the runtime's CNI conf directory (default: <root>/etc/cni/net.d)")
   .option('--bin-dir <dir...>', 'more directories with CNI plugins', ['/opt/cni/bin', '/usr/lib/cni'])
   .option('--probes <address>', '/healthz, /readyz and /metrics: host:port or unix:/path')

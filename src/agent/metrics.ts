@@ -13,7 +13,12 @@ export interface Metrics {
   contentType: string
 }
 
-export function agentMetrics(node: string, journal: Journal): Metrics {
+/** `confFirst` says whether the runtime takes Polynet's conf before every other, where the agent installs it. */
+export function agentMetrics(
+  node: string,
+  journal: Journal,
+  confFirst: () => boolean | undefined = () => undefined,
+): Metrics {
   const registry = new Registry()
   registry.setDefaultLabels({ node })
   // The default precision, 10 ms, wakes an idle agent a hundred times a second.
@@ -49,6 +54,16 @@ export function agentMetrics(node: string, journal: Journal): Metrics {
     registers: [registry],
     collect() {
       this.set(ready())
+    },
+  })
+  new Gauge({
+    name: 'polynet_cni_conf_first',
+    help: "Whether the runtime takes Polynet's conf before every other.",
+    registers: [registry],
+    collect() {
+      const first = confFirst()
+      if (first !== undefined) this.set(first ? 1 : 0)
+      else this.reset()
     },
   })
   return {

@@ -2,6 +2,7 @@ import { readdirSync, statSync } from 'node:fs'
 import { readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Parsed, Problem } from '../lib/fault.ts'
+import { inRoot } from '../lib/rooted.ts'
 import type { NetworkConf } from './plugins.ts'
 import { atLeast, resultVersions } from './versions.ts'
 
@@ -129,13 +130,13 @@ export interface ConfDir {
   problems: Problem[]
 }
 
-/** What a node's conf directory holds now. A directory that is not there holds nothing. */
-export async function readConfDir(dir: string): Promise<ConfDir> {
-  const names = await readdir(dir).catch(() => [])
+/** What a node's conf directory, a path below `root`, holds now. A directory that is not there holds nothing. */
+export async function readConfDir(dir: string, root = '/'): Promise<ConfDir> {
+  const names = await readdir(inRoot(root, dir)).catch(() => [])
   const found: ConfDir = { confs: [], problems: [] }
   for (const name of names.filter(isConfName).sort()) {
     const source = join(dir, name)
-    const text = await textOf(source)
+    const text = await textOf(inRoot(root, source))
     if (text === undefined || isOurs(text)) continue
     const conf = parseConf(text, source)
     if (conf.ok) found.confs.push(conf.value)
@@ -144,15 +145,16 @@ export async function readConfDir(dir: string): Promise<ConfDir> {
   return found
 }
 
-const isConfName = (name: string): boolean => /^[^.].*\.(conf|conflist|json)$/.test(name)
+/** Whether a runtime takes a file of that name for a configuration. */
+export const isConfName = (name: string): boolean => /^[^.].*\.(conf|conflist|json)$/.test(name)
 
 /** As `readConfDir`, for who asks often: the files are read again when one of them has changed. */
-export function confDirReader(dir: string): () => Promise<ConfDir> {
+export function confDirReader(dir: string, root = '/'): () => Promise<ConfDir> {
   let known: { state: string; found: Promise<ConfDir> } | undefined
   return () => {
-    const { state, changedAt } = stateOf(dir)
+    const { state, changedAt } = stateOf(dir, root)
     if (state === known?.state) return known.found
-    const found = readConfDir(dir)
+    const found = readConfDir(dir, root)
     // A file that changes twice within one tick of the kernel's clock looks the same afterwards.
     known = changedAt < Date.now() - 1000 ? { state, found } : undefined
     return found
@@ -160,12 +162,16 @@ export function confDirReader(dir: string): () => Promise<ConfDir> {
 }
 
 /** What of the directory's files differs when one of them has changed, and when the last did. Takes 20 µs. */
-function stateOf(dir: string): { state: string; changedAt: number } {
+function stateOf(dir: string, root: string): { state: string; changedAt: number } {
   try {
-    const files = readdirSync(dir).filter(isConfName).sort()
-    const seen = files.map((name) => ({ name, ...statSync(join(dir, name), { bigint: true }) }))
+    const there = inRoot(root, dir)
+    const files = readdirSync(there).filter(isConfName).sort()
+    const seen = files.map((name) => ({
+      name,
+      ...statSync(inRoot(root, join(dir, name)), { bigint: true }),
+    }))
     const state = seen.map(({ name, ino, size, ctimeNs }) => `${name} ${ino} ${size} ${ctimeNs}`).join('\n')
-    const changedAt = Math.max(statSync(dir).ctimeMs, ...seen.map(({ ctimeNs }) => Number(ctimeNs) / 1e6))
+    const changedAt = Math.max(statSync(there).ctimeMs, ...seen.map(({ ctimeNs }) => Number(ctimeNs) / 1e6))
     return { state, changedAt }
   } catch {
     // One went away meanwhile, or there is no directory.

@@ -2,7 +2,8 @@ import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Fault, sentence } from '../lib/fault.ts'
 import type { Log } from '../lib/log.ts'
-import { type Ended, spawn as posixSpawn, type Spawn } from '../lib/spawn.ts'
+import { inRoot } from '../lib/rooted.ts'
+import { type Ended, spawn as posixSpawn, type Spawn, spawnIn } from '../lib/spawn.ts'
 import { confDirReader, isPluginType } from './conf.ts'
 import type { Invocation, NetworkConf, Plugins } from './plugins.ts'
 import type { CniError, CniResult } from './result.ts'
@@ -13,6 +14,8 @@ export interface ForeignPlugins {
   confDir: string
   /** Where plugins are, in order; they look there for each other too, `polynet-ipam` included. */
   binDirs: string[]
+  /** Where the file system is in which these directories are and plugins run: `/host` in a container that has the host's there. Absent: `/`. */
+  hostRoot?: string
   log: Log
   /** What plugins get beside the agent's own environment, such as POLYNET_SOCKET where it is not the usual one. */
   env?: Record<string, string>
@@ -25,7 +28,7 @@ export interface ForeignPlugins {
 export function foreignPlugins(options: ForeignPlugins): Plugins {
   const run = new Runner(options)
   const told = new Set<string>()
-  const read = confDirReader(options.confDir)
+  const read = confDirReader(options.confDir, options.hostRoot)
   return {
     async confs() {
       const { confs, problems } = await read()
@@ -158,18 +161,19 @@ class Runner {
 
   constructor(options: ForeignPlugins) {
     this.#options = options
-    this.#spawn = options.spawn ?? posixSpawn
+    const { hostRoot = '/', spawn = hostRoot === '/' ? posixSpawn : spawnIn(hostRoot) } = options
+    this.#spawn = spawn
     this.timeoutMs = options.timeoutMs ?? 45_000
   }
 
   /** The first executable file of that name, or why there is none. */
   async find(type: unknown): Promise<{ path?: string; identity?: string; problem?: string }> {
-    const { binDirs } = this.#options
+    const { binDirs, hostRoot = '/' } = this.#options
     if (!isPluginType(type)) return { problem: `${quoted(String(type))} is no name of a plugin` }
     let problem = `it is not installed; put it into ${binDirs.join(' or ')}`
     for (const dir of binDirs) {
       const path = join(dir, type)
-      const file = await stat(path).catch(() => undefined)
+      const file = await stat(inRoot(hostRoot, path)).catch(() => undefined)
       if (!file?.isFile()) continue
       if (file.mode & 0o111)
         return { path, identity: `${path} ${file.dev} ${file.ino} ${file.mtimeMs} ${file.size}` }
@@ -258,6 +262,7 @@ class Runner {
   async #run(path: string, variables: Plugin, stdin: Uint8Array, timeoutMs: number): Promise<Ended> {
     const own = Object.entries(process.env).filter(([name]) => !name.startsWith('CNI_'))
     const env = { ...Object.fromEntries(own), ...this.#options.env, ...variables } as Record<string, string>
+    if (this.#options.hostRoot) env.PATH = hostsPath
     for (let attempt = 1; ; attempt++) {
       const ended = await this.#spawn(path, [path], env, stdin, { timeoutMs })
       // Somebody is installing a new one at this moment.
@@ -266,6 +271,9 @@ class Runner {
     }
   }
 }
+
+/** Where a host's programs are, for plugins that execute iptables and the like: ours says where the container's are. */
+const hostsPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 
 /** SPEC 1.1 section 3, "Deriving request configuration from plugin configuration". */
 function configFor(plugin: Plugin, conf: NetworkConf, version: string, invocation?: Invocation): Plugin {

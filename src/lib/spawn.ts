@@ -2,6 +2,7 @@ import { closeSync } from 'node:fs'
 import { Socket } from 'node:net'
 import { constants } from 'node:os'
 import { errnoName, native } from './libc.ts'
+import { rootedIn } from './rooted.ts'
 
 /**
  * Runs programs by posix_spawn. Node's own spawn forks, which copies the page
@@ -78,8 +79,19 @@ function sigset(signal: number): Buffer {
  * How the program ended, once it has ended and what it printed is in. It gets
  * `env` and nothing of ours, and no open file but the three. Never rejects.
  */
-export const spawn: Spawn = async (path, argv, env, stdin, { timeoutMs, outputLimit = 4 << 20 }) => {
-  const started = start(path, argv, env)
+export const spawn: Spawn = (...call) => run((begin) => begin(), ...call)
+
+/** As `spawn`, for a program that sees what is below `root` as its whole file system. It takes CAP_SYS_CHROOT. */
+export const spawnIn =
+  (root: string): Spawn =>
+  (...call) =>
+    run((begin) => rootedIn(root, begin), ...call)
+
+type Around = (begin: () => number) => number
+
+async function run(around: Around, ...call: Parameters<Spawn>): Promise<Ended> {
+  const [path, argv, env, stdin, { timeoutMs, outputLimit = 4 << 20 }] = call
+  const started = start(around, path, argv, env)
   if ('error' in started) return { ...started, stdout: Buffer.alloc(0), stderr: '' }
   const { pid, fds } = started
   let killed: Ended['killed']
@@ -109,7 +121,7 @@ export const spawn: Spawn = async (path, argv, env, stdin, { timeoutMs, outputLi
 
 type Started = { pid: number; fds: [number, number, number] } | { error: string }
 
-function start(path: string, argv: string[], env: Record<string, string>): Started {
+function start(around: Around, path: string, argv: string[], env: Record<string, string>): Started {
   const environment = Object.entries(env).map(([name, value]) => `${name}=${value}`)
   if ([path, ...argv, ...environment].some((text) => text.includes('\0'))) return { error: 'EINVAL' }
   const open: number[] = []
@@ -130,7 +142,9 @@ function start(path: string, argv: string[], env: Record<string, string>): Start
   c.init(actions)
   for (const [to, fd] of theirs.entries()) c.dup2(actions, fd, to)
   const pid = [0]
-  const failed: number = c.spawn(pid, path, actions, attributes, [...argv, null], [...environment, null])
+  const failed = around(
+    () => c.spawn(pid, path, actions, attributes, [...argv, null], [...environment, null]) as number,
+  )
   c.destroy(actions)
   close(theirs)
   if (failed === 0) return { pid: pid[0]!, fds: [stdin[1], stdout[0], stderr[0]] }

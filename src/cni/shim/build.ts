@@ -67,3 +67,10 @@ const script = (): string =>
   `#!/bin/sh\nexec ${quoted(process.execPath)} ${quoted(join(import.meta.dirname, 'fallback.ts'))} "$0"\n`
 
 const quoted = (text: string): string => `'${text.replaceAll("'", `'\\''`)}'`
+
+if (import.meta.main) {
+  const [, , into] = process.argv
+  if (!into) throw new Error('node build.ts <dir>: where to put the shim')
+  const { path, kind } = await buildShim(into)
+  console.log(`${path} (${kind})`)
+}
