@@ -1,5 +1,14 @@
-import { closeSync, fsyncSync, mkdirSync, openSync, readdirSync, renameSync, writeSync } from 'node:fs'
-import { connect } from 'node:net'
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  renameSync,
+  writeSync,
+} from 'node:fs'
+import { connect, type Socket } from 'node:net'
 import { basename } from 'node:path'
 import { errorAnswer, frameLimits, frameOf, parseReply, specVersions } from '../frame.ts'
 
@@ -44,10 +53,34 @@ function findVersion(config: Buffer): void {
   } catch {} // the agent says what is wrong with it, or nobody needs to know
 }
 
-function ask(path: string, frame: Uint8Array): Promise<Buffer> {
+/** How long an agent may be away before the shim helps itself. Who asks for an address is the agent's own child. */
+function patienceMs(program: string): number {
+  const given = setting('POLYNET_WAIT_MS', '')
+  if (given !== '') return Number(given)
+  if (command === 'GC' || program === 'polynet-ipam') return 0
+  return command === 'DEL' ? 1000 : 5000
+}
+
+/** Connects to the agent, which may be away until `late`. */
+async function reach(path: string, late: number): Promise<Socket> {
+  for (;;) {
+    const socket = connect({ path, allowHalfOpen: true })
+    const why = await new Promise<NodeJS.ErrnoException | undefined>((resolve) => {
+      socket.once('connect', () => resolve(undefined))
+      socket.once('error', resolve)
+    })
+    if (!why) return socket
+    const away = why.code === 'ENOENT' || why.code === 'ECONNREFUSED'
+    if (!away || Date.now() >= late || Date.now() >= deadline) throw why
+    await new Promise((resolve) => setTimeout(resolve, 50))
+  }
+}
+
+async function ask(path: string, frame: Uint8Array, late: number): Promise<Buffer> {
+  const socket = await reach(path, late)
   return new Promise((resolve, reject) => {
     const chunks: Buffer[] = []
-    const socket = connect({ path, allowHalfOpen: true }, () => socket.end(frame))
+    socket.end(frame)
     socket.on('data', (chunk: Buffer) => chunks.push(chunk))
     socket.on('end', () => resolve(Buffer.concat(chunks)))
     // An agent that refuses a frame may answer and close before it has read all of it.
@@ -82,19 +115,29 @@ const config = await stdin()
 findVersion(config)
 if (command === 'VERSION')
   end(0, `${JSON.stringify({ cniVersion: version, supportedVersions: specVersions })}\n`)
-const frame = frameOf(basename(process.argv[2] ?? ''), process.env, config)
+const program = basename(process.argv[2] ?? '')
+const frame = frameOf(program, process.env, config)
 const path = setting('POLYNET_SOCKET', '/run/polynet/agent.sock')
+const removed = existsSync(setting('POLYNET_REMOVED', '/var/lib/polynet/removed'))
 let why = 'Protocol error'
 try {
-  const answer = parseReply(await ask(path, frame))
+  const answer = parseReply(await ask(path, frame, removed ? 0 : Date.now() + patienceMs(program)))
   if (answer) end(answer.exit, answer.stdout)
 } catch (error) {
   why = (error as Error).message
 }
 why = `${path}: ${why}; look at the polynet agent on this node`
 if (command === 'GC') end(0, '')
-if (command !== 'DEL')
-  fail(command === 'STATUS' ? 50 : 11, 'the polynet agent on this node does not answer', why)
+if (command !== 'DEL') {
+  const code = command === 'STATUS' ? 50 : 11
+  if (removed)
+    fail(
+      code,
+      'polynet was removed from this node',
+      "install it again, or replace its conf in the CNI directory by another plugin's",
+    )
+  fail(code, 'the polynet agent on this node does not answer', why)
+}
 const dir = setting('POLYNET_SPOOL', '/var/lib/polynet/spool')
 try {
   spool(dir, frame)

@@ -4,9 +4,10 @@
  * ../request.ts has the wire format. It knows no JSON beyond finding
  * cniVersion, so that it starts and ends within a millisecond.
  *
- * While the agent is away, a DEL is written to the spool, which the agent works
- * off when it is back; GC succeeds without effect; the rest fails with a code
- * that lets the runtime try again. ../shim/fallback.ts does the same on Node.
+ * An agent that is replaced is back within seconds: it is waited for. While it
+ * is away for longer, a DEL is written to the spool, which the agent works off
+ * when it is back; GC succeeds without effect; the rest fails with a code that
+ * lets the runtime try again. ../shim/fallback.ts does the same on Node.
  */
 #define _GNU_SOURCE
 #include <ctype.h>
@@ -134,17 +135,44 @@ static void find_version(const char *at, const char *end) {
   }
 }
 
+/* How long an agent may be away before the shim helps itself. Who asks for an address is the agent's own child. */
+static int patience(const char *command, const char *program) {
+  const char *given = setting("POLYNET_WAIT_MS", "");
+  if (*given) return atoi(given);
+  if (!strcmp(command, "GC") || !strcmp(program, "polynet-ipam")) return 0;
+  return !strcmp(command, "DEL") ? 1000 : 5000;
+}
+
+static void nap(void) {
+  struct timespec t = {0, 50 * 1000000};
+  nanosleep(&t, NULL);
+}
+
+/* Connects to the agent, which may be away until `late`; the socket, or -1 with errno. */
+static int reach(const struct sockaddr_un *to, long long late) {
+  struct timeval queue = {5, 0}; /* how long connect() waits for a place in the agent's queue */
+  for (;;) {
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) return -1;
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &queue, sizeof queue);
+    int failed;
+    while ((failed = connect(fd, (const struct sockaddr *)to, sizeof *to)) < 0 && errno == EINTR) continue;
+    if (!failed) return fd;
+    int why = errno;
+    close(fd);
+    errno = why;
+    if ((why != ENOENT && why != ECONNREFUSED) || now_ms() >= late || now_ms() >= deadline) return -1;
+    nap();
+  }
+}
+
 /* Asks the agent; 0 when `reply` is whole, else -1 with errno. */
-static int ask(const char *path, const struct bytes *frame, struct bytes *reply) {
+static int ask(const char *path, const struct bytes *frame, struct bytes *reply, long long late) {
   struct sockaddr_un to = {.sun_family = AF_UNIX};
   if (strlen(path) >= sizeof to.sun_path) return errno = ENAMETOOLONG, -1;
   strcpy(to.sun_path, path);
-  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  int fd = reach(&to, late);
   if (fd < 0) return -1;
-  struct timeval patience = {5, 0}; /* how long connect() waits for a place in the agent's queue */
-  setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
-  while (connect(fd, (struct sockaddr *)&to, sizeof to) < 0)
-    if (errno != EINTR) return -1;
   fcntl(fd, F_SETFL, O_NONBLOCK);
   /* An agent that refuses a frame may answer and close before it has read all of it. */
   if (write_all(fd, frame->at, frame->length) < 0 && errno != EPIPE && errno != ECONNRESET) return -1;
@@ -209,15 +237,21 @@ int main(int argc, char **argv) {
   append(&frame, config.at, config.length);
 
   const char *path = setting("POLYNET_SOCKET", "/run/polynet/agent.sock");
-  if (ask(path, &frame, &reply) == 0) {
+  int removed = !access(setting("POLYNET_REMOVED", "/var/lib/polynet/removed"), F_OK);
+  long long late = removed ? 0 : now_ms() + patience(command, program);
+  if (ask(path, &frame, &reply, late) == 0) {
     int code = reply.at[0] - '0';
     return write_all(STDOUT_FILENO, reply.at + 2, reply.length - 2) < 0 ? 1 : code;
   }
   char why[512];
   snprintf(why, sizeof why, "%s: %s; look at the polynet agent on this node", path, strerror(errno));
   if (!strcmp(command, "GC")) return 0;
-  if (!strcmp(command, "STATUS")) fail(50, "the polynet agent on this node does not answer", why);
-  if (strcmp(command, "DEL")) fail(11, "the polynet agent on this node does not answer", why);
+  if (strcmp(command, "DEL")) {
+    int code = !strcmp(command, "STATUS") ? 50 : 11;
+    if (removed)
+      fail(code, "polynet was removed from this node", "install it again, or replace its conf in the CNI directory by another plugin's");
+    fail(code, "the polynet agent on this node does not answer", why);
+  }
   const char *dir = setting("POLYNET_SPOOL", "/var/lib/polynet/spool");
   deadline = now_ms() + 5000;
   if (spool(dir, &frame) == 0) return 0;

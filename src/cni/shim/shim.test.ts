@@ -41,7 +41,14 @@ for (const kind of ['c', 'node'] as const)
     const shim = (
       command: string,
       input: string = JSON.stringify(conf),
-      { program = 'polynet-cni', socket = 'agent.sock', spool = 'spool', timeoutMs = 20_000, more = {} } = {},
+      {
+        program = 'polynet-cni',
+        socket = 'agent.sock',
+        spool = 'spool',
+        timeoutMs = 20_000,
+        waitMs = '0',
+        more = {},
+      } = {},
     ): Promise<Ended> =>
       new Promise((resolve, reject) => {
         const env = {
@@ -50,6 +57,8 @@ for (const kind of ['c', 'node'] as const)
           POLYNET_SOCKET: at(socket),
           POLYNET_SPOOL: at(spool),
           POLYNET_TIMEOUT_MS: String(timeoutMs),
+          POLYNET_WAIT_MS: waitMs,
+          POLYNET_REMOVED: at('removed'),
           ...more,
         }
         const child = spawn(join(bin, program), { env, stdio: ['pipe', 'pipe', 'inherit'] })
@@ -152,6 +161,48 @@ for (const kind of ['c', 'node'] as const)
           /agent\.sock: .*; look at the polynet agent on this node$/,
         )
       })
+
+    for (const command of ['ADD', 'CHECK', 'STATUS', 'DEL'])
+      test(`while the agent is replaced by another, ${command} waits for that one`, async (t) => {
+        const asked = shim(command, undefined, { waitMs: '' })
+        await new Promise((resolve) => setTimeout(resolve, 400))
+        await agent(t, async (request) => ({ exit: 0, stdout: request.command }))
+        assert.deepEqual(await asked, { exit: 0, stdout: `${command}\n` })
+      })
+
+    const patience: [command: string, program: string, seconds: number][] = [
+      ['ADD', 'polynet-cni', 5],
+      ['DEL', 'polynet-cni', 1],
+      ['GC', 'polynet-cni', 0],
+      ['ADD', 'polynet-ipam', 0],
+    ]
+    for (const [command, program, seconds] of patience)
+      test(`an agent that is away keeps a ${command} of ${program} waiting ${seconds} s`, async () => {
+        const began = performance.now()
+        await shim(command, undefined, { program, waitMs: '', spool: 'patience' })
+        assert.equal(Math.floor((performance.now() - began) / 1000), seconds)
+      })
+
+    test('where Polynet was removed, nobody waits, and the sentence says so', async (t) => {
+      await writeFile(at('removed'), '')
+      t.after(() => rm(at('removed')))
+      const began = performance.now()
+      const said = "install it again, or replace its conf in the CNI directory by another plugin's"
+      for (const [command, code] of [
+        ['ADD', 11],
+        ['STATUS', 50],
+      ] as const) {
+        const ended = await shim(command, undefined, { waitMs: '' })
+        assert.equal(error(ended), `1: 1.1.0 ${code} polynet was removed from this node`)
+        assert.equal(JSON.parse(ended.stdout).details, said)
+      }
+      assert.deepEqual(await shim('DEL', undefined, { waitMs: '', spool: 'removed-spool' }), {
+        exit: 0,
+        stdout: '',
+      })
+      assert.equal((await readdir(at('removed-spool'))).length, 1)
+      assert.ok(performance.now() - began < 1000 * (kind === 'c' ? 1 : 3))
+    })
 
     test('while no agent is there, GC succeeds without effect and VERSION is answered', async () => {
       assert.deepEqual(await shim('GC'), { exit: 0, stdout: '' })
