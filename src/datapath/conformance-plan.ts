@@ -1,4 +1,13 @@
-import { type Address, formatAddress, formatPrefix, hostPrefix, parseAddress } from '../lib/ip.ts'
+import {
+  type Address,
+  formatAddress,
+  formatPrefix,
+  hostPrefix,
+  type Prefix,
+  parseAddress,
+  parsePrefix,
+  withoutLength,
+} from '../lib/ip.ts'
 import { gatewayMac, macOf, tunnelMac } from '../lib/mac.ts'
 import {
   emptyNamespace,
@@ -247,6 +256,35 @@ export function port(network: TestNetwork, node: NodeName, n: number, pod: strin
     elements,
   }
 }
+
+/**
+ * The port as one that its pod has beside others: what has its addresses finds
+ * its routes, the default route to `gateways` among them, in a table of its own.
+ */
+export function beside(plan: PortPlan, table: number, gateways: string[] = []): PortPlan {
+  const { inside } = plan
+  const { name: link, addresses } = inside
+  const onLink = addresses.filter((a) => !/\/(32|128)$/.test(a)).map((a) => prefixText(a))
+  return {
+    ...plan,
+    inside: {
+      ...inside,
+      routes: [
+        ...inside.routes.map((route) => ({ ...route, metric: table })),
+        ...inside.routes.map((route) => ({ ...route, table })),
+        ...onLink.map((to) => ({ to, link, table })),
+        ...gateways.map((via) => ({ to: via.includes(':') ? '::/0' : '0.0.0.0/0', via, link, table })),
+      ],
+      rules: addresses.map(withoutLength).flatMap((from) => [
+        { priority: table, from, table, exceptDefault: true },
+        { priority: table + 100, from, exceptDefault: true },
+        { priority: table + 200, from, table },
+      ]),
+    },
+  }
+}
+
+const prefixText = (a: string): string => formatPrefix(parsePrefix(a) as Prefix)
 
 /** A pod on the wire itself, as a macvlan of the NIC. */
 export function direct(node: NodeName, n: number, pod: string, nic: 'eth1' | 'eth2'): PortPlan {

@@ -4,6 +4,7 @@ import { isFault } from '../lib/fault.ts'
 import { gatewayMac } from '../lib/mac.ts'
 import type { NodePlan, PortLink, PortPlan } from '../plan/node-plan.ts'
 import {
+  beside,
   blue,
   direct,
   flat,
@@ -237,6 +238,100 @@ const claims: Record<string, (bench: Bench) => Promise<void>> = {
     await reach(bench, blue, ['n1', 1, pods.blue1!], ['n2', 3, pods.blue3!], eth1)
     await reach(bench, green, ['n1', 1, pods.green1!], ['n2', 3, pods.green3!], eth2)
     await reach(bench, green, ['n1', 1, pods.green1!], ['n1', 2, pods.green2!], [])
+  },
+
+  'a pod on two networks with the same subnet reaches each by the address that it sends from': async (
+    bench,
+  ) => {
+    const pods = await cluster(bench, [blue, green])
+    for (const first of [blue, green]) {
+      const [second, n] = first === blue ? ([green, 11] as const) : ([blue, 21] as const)
+      const both = await bench.addPod('n1', `both${n}`)
+      const ports = [port(first, 'n1', n, both), beside(port(second, 'n1', n + 1, both, 'eth1'), 8001)]
+      await bench.datapath('n1').attach(ports)
+      assert.deepEqual(await bench.datapath('n1').check(ports), [])
+      for (const [network, own] of [
+        [first, n],
+        [second, n + 1],
+      ] as const) {
+        const [here, there] = [pods[`${network.name}1`]!, pods[`${network.name}3`]!]
+        for (const family of [0, 1] as const) {
+          const source = podAddresses(network, 'n1', own)[family]
+          const send = (to: string) => bench.send(both, { to, source })
+          const back = (from: string) => bench.send(from, { to: source })
+          const crossed = network === blue ? eth1 : eth2
+          assert.deepEqual(await send(podAddresses(network, 'n1', 1)[family]), {
+            received: [here],
+            crossed: [],
+          })
+          assert.deepEqual(await send(podAddresses(network, 'n2', 3)[family]), { received: [there], crossed })
+          assert.deepEqual(await back(there), { received: [both], crossed })
+        }
+      }
+      await bench.datapath('n1').detach(ports)
+    }
+  },
+
+  'what has an interface’s address leaves by it where the pod’s own routes know nothing better': async (
+    bench,
+  ) => {
+    const pods = await cluster(bench, [home, blue])
+    const path = await bench.addPod('n1', 'both')
+    const far = '203.0.113.9'
+    const plans = [
+      port(home, 'n1', 5, path),
+      beside(direct('n1', 5, path, 'eth2'), 8001, [nicAddress('n2', 'eth2')]),
+    ]
+    plans[1] = { ...plans[1]!, inside: { ...plans[1]!.inside, name: 'eth1' } }
+    plans[1].inside.routes = plans[1].inside.routes.map((route) => ({ ...route, link: 'eth1' }))
+    await attachOrSkip(bench.datapath('n1'), plans[1])
+    await bench.datapath('n1').attach([plans[0]!])
+    const [ip] = podAddresses(home, 'n1', 5)
+    const onWire = '192.168.20.115'
+    assert.deepEqual((await bench.send(path, { to: far, source: ip })).crossed, [])
+    assert.deepEqual((await bench.send(path, { to: far, source: onWire })).crossed, eth2)
+    // Its own routes come before the network's default route, but not before the network's subnets.
+    const known = { ...plans[0]!, inside: { ...plans[0]!.inside } }
+    known.inside.routes = [
+      ...known.inside.routes,
+      { to: '203.0.113.0/24', link: 'eth0', via: '169.254.1.1' },
+      { to: '192.168.20.0/24', link: 'eth0', via: '169.254.1.1', metric: 0 },
+    ]
+    await bench.datapath('n1').attach([known])
+    assert.deepEqual((await bench.send(path, { to: far, source: onWire })).crossed, [])
+    assert.deepEqual((await bench.send(path, { to: nicAddress('n2', 'eth2'), source: onWire })).crossed, eth2)
+    assert.deepEqual(await bench.send(pods.home1!, { to: ip }), { received: [path], crossed: [] })
+  },
+
+  'source rules that differ are named and made right': async (bench) => {
+    const datapath = bench.datapath('n1')
+    await datapath.replace(plan('n1', [blue]))
+    const path = await bench.addPod('n1', 'a')
+    const bare = port(blue, 'n1', 1, path)
+    const ruled = beside(bare, 8001)
+    const [ip] = podAddresses(blue, 'n1', 1)
+    await datapath.attach([bare])
+    const said = (await datapath.check([ruled])).join('\n')
+    assert.match(said, new RegExp(`blue1c1/eth0: .*source-rule .* from ${ip} `))
+    await datapath.attach([ruled])
+    assert.deepEqual(await datapath.check([ruled]), [])
+    const other = beside(port(blue, 'n1', 2, path), 8001)
+    const moved = { ...other, key: ruled.key, link: ruled.link, elements: ruled.elements }
+    assert.match(
+      (await datapath.check([moved])).join('\n'),
+      new RegExp(`blue1c1/eth0: .*source-rule .* from ${ip} `),
+    )
+    const changed = plan(
+      'n1',
+      [blue],
+      [{ ...ruled, inside: { ...ruled.inside, rules: ruled.inside.rules!.slice(0, 3) } }],
+    )
+    assert.equal((await datapath.replace(changed)).changes.length, 3)
+    assert.deepEqual(await datapath.replace(changed), { changes: [], orphans: [] })
+    await bench.restart('n1')
+    await bench.datapath('n1').detach(changed.ports)
+    await bench.datapath('n1').attach([ruled])
+    assert.deepEqual(await bench.datapath('n1').check([ruled]), [])
   },
 
   'pods of two networks do not reach each other, and no pod reaches the host': async (bench) => {

@@ -1,4 +1,4 @@
-import type { Forwarding, Neighbour, Route } from '../plan/node-plan.ts'
+import type { Forwarding, Neighbour, Route, SourceRule } from '../plan/node-plan.ts'
 import type { Element } from '../plan/ruleset.ts'
 import { verdictText } from '../plan/ruleset-text.ts'
 
@@ -13,10 +13,13 @@ export const namespaceLine = (at: string): string => `namespace ${at}`
 export const addressLine = (at: string, { link, address }: { link: string; address: string }): string =>
   `address ${at} ${link} ${address}`
 
-export const routeLine = (at: string, { to, link, via, source, metric }: Route): string =>
+export const routeLine = (at: string, { to, link, via, source, metric, table }: Route): string =>
   `route ${at} ${to}${via ? ` via ${via}` : ''} link ${link}${source ? ` source ${source}` : ''}${
     metric ? ` metric ${metric}` : ''
-  }`
+  }${table ? ` table ${table}` : ''}`
+
+export const ruleLine = (at: string, { priority, from, table, exceptDefault }: SourceRule): string =>
+  `source-rule ${at} ${priority} from ${from} table ${table ?? 'main'}${exceptDefault ? ' except default' : ''}`
 
 export const neighbourLine = (at: string, { link, address, mac }: Neighbour): string =>
   `neighbour ${at} ${link} ${address} ${mac}`

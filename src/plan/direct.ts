@@ -1,7 +1,7 @@
 import { type Address, formatAddress } from '../lib/ip.ts'
 import { macOf } from '../lib/mac.ts'
 import type { PortLink, PortPlan } from './node-plan.ts'
-import { leasedGateway, podPort, podRoutes } from './pod-port.ts'
+import { leasedGateway, podPort, podRouting } from './pod-port.ts'
 import type { Element, Table } from './ruleset.ts'
 import { mtuOf } from './tunnel.ts'
 import type { HeldAttachment, NetworkView } from './view.ts'
@@ -26,7 +26,7 @@ export function planDirectPort(view: NetworkView, held: HeldAttachment): PortPla
       ...(mac ? { mac } : {}),
       mtu: mtuOf(view.network),
       addresses: held.addresses.map((a) => a.address),
-      routes: podRoutes(view.network, held, families, (family) => leasedGateway(held, family), 'on-link'),
+      ...podRouting(view.network, held, families, (family) => leasedGateway(held, family), 'on-link'),
       neighbours: [],
       sysctls,
       tables: [ownAddressesOnly(held.interface, mac, addresses)],

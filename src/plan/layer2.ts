@@ -4,7 +4,7 @@ import { gatewayMac, macBytes, macOf } from '../lib/mac.ts'
 import { ceiling } from './ceiling.ts'
 import { bridgeName, portName, tunnelName } from './names.ts'
 import type { Forwarding, NamespacePlan, PortElement, PortPlan } from './node-plan.ts'
-import { leasedGateway, podPort, podRoutes } from './pod-port.ts'
+import { leasedGateway, podPort, podRouting } from './pod-port.ts'
 import type { Table } from './ruleset.ts'
 import { mtuOf, netnsOf, routable, vxlanOf } from './tunnel.ts'
 import { uplinkWithin } from './uplink.ts'
@@ -96,7 +96,7 @@ export function planLayer2Port(view: NetworkView, held: HeldAttachment): PortPla
       mac,
       mtu: mtuOf(view.network),
       addresses: held.addresses.map((a) => a.address),
-      routes: podRoutes(view.network, held, families, (family) => leasedGateway(held, family), 'on-link'),
+      ...podRouting(view.network, held, families, (family) => leasedGateway(held, family), 'on-link'),
       neighbours: [],
       sysctls,
       tables: [],

@@ -3,7 +3,7 @@ import { gatewayMac, macOf, tunnelMac } from '../lib/mac.ts'
 import { ceiling } from './ceiling.ts'
 import { gateway, portName, tunnelLinkLocal, tunnelName } from './names.ts'
 import type { Forwarding, NamespacePlan, Neighbour, PortElement, PortPlan, Route } from './node-plan.ts'
-import { podPort, podRoutes } from './pod-port.ts'
+import { podPort, podRouting } from './pod-port.ts'
 import type { Table } from './ruleset.ts'
 import { mtuOf, netnsOf, routable, vxlanOf } from './tunnel.ts'
 import { uplinkWithin } from './uplink.ts'
@@ -77,9 +77,7 @@ export function planLayer3Port(view: NetworkView, held: HeldAttachment): PortPla
       mac,
       mtu: mtuOf(view.network),
       addresses: addresses.map((a) => formatPrefix(hostPrefix(a))),
-      routes: podRoutes(view.network, held, families, (family) =>
-        family === 4 ? gateway.ipv4 : gateway.ipv6,
-      ),
+      ...podRouting(view.network, held, families, (family) => (family === 4 ? gateway.ipv4 : gateway.ipv6)),
       neighbours: inside,
       sysctls,
       tables: [],

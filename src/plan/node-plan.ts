@@ -84,6 +84,19 @@ export interface Route {
   source?: string
   /** Lower wins; 0 when absent. */
   metric?: number
+  /** Another table than the main one, which source rules lead to. */
+  table?: number
+}
+
+/** What is sent from this address is looked up in a table, before rules of higher priority numbers. */
+export interface SourceRule {
+  priority: number
+  /** Without prefix length. */
+  from: string
+  /** Absent: the main table. */
+  table?: number
+  /** Default routes found there do not count: the next rule is asked. */
+  exceptDefault?: boolean
 }
 
 /** A permanent neighbour entry: nothing is resolved. */
@@ -121,6 +134,8 @@ export interface PortPlan {
     mtu: number
     addresses: string[]
     routes: Route[]
+    /** Absent: none. */
+    rules?: SourceRule[]
     neighbours: Neighbour[]
     sysctls: Record<string, string>
     /** Enforcement that a port without node side needs inside the pod's namespace. */

@@ -65,7 +65,12 @@ const portText = (p: PortPlan): string[] => [
   `mac ${p.inside.mac} mtu ${p.inside.mtu}`,
   ...p.inside.addresses.map((a) => `inside address ${a}`),
   ...p.inside.routes.map(
-    (r) => `inside route ${r.to}${r.via ? ` via ${r.via}` : ''}${r.metric ? ` metric ${r.metric}` : ''}`,
+    (r) =>
+      `inside route ${r.to}${r.via ? ` via ${r.via}` : ''}${r.metric ? ` metric ${r.metric}` : ''}${r.table ? ` table ${r.table}` : ''}`,
+  ),
+  ...(p.inside.rules ?? []).map(
+    (r) =>
+      `inside rule ${r.priority} from ${r.from} table ${r.table ?? 'main'}${r.exceptDefault ? ' except default' : ''}`,
   ),
   ...p.inside.neighbours.map((n) => `inside neighbour ${n.address} ${n.mac}`),
   ...p.routes.map((r) => `route ${r.to}`),
@@ -101,6 +106,16 @@ test('a pod of a Layer3 network has host addresses, one next hop and permanent n
     'inside address fd00:10:1::7/128',
     'inside route 10.1.0.0/16 via 169.254.1.1 metric 1',
     'inside route fd00:10:1::/64 via fe80::1 metric 1',
+    'inside route 10.1.0.0/16 via 169.254.1.1 table 8001',
+    'inside route fd00:10:1::/64 via fe80::1 table 8001',
+    'inside route 0.0.0.0/0 via 169.254.1.1 table 8001',
+    'inside route ::/0 via fe80::1 table 8001',
+    'inside rule 8001 from 10.1.0.7 table 8001 except default',
+    'inside rule 8101 from 10.1.0.7 table main except default',
+    'inside rule 8201 from 10.1.0.7 table 8001',
+    'inside rule 8001 from fd00:10:1::7 table 8001 except default',
+    'inside rule 8101 from fd00:10:1::7 table main except default',
+    'inside rule 8201 from fd00:10:1::7 table 8001',
     'inside neighbour 169.254.1.1 0a:58:a9:fe:01:01',
     'inside neighbour fe80::1 0a:58:a9:fe:01:01',
     'route 10.1.0.7/32',
@@ -220,6 +235,11 @@ test('a Layer2 network floods to the nodes that hold addresses and knows where e
   assert.deepEqual(plan.ports.flatMap(portText).slice(2), [
     'inside address 10.1.0.7/16',
     'inside route 0.0.0.0/0 via 10.1.0.1 metric 1',
+    'inside route 10.1.0.0/16 table 8001',
+    'inside route 0.0.0.0/0 via 10.1.0.1 table 8001',
+    'inside rule 8001 from 10.1.0.7 table 8001 except default',
+    'inside rule 8101 from 10.1.0.7 table main except default',
+    'inside rule 8201 from 10.1.0.7 table 8001',
     'bridge links',
     'bridge ports 0a:58:0a:01:00:07 10.1.0.7',
     'bridge arps 0a:58:0a:01:00:07 0a:58:0a:01:00:07 10.1.0.7',

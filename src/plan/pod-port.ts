@@ -1,6 +1,14 @@
 import type { Network } from '../api/network.ts'
-import { type Address, type Family, parseAddress, parsePrefix, withoutLength } from '../lib/ip.ts'
+import {
+  type Address,
+  type Family,
+  formatPrefix,
+  parseAddress,
+  parsePrefix,
+  withoutLength,
+} from '../lib/ip.ts'
 import type { PortPlan, Route } from './node-plan.ts'
+import { isFirst, sourceRules } from './source-rules.ts'
 import { transit } from './uplink.ts'
 import type { HeldAttachment, NetworkView } from './view.ts'
 
@@ -39,38 +47,58 @@ export const leasedGateway = (held: HeldAttachment, family: Family): string | un
   held.addresses.find((a) => parsePrefix(a.address)?.family === family)?.gateway
 
 /**
- * Routes inside a pod for one of its interfaces: the network's own subnets,
- * the routes it declares, and the default route when it goes here. `via`
- * gives the next hop of a family, or undefined for on-link.
+ * Routes and source rules inside a pod for one of its interfaces. The main
+ * table has the network's own subnets, the routes it declares, and the default
+ * route when it goes here. `via` gives the next hop of a family, or undefined
+ * for on-link.
  */
-export function podRoutes(
+export function podRouting(
   network: Network,
   held: HeldAttachment,
   families: Set<Family>,
   via: (family: Family) => string | undefined,
   subnets: 'routed' | 'on-link' = 'routed',
-): Route[] {
-  const wanted: { to: string; via?: string }[] = []
-  if (subnets === 'routed') for (const { cidr } of network.spec.subnets ?? []) wanted.push({ to: cidr })
-  for (const route of network.spec.routes ?? []) wanted.push(route)
-  if (held.defaultRoute) {
-    const asked = (family: Family) => held.defaultRoute?.find((g) => parseAddress(g)?.family === family)
-    wanted.push({ to: '0.0.0.0/0', via: asked(4) }, { to: '::/0', via: asked(6) })
-  }
-  // What the host asks a pod by its eth0 (probes) is answered by it, wherever the default route goes.
-  if (held.interface === 'eth0') wanted.push({ to: transit.ipv4 }, { to: transit.ipv6 })
-  const routes: Route[] = []
-  for (const route of wanted) {
-    const family = parsePrefix(route.to)?.family
-    if (family === undefined || !families.has(family)) continue
-    const hop = subnets === 'on-link' && route.via ? route.via : via(family)
-    if (hop === undefined) continue
-    routes.push({
-      to: route.to,
-      link: held.interface,
-      via: hop,
-      ...(held.index > 0 ? { metric: held.index } : {}),
+): Pick<PortPlan['inside'], 'routes' | 'rules'> {
+  const asked = (family: Family) => held.defaultRoute?.find((g) => parseAddress(g)?.family === family)
+  const own: Wanted[] =
+    subnets === 'routed' ? (network.spec.subnets ?? []).map(({ cidr }) => ({ to: cidr })) : []
+  const declared: Wanted[] = network.spec.routes ?? []
+  const defaults: Wanted[] = [
+    { to: '0.0.0.0/0', via: asked(4) },
+    { to: '::/0', via: asked(6) },
+  ]
+  const routesTo = (wanted: Wanted[], more: Pick<Route, 'metric' | 'table'>): Route[] =>
+    wanted.flatMap(({ to, via: asked }): Route[] => {
+      const family = parsePrefix(to)?.family
+      if (family === undefined || !families.has(family)) return []
+      const hop = subnets === 'on-link' && asked ? asked : via(family)
+      return hop === undefined ? [] : [{ to, link: held.interface, via: hop, ...more }]
     })
+  const main = routesTo(
+    [
+      ...own,
+      ...declared,
+      ...(held.defaultRoute ? defaults : []),
+      // What the host asks a pod by its eth0 (probes) is answered by it, wherever the default route goes.
+      ...(held.interface === 'eth0' ? [{ to: transit.ipv4 }, { to: transit.ipv6 }] : []),
+    ],
+    held.index > 0 ? { metric: held.index } : {},
+  )
+  if (isFirst(held)) return { routes: main }
+  const { table, rules } = sourceRules(held)
+  return {
+    routes: [
+      ...main,
+      ...(subnets === 'on-link' ? onLink(held, table) : []),
+      ...routesTo([...own, ...declared, ...defaults], { table }),
+    ],
+    rules,
   }
-  return routes
+}
+
+type Wanted = Pick<Route, 'to' | 'via'>
+
+function onLink({ addresses, interface: link }: HeldAttachment, table: number): Route[] {
+  const subnets = addresses.flatMap(({ address }) => parsePrefix(address) ?? [])
+  return subnets.map((subnet) => ({ to: formatPrefix(subnet), link, table }))
 }

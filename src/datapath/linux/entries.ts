@@ -1,4 +1,4 @@
-import { addressLine, forwardingLine, neighbourLine, routeLine } from '../lines.ts'
+import { addressLine, forwardingLine, neighbourLine, routeLine, ruleLine } from '../lines.ts'
 import { adjust } from './links.ts'
 import { Batch, type Netlink, refused } from './netlink.ts'
 import * as rt from './route.ts'
@@ -50,6 +50,7 @@ export function configure(side: Side, job: Job): void {
     for (const n of want.neighbours)
       rt.newNeighbour(batch, adding(n.link, neighbourLine(netns, n)), index(n.link), n)
     for (const r of want.routes) rt.newRoute(batch, adding(r.link, routeLine(netns, r)), index(r.link), r)
+    for (const rule of want.rules) rt.newRule(batch, `add ${ruleLine(netns, rule)}`, rule)
     place.route.send(batch)
     return
   }
@@ -115,12 +116,33 @@ export function configure(side: Side, job: Job): void {
     job.changes.push(`+ ${line}`)
   }
   entries.finish()
+
+  // Each interface has priorities of its own, so those of the others stay.
+  const rules = new Map(want.rules.map((rule) => [ruleLine(netns, rule), rule]))
+  const priorities = new Set(want.rules.map(({ priority }) => priority))
+  const seenRules =
+    priorities.size === 0
+      ? []
+      : family.flatMap((f) => place.route.dump(() => rt.dumpRules(f)).map(rt.seenRule))
+  for (const rule of seenRules) {
+    if (!rule || !priorities.has(rule.priority)) continue
+    const line = ruleLine(netns, rule)
+    if (rules.delete(line)) continue
+    job.changes.push(`- ${line}`)
+    stale.push({ line, remove: (b) => rt.deleteRule(b, line, rule) })
+  }
+  for (const [line, rule] of rules) {
+    entries.write((b) => rt.newRule(b, `add ${line}`, rule))
+    job.changes.push(`+ ${line}`)
+  }
+  entries.finish()
   for (const { remove } of stale) entries.write(remove)
   entries.finish()
 }
 
 /** What an entry replaces: the kernel holds one per key. */
-const routeKey = (r: { to: string; metric?: number }): string => `${r.to} ${r.metric ?? 0}`
+const routeKey = (r: { to: string; metric?: number; table?: number }): string =>
+  `${r.to} ${r.metric ?? 0} ${r.table ?? 0}`
 const forwardingKey = (f: { link: string; mac: string; endpoint?: string }): string =>
   f.mac === '00:00:00:00:00:00'
     ? `${f.link} ${f.mac} ${f.endpoint}`

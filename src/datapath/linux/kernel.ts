@@ -3,15 +3,17 @@ import { join } from 'node:path'
 import type { Nic } from '../../api/host-physical-network.ts'
 import { Fault, isFault } from '../../lib/fault.ts'
 import type { NamespacePlan, NodePlan, PortPlan } from '../../plan/node-plan.ts'
+import { ruleLine } from '../lines.ts'
 import type { Report } from '../port.ts'
 import { describePlace } from './describe.ts'
 import { deleteLinks, moveBack } from './links.ts'
+import { Batch, refused } from './netlink.ts'
 import { createNamespace, removeNamespace } from './netns.ts'
 import { nicsOf } from './nics.ts'
 import { Place } from './place.ts'
 import { render } from './render.ts'
 import * as rt from './route.ts'
-import type { Links, MadeLink, Side } from './side.ts'
+import { gone, type Links, type MadeLink, type Side } from './side.ts'
 import { Sweep } from './sweep.ts'
 import { removePortElements, withdrawTables } from './tables.ts'
 import { wantsOf } from './want.ts'
@@ -279,6 +281,7 @@ export class Kernel {
         // The failure that led here is the one to report; the next `replace` clears up.
       }
     }
+    quietly(() => removeRules(ports))
     for (const port of ports) {
       quietly(() => removePortElements(place(port.netns), port.elements))
       if (port.link.kind === 'host-device')
@@ -313,6 +316,7 @@ export class Kernel {
       )
       for (const { link } of some) if (link.kind === 'veth') place.indexes.delete(link.name)
     }
+    removeRules(ports)
     for (const port of ports) {
       const { link, inside, netns } = port
       if (link.kind === 'veth') {
@@ -357,6 +361,27 @@ export class Kernel {
     ])
     // A pod's end goes with the node's: same pod, same wait.
     return keys.flatMap((key) => this.#deleting.get(key)?.catch(() => {}) ?? [])
+  }
+}
+
+/** Source rules do not go with a link; a pod's namespace that lives on keeps none. */
+function removeRules(ports: PortPlan[]): void {
+  const byPod = Map.groupBy(
+    ports.filter(({ inside }) => inside.rules?.length),
+    ({ inside }) => inside.netns,
+  )
+  for (const [netns, some] of byPod) {
+    if (!isNamespace(netns)) continue
+    const place = new Place(netns)
+    try {
+      const batch = new Batch()
+      for (const { inside } of some)
+        for (const rule of inside.rules ?? []) rt.deleteRule(batch, `delete ${ruleLine(netns, rule)}`, rule)
+      const refusal = place.route.try(batch).refusals.find(({ code }) => !gone.has(code))
+      if (refusal) throw refused(refusal)
+    } finally {
+      place.close()
+    }
   }
 }
 

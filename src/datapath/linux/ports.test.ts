@@ -8,7 +8,7 @@ import { isFault } from '../../lib/fault.ts'
 import { silentLog } from '../../lib/log.ts'
 import { macBytes } from '../../lib/mac.ts'
 import { emptyNamespace, type NamespacePlan, type PortPlan } from '../../plan/node-plan.ts'
-import { direct, plan } from '../conformance-plan.ts'
+import { beside, blue, direct, plan, port } from '../conformance-plan.ts'
 import type { Datapath } from '../port.ts'
 import { linuxDatapath } from './linux.ts'
 import { applyNamespaces } from './namespaces.ts'
@@ -97,6 +97,32 @@ describe('ports on this kernel', { skip: impossible() ?? false }, () => {
       before.map((line) => line.replace(/(eth2.*) up/, '$1 down')),
     )
     await datapath.detach([port])
+  })
+
+  test('source rules go when the port does, and when it cannot be made', async () => {
+    const pod = namespace('pod')
+    const rules = (): number => {
+      const place = new Place(pod)
+      try {
+        const all = [rt.AF_INET, rt.AF_INET6].flatMap((family) =>
+          place.route.dump(() => rt.dumpRules(family)),
+        )
+        return all.map(rt.seenRule).filter((rule) => rule !== undefined).length
+      } finally {
+        place.close()
+      }
+    }
+    await datapath.replace(plan('n1', [blue]))
+    const made = beside(port(blue, 'n1', 1, pod), 8001)
+    await datapath.attach([made])
+    assert.equal(rules(), 6)
+    await datapath.detach([made])
+    assert.equal(rules(), 0)
+    const impossible = port(blue, 'n1', 2, pod, 'eth1')
+    impossible.inside.routes.push({ to: '10.9.0.0/16', link: 'nowhere' })
+    await assert.rejects(datapath.attach([made, impossible]))
+    assert.equal(rules(), 0)
+    assert.deepEqual(summary(pod), [])
   })
 
   test('what a pod on the wire may not send does not leave its namespace', async () => {

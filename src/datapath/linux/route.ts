@@ -1,5 +1,5 @@
 import { macBytes } from '../../lib/mac.ts'
-import type { Forwarding, Neighbour, PortLink, Route, Vxlan } from '../../plan/node-plan.ts'
+import type { Forwarding, Neighbour, PortLink, Route, SourceRule, Vxlan } from '../../plan/node-plan.ts'
 import { ipBytes, ipText, macText, prefixBytes } from './bytes.ts'
 import {
   APPEND,
@@ -37,6 +37,9 @@ const GETROUTE = 26
 const NEWNEIGH = 28
 const DELNEIGH = 29
 const GETNEIGH = 30
+const NEWRULE = 32
+const DELRULE = 33
+const GETRULE = 34
 
 const IFF_UP = 1
 const IFF_LOOPBACK = 8
@@ -389,7 +392,7 @@ function routeMessage(
     .u8(0)
     .u8(0)
   batch
-    .u8(MAIN)
+    .u8(route.table === undefined ? MAIN : 0)
     .u8(ours)
     .u8(scope)
     .u8(RTN_UNICAST)
@@ -397,6 +400,7 @@ function routeMessage(
   if (length > 0) batch.attribute(1, bytes)
   batch.attribute32(4, index)
   if (route.metric) batch.attribute32(6, route.metric)
+  if (route.table !== undefined) batch.attribute32(15, route.table)
   if (route.source !== undefined) batch.attribute(7, ipBytes(route.source))
   if (route.via === undefined) return
   const via = ipBytes(route.via)
@@ -417,7 +421,7 @@ export const dumpRoutes = (family: number): Batch =>
     .u8(0)
     .u8(0)
     .u8(0)
-    .u8(MAIN)
+    .u8(0)
     .u8(0)
     .u8(0)
     .u8(0)
@@ -430,13 +434,14 @@ export interface SeenRoute {
   route: Route
 }
 
-/** Undefined for what is not a unicast route of the main table, or was made by the kernel. */
+/** Undefined for what is not a unicast route, was made by the kernel, or is in another table than the main one and not ours. */
 export function seenRoute({ payload }: Message): SeenRoute | undefined {
   const family = payload[0]
   if (payload[7] !== RTN_UNICAST || payload[5] === RTPROT_KERNEL) return undefined
   if (payload.readUInt32LE(8) & RTM_F_CLONED) return undefined
   const found = attributes(payload, 12)
-  if ((found.has(15) ? number32(found, 15) : payload[4]) !== MAIN) return undefined
+  const table = found.has(15) ? number32(found, 15) : (payload[4] ?? 0)
+  if (table !== MAIN && payload[5] !== ours) return undefined
   const to = found.get(1)
   const gateway = found.get(5)
   const via = found.get(18)
@@ -449,7 +454,53 @@ export function seenRoute({ payload }: Message): SeenRoute | undefined {
   if (source) route.source = ipText(source)
   // 1024 is what the kernel makes of no metric in IPv6.
   if (metric !== 0 && !(family === AF_INET6 && metric === 1024)) route.metric = metric
+  if (table !== MAIN) route.table = table
   return { index: number32(found, 4), protocol: payload[5] ?? 0, route }
+}
+
+// ── source rules ──
+
+const FRA = { SRC: 2, PRIORITY: 6, SUPPRESS_PREFIXLEN: 14, TABLE: 15, PROTOCOL: 21 } as const
+const FR_ACT_TO_TBL = 1
+
+function ruleMessage(batch: Batch, type: number, flags: number, what: string, rule: SourceRule): void {
+  const from = ipBytes(rule.from)
+  batch
+    .message(type, flags, what)
+    .u8(from.length === 4 ? AF_INET : AF_INET6)
+    .u8(0)
+    .u8(8 * from.length)
+    .u8(0)
+  batch.u8(0).u8(0).u8(0).u8(FR_ACT_TO_TBL).u32(0)
+  batch.attribute(FRA.SRC, from).attribute32(FRA.PRIORITY, rule.priority)
+  batch.attribute32(FRA.TABLE, rule.table ?? MAIN).attribute8(FRA.PROTOCOL, ours)
+  if (rule.exceptDefault) batch.attribute32(FRA.SUPPRESS_PREFIXLEN, 0)
+}
+
+/** The kernel would take the same rule twice. */
+export const newRule = (batch: Batch, what: string, rule: SourceRule): void =>
+  ruleMessage(batch, NEWRULE, CREATE | EXCL, what, rule)
+
+export const deleteRule = (batch: Batch, what: string, rule: SourceRule): void =>
+  ruleMessage(batch, DELRULE, 0, what, rule)
+
+export const dumpRules = (family: number): Batch =>
+  new Batch().message(GETRULE, DUMP, 'list rules').u8(family).u8(0).u8(0).u8(0).u32(0).u32(0)
+
+/** Undefined for what is not one of ours. */
+export function seenRule({ payload }: Message): SourceRule | undefined {
+  const found = attributes(payload, 12)
+  const from = found.get(FRA.SRC)
+  if (found.get(FRA.PROTOCOL)?.[0] !== ours || !from) return undefined
+  const table = found.has(FRA.TABLE) ? number32(found, FRA.TABLE) : (payload[4] ?? 0)
+  // All ones: nothing is left out.
+  const exceptDefault = found.has(FRA.SUPPRESS_PREFIXLEN) && number32(found, FRA.SUPPRESS_PREFIXLEN) === 0
+  return {
+    priority: number32(found, FRA.PRIORITY),
+    from: ipText(from),
+    ...(table === MAIN ? {} : { table }),
+    ...(exceptDefault ? { exceptDefault } : {}),
+  }
 }
 
 // ── neighbours and forwarding entries ──

@@ -8,6 +8,7 @@ import {
   type PortLink,
   type PortPlan,
   type Route,
+  type SourceRule,
   type Vxlan,
 } from '../../plan/node-plan.ts'
 import type { Table } from '../../plan/ruleset.ts'
@@ -22,6 +23,7 @@ export interface Want {
   links: WantedLink[]
   addresses: { link: string; address: string }[]
   routes: Route[]
+  rules: SourceRule[]
   neighbours: Neighbour[]
   forwarding: Forwarding[]
   tables: Table[]
@@ -62,6 +64,7 @@ export function wantsOf(namespaces: NamespacePlan[], ports: PortPlan[]): Map<str
       found = {
         ...emptyNamespace(netns),
         links: [],
+        rules: [],
         elements: [],
       }
       wants.set(netns, found)
@@ -117,6 +120,7 @@ function addPort(port: PortPlan, want: (netns: string) => Want): void {
   Object.assign(there.sysctls, inside.sysctls)
   there.addresses.push(...inside.addresses.map((address) => ({ link: inside.name, address })))
   there.routes.push(...inside.routes)
+  there.rules.push(...(inside.rules ?? []))
   there.neighbours.push(...inside.neighbours)
   there.tables.push(...inside.tables)
   const { name, mac, mtu } = inside

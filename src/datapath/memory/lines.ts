@@ -8,6 +8,7 @@ import {
   namespaceLine,
   neighbourLine,
   routeLine,
+  ruleLine,
   sysctlLine,
 } from '../lines.ts'
 
@@ -39,6 +40,7 @@ function portLinkLines({ netns, link, inside, ...port }: PortPlan): string[] {
     `link ${pod} ${inside.name} ${insideOf(link)}${mac} mtu ${inside.mtu}`,
     ...inside.addresses.map((address) => addressLine(pod, { link: inside.name, address })),
     ...inside.routes.map((r) => routeLine(pod, r)),
+    ...(inside.rules ?? []).map((r) => ruleLine(pod, r)),
     ...inside.neighbours.map((n) => neighbourLine(pod, n)),
     ...sysctlLines(pod, inside.sysctls),
     ...inside.tables.flatMap((t) => tableLines(pod, t)),

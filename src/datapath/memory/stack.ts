@@ -13,11 +13,12 @@ import type {
   Neighbour,
   PortPlan,
   Route,
+  SourceRule,
   Vxlan,
 } from '../../plan/node-plan.ts'
 import type { Table } from '../../plan/ruleset.ts'
 import type { Packet, TraceState } from '../../plan/trace.ts'
-import { addressLine, forwardingLine, neighbourLine, routeLine } from '../lines.ts'
+import { addressLine, forwardingLine, neighbourLine, routeLine, ruleLine } from '../lines.ts'
 import type { Connections } from './connections.ts'
 import { linkLine } from './lines.ts'
 import type { FabricNic, MemoryNode } from './node.ts'
@@ -32,7 +33,7 @@ export interface Stack {
   devices: Map<string, Device>
   /** Each local address, and the device that has it. */
   addresses: Map<string, string>
-  routes: RouteTable
+  routing: Routing
   /** Permanent ones, by `<link> <address>`. */
   neighbours: Map<string, string>
   tables: Table[]
@@ -68,6 +69,33 @@ export interface Device {
   mode?: string
   vlan?: number
   forwarding: Forwarding[]
+}
+
+/** Rules and the tables that they lead to. What no rule finds, the main table may. */
+class Routing {
+  readonly #main: RouteTable
+  readonly #tables: Map<number, RouteTable>
+  readonly #rules: SourceRule[]
+
+  constructor(routes: Route[], rules: SourceRule[], usable: (route: Route) => boolean) {
+    const byTable = Map.groupBy(routes, ({ table }) => table ?? 0)
+    this.#main = new RouteTable(byTable.get(0) ?? [], usable)
+    byTable.delete(0)
+    this.#tables = new Map([...byTable].map(([table, some]) => [table, new RouteTable(some, usable)]))
+    this.#rules = rules.toSorted((a, b) => a.priority - b.priority)
+  }
+
+  /** `from`: the source, where it is known already; `link`: by this and no other. */
+  lookup(to: Address, from: string, link?: string): { route: Route; rule?: SourceRule } | undefined {
+    for (const rule of this.#rules) {
+      if (rule.from !== from) continue
+      const table = rule.table === undefined ? this.#main : this.#tables.get(rule.table)
+      const route = table?.lookup(to, link)
+      if (route && !(rule.exceptDefault && route.to.endsWith('/0'))) return { route, rule }
+    }
+    const route = this.#main.lookup(to, link)
+    return route && { route }
+  }
 }
 
 /** Longest prefix first, then lowest metric, then the order they were given in. */
@@ -107,6 +135,7 @@ interface Parts {
   devices: Device[]
   addresses: { link: string; address: string }[]
   routes: Route[]
+  rules?: SourceRule[]
   neighbours: Neighbour[]
   forwarding: Forwarding[]
   tables: Table[]
@@ -173,6 +202,7 @@ export function podStack(path: string, ports: { node: MemoryNode; port: PortPlan
         (a) => addressLine(path, a),
       ),
       routes: kept(inside.routes, (r) => routeLine(path, r)),
+      rules: kept(inside.rules ?? [], (r) => ruleLine(path, r)),
       neighbours: kept(inside.neighbours, (n) => neighbourLine(path, n)),
       forwarding: [],
       tables: inside.tables,
@@ -273,6 +303,7 @@ function append(parts: Parts, more: Parts): void {
   parts.devices.push(...more.devices)
   parts.addresses.push(...more.addresses)
   for (const route of more.routes) parts.routes.push(route)
+  if (more.rules) parts.rules = [...(parts.rules ?? []), ...more.rules]
   for (const neighbour of more.neighbours) parts.neighbours.push(neighbour)
   for (const entry of more.forwarding) parts.forwarding.push(entry)
   parts.tables.push(...more.tables)
@@ -300,7 +331,7 @@ function assemble(
     ...head,
     devices,
     addresses,
-    routes: new RouteTable([...connected, ...parts.routes], usable),
+    routing: new Routing([...connected, ...parts.routes], parts.rules ?? [], usable),
     neighbours: new Map(parts.neighbours.map((n) => [`${n.link} ${n.address}`, n.mac])),
     tables: parts.tables,
     sysctls: parts.sysctls,

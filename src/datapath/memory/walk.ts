@@ -1,4 +1,5 @@
 import { type Address, parseAddress } from '../../lib/ip.ts'
+import type { Route } from '../../plan/node-plan.ts'
 import { type Hook, type Packet, trace } from '../../plan/trace.ts'
 import { everyone, type Frame, frameText, isGroup, type Journey } from './frame.ts'
 import type { FabricNic } from './node.ts'
@@ -36,7 +37,7 @@ export class Walk {
       return
     }
     const cast = castOf(stack, daddr)
-    const route = cast === 'local' ? { link: 'lo' } : stack.routes.lookup(to, by)
+    const route = cast === 'local' ? { link: 'lo' } : this.#route(stack, to, sent.ip.saddr, by)
     if (!route) {
       this.#drop(stack, `no route to ${daddr}${by === undefined ? '' : ` by ${by}`}`)
       return
@@ -143,7 +144,7 @@ export class Walk {
       return
     }
     if (from.family === 4 && stack.sysctls['ipv4/conf/all/rp_filter'] === '1' && device.kind !== 'lo')
-      if (stack.routes.lookup(from)?.link !== device.name) {
+      if (stack.routing.lookup(from, ip.daddr)?.route.link !== device.name) {
         this.#drop(stack, `the way back to ${ip.saddr} is not by ${device.name}`)
         return
       }
@@ -188,7 +189,7 @@ export class Walk {
       this.#drop(stack, `${daddr} is not here, and ${setting} is off`)
       return
     }
-    const route = stack.routes.lookup(to)
+    const route = this.#route(stack, to, ip.saddr)
     if (!route) {
       this.#drop(stack, `no route to ${daddr}`)
       return
@@ -205,6 +206,15 @@ export class Walk {
       { family: 'inet', hook: 'forward' },
     )
     if (packet) this.#leave(stack, device, packet, route.via ?? daddr, crossed)
+  }
+
+  #route(stack: Stack, to: Address, from: string, by?: string): Route | undefined {
+    const found = stack.routing.lookup(to, from, by)
+    if (found?.rule && !this.#asking)
+      this.journey.path.push(
+        `${stack.label}: from ${from}, so table ${found.rule.table ?? 'main'} sends it by ${found.route.link}`,
+      )
+    return found?.route
   }
 
   /** After routing: translation, size, neighbour, and out. */
