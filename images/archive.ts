@@ -22,6 +22,8 @@ export interface Archive {
   digest: string
   /** The uncompressed layers, in bytes. */
   sizes: number[]
+  /** Each layer's tar, in pieces. */
+  layers: Uint8Array[][]
   /** The archive, in pieces. */
   pieces: Uint8Array[]
 }
@@ -81,6 +83,7 @@ export function archiveOf(image: Image, epochS = 0): Archive {
     name: image.name,
     digest: manifest.digest,
     sizes: layers.map(({ size }) => size),
+    layers: layers.map(({ pieces }) => pieces),
     pieces: tarOf([...small, ...blobs], epochS),
   }
 }

@@ -1,0 +1,17 @@
+import { randomUUID } from 'node:crypto'
+import { closeSync, mkdirSync, openSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { dirname } from 'node:path'
+
+/** Puts the pieces of an archive on the disk, in one step. */
+export function save(pieces: Uint8Array[], path: string): void {
+  mkdirSync(dirname(path), { recursive: true })
+  const fresh = `${path}.${randomUUID()}`
+  const handle = openSync(fresh, 'w', 0o644)
+  try {
+    for (const piece of pieces) writeFileSync(handle, piece)
+    renameSync(fresh, path)
+  } finally {
+    closeSync(handle)
+    rmSync(fresh, { force: true })
+  }
+}
