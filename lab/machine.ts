@@ -25,6 +25,8 @@ export class Machine {
   /** Whether the agent is meant to run; one that dies by itself is started again. */
   #wanted = false
   #failures = 0
+  /** What the agent installs. */
+  #shim = ''
 
   constructor(options: { name: string; root: string; netns: string; api: string; log: Log }) {
     this.name = options.name
@@ -56,8 +58,7 @@ export class Machine {
     ])
       mkdirSync(at(dir), { recursive: true })
     writeFileSync(at('boot_id'), `${randomUUID()}\n`)
-    writeFileSync(at('etc/cni/net.d/05-polynet.conflist'), conflist)
-    await buildShim(at('opt/cni/bin'))
+    this.#shim = (await buildShim(at('shim'))).path
     this.#holder = await held(this.#netns, this.root)
     this.startAgent()
   }
@@ -95,6 +96,8 @@ export class Machine {
       this.#api,
       '--root',
       this.root,
+      '--install',
+      this.#shim,
     ]
     const point = join(this.root, 'var/lib/polynet/die-at')
     // One that dies because it was told to comes back at once.
@@ -124,8 +127,6 @@ export class Machine {
     this.#agent = undefined
   }
 }
-
-const conflist = `${JSON.stringify({ cniVersion: '1.1.0', name: 'polynet', plugins: [{ type: 'polynet-cni' }] }, null, 2)}\n`
 
 /**
  * A process that is nothing but the machine's namespaces. Mounts below `root`

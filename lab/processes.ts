@@ -192,7 +192,6 @@ export class Processes implements Runtime {
       env: {
         POLYNET_SOCKET: socket,
         POLYNET_SPOOL: join(root, 'var/lib/polynet/spool'),
-        POLYNET_TIMEOUT_MS: '30000',
       },
     }
   }
