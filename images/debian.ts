@@ -124,7 +124,7 @@ const fetchInto = (cwd: string, packages: string[]): Promise<string> =>
 async function unpack(path: string, sha256: string): Promise<Package> {
   const [control, tar] = await Promise.all([
     run('dpkg-deb', ['--field', path]),
-    run('dpkg-deb', ['--fsys-tarfile', path], undefined, 'buffer'),
+    output('dpkg-deb', ['--fsys-tarfile', path]),
   ])
   const field = (name: string) => new RegExp(`^${name}: (.*)$`, 'm').exec(control)?.[1] ?? ''
   const [name, version] = [field('Package'), field('Version')]
@@ -154,6 +154,7 @@ const merged = (entries: Entry[]): Entry[] =>
 export const skeleton = (): Entry[] => [
   ...['bin', 'sbin', 'lib', 'lib64'].flatMap((name) => [directory(`usr/${name}`), link(name, `usr/${name}`)]),
   ...['dev', 'proc', 'sys', 'run', 'root', 'var/lib'].map((path) => directory(path)),
+  link('var/run', '/run'),
   directory('tmp', 0o1777),
   // glibc without this file asks DNS before /etc/hosts.
   file('etc/nsswitch.conf', 'passwd: files\ngroup: files\nhosts: files dns\n'),
@@ -161,23 +162,14 @@ export const skeleton = (): Entry[] => [
 
 const execute = promisify(execFile)
 
-async function run(program: string, args: string[], cwd?: string): Promise<string>
-async function run(
-  program: string,
-  args: string[],
-  cwd: string | undefined,
-  encoding: 'buffer',
-): Promise<Buffer>
-async function run(
-  program: string,
-  args: string[],
-  cwd?: string,
-  encoding: BufferEncoding | 'buffer' = 'utf8',
-) {
+const run = async (program: string, args: string[], cwd?: string): Promise<string> =>
+  (await output(program, args, cwd)).toString()
+
+async function output(program: string, args: string[], cwd?: string): Promise<Buffer> {
   const env = { ...process.env, LC_ALL: 'C.UTF-8', DEBIAN_FRONTEND: 'noninteractive' }
   const doing = `${program} ${args[0]}`
   try {
-    return (await execute(program, args, { cwd, env, encoding, maxBuffer: 2 ** 30 })).stdout
+    return (await execute(program, args, { cwd, env, encoding: 'buffer', maxBuffer: 2 ** 30 })).stdout
   } catch (error) {
     const { code, stderr = '' } = error as { code?: string | number; stderr?: string | Buffer }
     if (code === 'ENOENT')
