@@ -182,7 +182,7 @@ async function closed(place: Controlled, child: ChildProcess): Promise<void> {
  * A TCP socket bound to the loopback of this process's own network, for the
  * lab, whose network is another: that is how kubectl gets in.
  */
-async function listenerOn(port: number): Promise<{ fd: number; port: number; close(): void }> {
+export async function listenerOn(port: number): Promise<{ fd: number; port: number; close(): void }> {
   const { bind, close, socket, socketName } = await import('../src/datapath/linux/syscall.ts')
   const address = Buffer.alloc(16)
   address.writeUInt16LE(2, 0)

@@ -1,15 +1,32 @@
 import { createSign, generateKeyPairSync, randomBytes } from 'node:crypto'
 
+export interface Identity {
+  key: string
+  certificate: string
+}
+
+/** Who a certificate is for; `addresses` are IPv4. */
+export interface Subject {
+  commonName: string
+  organization?: string
+  names?: string[]
+  addresses?: string[]
+}
+
+/** For a server on this machine's loopback: valid as 127.0.0.1 and localhost. */
+export const loopbackCertificate = (now = new Date()): Identity =>
+  selfSigned({ commonName: 'polynet lab', names: ['localhost'], addresses: ['127.0.0.1'] }, now)
+
 /**
- * A key and a certificate that vouches for itself, for a server on this
- * machine's loopback: valid for ten years, as 127.0.0.1 and localhost, PEM.
+ * A key and a certificate that vouches for itself, PEM, valid for ten years.
  * RFC 5280 in DER, as far as one certificate needs it.
  */
-export function loopbackCertificate(now = new Date()): { key: string; certificate: string } {
+export function selfSigned(subject: Subject, now = new Date()): Identity {
   const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
   const until = new Date(now.getTime() + 3650 * 86_400_000)
   const algorithm = sequence(oid([1, 2, 840, 10045, 4, 3, 2])) // ecdsa-with-SHA256
-  const name = sequence(set(sequence(oid([2, 5, 4, 3]), der(0x0c, Buffer.from('polynet lab')))))
+  const { commonName, organization } = subject
+  const name = sequence(...(organization ? [attribute(10, organization)] : []), attribute(3, commonName))
   const body = sequence(
     der(0xa0, integer(Buffer.from([2]))), // version 3
     integer(Buffer.concat([Buffer.from([1]), randomBytes(15)])),
@@ -18,7 +35,7 @@ export function loopbackCertificate(now = new Date()): { key: string; certificat
     sequence(time(now), time(until)),
     name,
     publicKey.export({ type: 'spki', format: 'der' }),
-    der(0xa3, sequence(basicConstraints(), alternativeNames())),
+    der(0xa3, sequence(basicConstraints(), ...alternativeNames(subject))),
   )
   const signature = createSign('sha256').update(body).sign(privateKey)
   const certificate = sequence(body, algorithm, der(0x03, Buffer.from([0]), signature))
@@ -36,11 +53,17 @@ const basicConstraints = (): Buffer =>
     octets(sequence(der(0x01, Buffer.from([0xff])))),
   )
 
-const alternativeNames = (): Buffer =>
-  sequence(
-    oid([2, 5, 29, 17]),
-    octets(sequence(der(0x82, Buffer.from('localhost')), der(0x87, Buffer.from([127, 0, 0, 1])))),
-  )
+/** Of the X.520 kind `type`: 3 is a common name, 10 an organization. */
+const attribute = (type: number, text: string): Buffer =>
+  set(sequence(oid([2, 5, 4, type]), der(0x0c, Buffer.from(text))))
+
+function alternativeNames({ names = [], addresses = [] }: Subject): Buffer[] {
+  const all = [
+    ...names.map((name) => der(0x82, Buffer.from(name))),
+    ...addresses.map((address) => der(0x87, Buffer.from(address.split('.').map(Number)))),
+  ]
+  return all.length > 0 ? [sequence(oid([2, 5, 29, 17]), octets(sequence(...all)))] : []
+}
 
 /** A tag, the length of what follows, and what follows. */
 function der(tag: number, ...parts: Buffer[]): Buffer {

@@ -1,0 +1,42 @@
+import { renameSync, writeFileSync } from 'node:fs'
+import type { Route } from '../src/plan/node-plan.ts'
+import type { Node } from './node.ts'
+
+/** A node as far as its pods' addresses go. */
+export interface PodRange {
+  node: string
+  /** As the controller manager gave it: IPv4, then IPv6. */
+  podCIDRs: string[]
+  addresses: string[]
+}
+
+/** Makes the reference `bridge` plugin the node's default network. */
+export function configureBridge(node: Node, podCIDRs: string[]): void {
+  const routes = [{ dst: '0.0.0.0/0' }, { dst: '::/0' }]
+  const conf = {
+    cniVersion: '1.0.0',
+    name: 'bridge',
+    plugins: [
+      {
+        type: 'bridge',
+        bridge: 'cni0',
+        isDefaultGateway: true,
+        hairpinMode: true,
+        ipam: { type: 'host-local', ranges: podCIDRs.map((subnet) => [{ subnet }]), routes },
+      },
+      { type: 'portmap', capabilities: { portMappings: true } },
+    ],
+  }
+  const path = node.path('/etc/cni/net.d/20-bridge.conflist')
+  // In one step: containerd reads it as soon as it is there.
+  writeFileSync(`${path}.new`, `${JSON.stringify(conf, null, 2)}\n`)
+  renameSync(`${path}.new`, path)
+}
+
+/** The ways to the pods of all nodes but `self`. */
+export const routesToPods = (ranges: PodRange[], self?: string): Route[] =>
+  ranges
+    .filter(({ node }) => node !== self)
+    .flatMap(({ podCIDRs, addresses }) =>
+      podCIDRs.map((to): Route => ({ to, link: 'eth0', via: addresses[to.includes(':') ? 1 : 0]! })),
+    )

@@ -1,0 +1,360 @@
+import { spawn } from 'node:child_process'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { connect, createServer } from 'node:net'
+import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
+import type { Wiring } from '../lab/wires.ts'
+import { applyNamespaces } from '../src/datapath/linux/namespaces.ts'
+import { createNamespace, removeNamespace } from '../src/datapath/linux/netns.ts'
+import { Fault } from '../src/lib/fault.ts'
+import type { Route } from '../src/plan/node-plan.ts'
+import { configureBridge, type PodRange, routesToPods } from './bridge.ts'
+import { removeCgroup } from './cgroups.ts'
+import { ControlPlane } from './control-plane.ts'
+import { systemPath } from './debian.ts'
+import { corednsImage } from './images.ts'
+import { kubeconfigText } from './kubeconfig.ts'
+import { Kubelet } from './kubelet.ts'
+import { Node } from './node.ts'
+import { clusterPlan, controlPlane, nodeAddresses, plan } from './wiring.ts'
+
+/** What a pod gets without asking; with `none` and `polynet` nodes are not Ready until somebody installs one. */
+export const defaultNetworks = ['none', 'bridge', 'flannel', 'polynet'] as const
+export type DefaultNetwork = (typeof defaultNetworks)[number]
+
+export interface MachinesOptions {
+  name: string
+  dir: string
+  wiring: Wiring
+  defaultNetwork: DefaultNetwork
+  /** The folders of the programs, and the images that nodes have from the start. */
+  programs: { kubernetes: string; containerd: string; plugins: string; etcd: string }
+  images: string[]
+  /** Of the API server on the loopback of those who started the cluster. */
+  port: number
+}
+
+/** The calls that a cluster answers; all wait until what they ask for is done. */
+export const calls = [
+  'ready',
+  'nodes',
+  'prefixOf',
+  'exec',
+  'loadImage',
+  'reboot',
+  'kill',
+  'start',
+  'restart',
+  'stopApi',
+  'startApi',
+  'saveEtcd',
+  'restoreEtcd',
+  'close',
+] as const
+
+/**
+ * The cluster itself. Must run in namespaces of its own (`enter`), whose end
+ * takes everything away but the folder and the control groups.
+ */
+export class Machines {
+  readonly #options: MachinesOptions
+  readonly #netns: Record<string, string>
+  readonly #nodes = new Map<string, { node: Node; kubelet: Kubelet }>()
+  readonly #control: ControlPlane
+  #begun: Promise<void> | undefined
+  #end: () => void = () => {}
+  readonly ended = new Promise<void>((resolve) => {
+    this.#end = resolve
+  })
+
+  constructor(options: MachinesOptions) {
+    this.#options = options
+    const { dir, wiring, programs } = options
+    this.#netns = Object.fromEntries(
+      clusterPlan(wiring).map(({ netns }) => [
+        netns,
+        netns === controlPlane ? '/proc/self/ns/net' : join(dir, 'netns', netns),
+      ]),
+    )
+    this.#control = new ControlPlane({
+      dir: join(dir, 'control-plane'),
+      logs: join(dir, 'logs'),
+      kubernetes: programs.kubernetes,
+      etcd: programs.etcd,
+      nodes: wiring.nodes,
+    })
+  }
+
+  /** Starts everything; `listener` is a descriptor on which people reach the API server. */
+  begin(listener: number): Promise<void> {
+    this.#begun ??= this.#begin(listener)
+    return this.#begun
+  }
+
+  async #begin(listener: number): Promise<void> {
+    const { dir, name, wiring, port } = this.#options
+    for (const [netns, path] of Object.entries(this.#netns)) if (netns !== controlPlane) createNamespace(path)
+    this.#plugIn(wiring.nodes)
+    const server = `https://127.0.0.1:${port}`
+    const { certificate, users } = this.#control
+    const admin = { name: `polynet-${name}`, server, certificate, token: users.admin }
+    writeFileSync(join(dir, 'kubeconfig'), kubeconfigText(admin), { mode: 0o600 })
+    forward(listener)
+    const control = this.#control.start()
+    control.catch(() => {})
+    for (const each of wiring.nodes) this.#nodes.set(each, this.#nodeOf(each))
+    await Promise.all(
+      wiring.nodes.map(async (each) => {
+        const { node, kubelet } = this.#find(each)
+        await node.powerOn()
+        await kubelet.start()
+      }),
+    )
+    await control
+    const dns = this.#applyDns()
+    if (this.#options.defaultNetwork === 'bridge') await this.#bridge()
+    await dns
+  }
+
+  /** Resolves when all nodes that are on are Ready, or registered where there is no default network yet. */
+  async ready(): Promise<void> {
+    await this.#begun
+    const networked = ['bridge', 'flannel'].includes(this.#options.defaultNetwork)
+    const on = this.#on()
+    await this.#until('wait for the nodes', async () => {
+      const nodes = await this.#listNodes()
+      const missing = on.filter((name) => {
+        const found = nodes.find((each) => each.metadata.name === name)
+        const ready = found?.status.conditions?.find((each) => each.type === 'Ready')
+        // What was Ready before a reboot is not what is meant.
+        const booted = readFileSync(this.#find(name).node.bootId, 'utf8').trim()
+        if (!found || found.status.nodeInfo?.bootID !== booted) return true
+        return networked && ready?.status !== 'True'
+      })
+      return missing.length === 0 ? undefined : `${missing.join(', ')} not Ready`
+    })
+  }
+
+  async nodes(): Promise<string[]> {
+    return this.#options.wiring.nodes
+  }
+
+  /** What starts a program on the node, from within the cluster's namespaces. */
+  async prefixOf(name: string): Promise<string[]> {
+    return this.#find(name).node.prefix
+  }
+
+  async exec(name: string, argv: string[]): Promise<{ exit: number; output: string }> {
+    return outputOf([...this.#find(name).node.prefix, ...argv])
+  }
+
+  async loadImage(name: string, tar: string): Promise<void> {
+    const names = name === 'all' ? [...this.#nodes.keys()] : [name]
+    await Promise.all(names.map((each) => this.#find(each).kubelet.loadImage(tar)))
+  }
+
+  /** As pulling the plug; the node stays off until `start`. */
+  async kill(name: string): Promise<void> {
+    const { node, kubelet } = this.#find(name)
+    const off = kubelet.stop('SIGKILL')
+    await node.powerOff()
+    await off
+    removeNamespace(this.#netns[name]!)
+    await removeCgroup(this.#cgroupOf(name))
+  }
+
+  async start(name: string): Promise<void> {
+    const { node, kubelet } = this.#find(name)
+    if (node.on) return
+    createNamespace(this.#netns[name]!)
+    this.#plugIn([...this.#on(), name])
+    await node.powerOn()
+    await kubelet.start()
+    if (this.#options.defaultNetwork === 'bridge') await this.#bridge()
+  }
+
+  async reboot(name: string): Promise<void> {
+    await this.kill(name)
+    await this.start(name)
+    await this.ready()
+  }
+
+  async restart(
+    name: string,
+    which: 'containerd' | 'kubelet' | 'proxy',
+    signal?: 'SIGTERM' | 'SIGKILL',
+  ): Promise<void> {
+    await this.#find(name).kubelet.restart(which, signal)
+  }
+
+  async stopApi(): Promise<void> {
+    await this.#control.stopApi()
+  }
+
+  async startApi(): Promise<void> {
+    await this.#control.startApi()
+  }
+
+  async saveEtcd(name: string): Promise<void> {
+    await this.#control.saveEtcd(name)
+  }
+
+  async restoreEtcd(name: string): Promise<void> {
+    await this.#control.restoreEtcd(name)
+  }
+
+  /** What is not ended here ends with the cluster's first process. */
+  async close(): Promise<void> {
+    const off = [...this.#nodes.values()].map(async ({ node, kubelet }) => {
+      await Promise.all([kubelet.stop('SIGKILL'), node.powerOff()])
+    })
+    await Promise.all([...off, this.#control.stop()])
+    this.#end()
+  }
+
+  #nodeOf(name: string): { node: Node; kubelet: Kubelet } {
+    const { dir, wiring, programs, images } = this.#options
+    const node = new Node({ name, root: join(dir, 'nodes', name), netns: this.#netns[name]! })
+    const { users, certificate, kubeletClients } = this.#control
+    const kubelet = new Kubelet({
+      node,
+      addresses: nodeAddresses(wiring, name),
+      logs: join(dir, 'logs'),
+      programs,
+      cgroup: this.#cgroupOf(name),
+      images,
+      api: {
+        server: `https://${plan.controlPlane}:6443`,
+        certificate,
+        token: users.nodes[name]!,
+        proxyToken: users.proxy,
+        kubeletClients: readFileSync(kubeletClients, 'utf8'),
+      },
+    })
+    return { node, kubelet }
+  }
+
+  #on(): string[] {
+    return [...this.#nodes.values()].filter(({ node }) => node.on).map(({ node }) => node.name)
+  }
+
+  /** All cables of these nodes, and their ways. */
+  #plugIn(nodes: string[], routesOf: (netns: string) => Route[] = () => []): void {
+    const off = this.#options.wiring.nodes.filter((each) => !nodes.includes(each))
+    const plans = clusterPlan(this.#options.wiring)
+      .filter(({ netns }) => !off.includes(netns))
+      .map((each) => ({
+        ...each,
+        links: each.links.filter((link) => link.kind !== 'veth' || !off.includes(link.peer.netns)),
+        routes: [...each.routes, ...routesOf(each.netns)],
+      }))
+    applyNamespaces(plans, this.#netns)
+  }
+
+  #cgroupOf(name: string): string {
+    return `${cgroupOf(this.#options.name)}/${name}`
+  }
+
+  #find(name: string): { node: Node; kubelet: Kubelet } {
+    const found = this.#nodes.get(name)
+    if (found) return found
+    throw new Fault(
+      'missing',
+      `find node ${name}`,
+      `the cluster has ${this.#options.wiring.nodes.join(', ')}`,
+    )
+  }
+
+  /** The bridge plugin on every node that is on, and the ways between nodes. */
+  async #bridge(): Promise<void> {
+    const { wiring } = this.#options
+    let ranges: PodRange[] = []
+    await this.#until('wait for the nodes’ pod ranges', async () => {
+      ranges = (await this.#listNodes()).flatMap(({ metadata, spec }) =>
+        spec.podCIDRs
+          ? [
+              {
+                node: metadata.name,
+                podCIDRs: spec.podCIDRs,
+                addresses: nodeAddresses(wiring, metadata.name),
+              },
+            ]
+          : [],
+      )
+      return ranges.length < wiring.nodes.length
+        ? `${ranges.length} of ${wiring.nodes.length} have one`
+        : undefined
+    })
+    const machines = [controlPlane, ...this.#on()]
+    this.#plugIn(this.#on(), (netns) => (machines.includes(netns) ? routesToPods(ranges, netns) : []))
+    for (const name of this.#on())
+      configureBridge(this.#find(name).node, ranges.find((each) => each.node === name)?.podCIDRs ?? [])
+  }
+
+  async #applyDns(): Promise<void> {
+    const { dir, programs } = this.#options
+    const manifest = join(dir, 'coredns.yaml')
+    const source = readFileSync(join(import.meta.dirname, 'coredns.yaml'), 'utf8')
+    writeFileSync(manifest, source.replace('IMAGE', corednsImage()))
+    const kubectl = [
+      join(programs.kubernetes, 'kubectl'),
+      `--kubeconfig=${join(dir, 'control-plane/admin.kubeconfig')}`,
+    ]
+    const { exit, output } = await outputOf([...kubectl, 'apply', '--server-side', '-f', manifest])
+    if (exit !== 0) throw new Fault('unavailable', 'install CoreDNS', output.trim())
+  }
+
+  async #listNodes(): Promise<ListedNode[]> {
+    const { status, body } = await this.#control.api('GET', '/api/v1/nodes')
+    return status === 200 ? JSON.parse(body).items : []
+  }
+
+  /** Until `ask` has nothing to say; what it says is why it takes so long. */
+  async #until(doing: string, ask: () => Promise<string | undefined>): Promise<void> {
+    const until = Date.now() + 90_000
+    for (;;) {
+      const why = await ask().catch((error: Error) => error.message)
+      if (why === undefined) return
+      if (Date.now() > until) throw new Fault('unavailable', doing, `${why} after 90 s`)
+      await new Promise((resolve) => setTimeout(resolve, 100))
+    }
+  }
+}
+
+export const cgroupOf = (cluster: string): string => `polynet-${cluster}`
+
+interface ListedNode {
+  metadata: { name: string }
+  spec: { podCIDRs?: string[] }
+  status: { conditions?: { type: string; status: string }[]; nodeInfo?: { bootID: string } }
+}
+
+/** Hands what comes in on the descriptor on to the API server. */
+function forward(listener: number): void {
+  const server = createServer((socket) => {
+    const api = connect(6443, '127.0.0.1')
+    for (const [one, other] of [
+      [socket, api],
+      [api, socket],
+    ] as const) {
+      one.on('error', () => other.destroy())
+      one.on('close', () => other.destroy())
+      one.setNoDelay(true)
+      one.pipe(other)
+    }
+  })
+  server.listen({ fd: listener })
+}
+
+async function outputOf([program = '', ...args]: string[]): Promise<{ exit: number; output: string }> {
+  const child = spawn(program, args, {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, PATH: systemPath },
+  })
+  const ended = new Promise<number>((resolve) => {
+    child.on('error', () => resolve(127))
+    child.on('close', (code) => resolve(code ?? 128))
+  })
+  const [out, err, exit] = await Promise.all([text(child.stdout), text(child.stderr), ended])
+  return { exit, output: out + err }
+}
