@@ -3,7 +3,7 @@ import type { Kube, Ref } from '../../kube/port.ts'
 import type { Clock } from '../../lib/clock.ts'
 import { asFault, Fault, isFault } from '../../lib/fault.ts'
 
-const daemonSets: Resource<KubeObject> = {
+export const daemonSets: Resource<KubeObject> = {
   group: 'apps',
   version: 'v1',
   kind: 'DaemonSet',
@@ -44,7 +44,7 @@ export function removalOf(kube: Kube, daemonSet: Ref, clock: Clock): Removal {
     async ask() {
       over.abort()
       const answer = get().then(
-        ({ metadata }) => (metadata.deletionTimestamp ? 'removed' : 'restart'),
+        ({ metadata }) => (metadata.deletionTimestamp ? 'removed' : 'its DaemonSet is there'),
         (error) => {
           if (seen && isFault(error, 'missing', 'forbidden')) return 'removed'
           return asFault(error, `ask for DaemonSet ${namespace}/${name}`).message
