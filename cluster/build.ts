@@ -36,6 +36,8 @@ const kubernetes: Recipe = {
 export const tools = {
   'kubernetes-1.37': kubernetes,
   'kubernetes-1.34': kubernetes,
+  // The server and client of Kubernetes' own tests.
+  agnhost: { ...kubernetes, expectS: 60 },
   containerd: {
     module: 'github.com/containerd/containerd/v2',
     expectS: 60,
