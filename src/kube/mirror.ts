@@ -40,13 +40,14 @@ export function mirror<T extends KubeObject>(
   { clock, log, random = Math.random }: MirrorDeps,
 ): Mirror<T> {
   const objects = new Map<string, T>()
-  const callbacks = new Set<(change: MirrorChange<T>) => void>()
+  /** Made anew when somebody comes or goes, so that a change is told to those who were there. */
+  let callbacks: ((change: MirrorChange<T>) => void)[] = []
   const closed = new AbortController()
   const { signal } = closed
   const synced = Promise.withResolvers<void>()
 
   function tell(change: MirrorChange<T>): void {
-    for (const callback of [...callbacks]) {
+    for (const callback of callbacks) {
       try {
         callback(change)
       } catch (error) {
@@ -147,12 +148,14 @@ export function mirror<T extends KubeObject>(
     onChange(callback) {
       // Wrapped, so that the same function may listen twice.
       const once = (change: MirrorChange<T>) => callback(change)
-      callbacks.add(once)
-      return () => callbacks.delete(once)
+      callbacks = [...callbacks, once]
+      return () => {
+        callbacks = callbacks.filter((c) => c !== once)
+      }
     },
     close() {
       closed.abort()
-      callbacks.clear()
+      callbacks = []
     },
     lastContact: undefined,
   }
@@ -160,4 +163,4 @@ export function mirror<T extends KubeObject>(
   return self
 }
 
-const keyOf = ({ namespace = '', name }: Ref): string => `${namespace}/${name}`
+const keyOf = ({ namespace, name }: Ref): string => (namespace ? `${namespace}/${name}` : name)

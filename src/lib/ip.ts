@@ -1,4 +1,4 @@
-import { isIP } from 'node:net'
+import { isIPv6 } from 'node:net'
 
 /**
  * IP addresses and prefixes as numbers. Text is canonical: IPv4 dotted quads,
@@ -22,25 +22,43 @@ export const bitsOf = (family: Family): number => (family === 4 ? 32 : 128)
 
 /** The address that `text` writes, or undefined. Takes no zone, no prefix, no leading zeros in IPv4. */
 export function parseAddress(text: string): Address | undefined {
-  const kind = isIP(text)
-  if (kind === 4) return { family: 4, value: quads(text) }
-  if (kind !== 6 || text.includes('%')) return undefined
+  const value = quads(text)
+  if (value !== undefined) return { family: 4, value: BigInt(value) }
+  if (!isIPv6(text) || text.includes('%')) return undefined
   return { family: 6, value: groups(text) }
 }
 
-function quads(text: string): bigint {
+/** Read by character: every plan reads the addresses of every other node. */
+function quads(text: string): number | undefined {
+  if (text.length > 15) return undefined
   let value = 0
-  for (const part of text.split('.')) value = value * 256 + Number(part)
-  return BigInt(value)
+  let part = -1
+  let dots = 0
+  for (let i = 0; i < text.length; i++) {
+    const digit = text.charCodeAt(i) - 48
+    if (digit >= 0 && digit <= 9) {
+      // No leading zeros.
+      if (part === 0) return undefined
+      part = part < 0 ? digit : part * 10 + digit
+      if (part > 255) return undefined
+    } else {
+      if (digit !== dot || part < 0 || ++dots > 3) return undefined
+      value = value * 256 + part
+      part = -1
+    }
+  }
+  return dots === 3 && part >= 0 ? value * 256 + part : undefined
 }
+
+const dot = '.'.charCodeAt(0) - 48
 
 function groups(text: string): bigint {
   let rest = text
   const lastColon = rest.lastIndexOf(':')
   if (rest.includes('.')) {
     // RFC 4291 section 2.2.3: the last 32 bits may be written as IPv4.
-    const v4 = quads(rest.slice(lastColon + 1))
-    rest = `${rest.slice(0, lastColon + 1)}${(v4 >> 16n).toString(16)}:${(v4 & 0xffffn).toString(16)}`
+    const v4 = quads(rest.slice(lastColon + 1)) ?? 0
+    rest = `${rest.slice(0, lastColon + 1)}${(v4 >>> 16).toString(16)}:${(v4 & 0xffff).toString(16)}`
   }
   const [head = '', tail] = rest.split('::')
   const front = head === '' ? [] : head.split(':')

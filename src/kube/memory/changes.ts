@@ -87,8 +87,7 @@ export class Changes {
       }
     const watcher = new Watcher(matcher, this.#limit * 10, () => this.#leave(watcher))
     for (const object of initial) watcher.push({ type: 'ADDED', object })
-    if (since < this.#latest())
-      for (const written of this.#history) if (written.version > since) watcher.offer(written)
+    for (let i = this.#after(since); i < this.#history.length; i++) watcher.offer(this.#history[i]!)
     if (signal.aborted) watcher.close()
     else {
       this.#watchers.add(watcher)
@@ -96,6 +95,17 @@ export class Changes {
       this.#tick()
     }
     return { watcher }
+  }
+
+  /** Where in the history the writes after `version` begin. */
+  #after(version: number): number {
+    let [low, high] = [0, this.#history.length]
+    while (low < high) {
+      const middle = (low + high) >> 1
+      if (this.#history[middle]!.version > version) high = middle
+      else low = middle + 1
+    }
+    return low
   }
 
   #leave(watcher: Watcher): void {

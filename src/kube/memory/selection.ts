@@ -10,6 +10,8 @@ export interface Matcher {
   name?: string
   /** `spec.nodeName`. */
   node?: string
+  /** One that it must have, and its value. */
+  label?: { key: string; value: string }
   test(object: KubeObject): boolean
 }
 
@@ -31,6 +33,7 @@ export function matcherOf(
   const unknown = asked.value.find((r) => !known.includes(r.path))
   if (unknown)
     return { ok: false, status: failure('BadRequest', `field label not supported: ${unknown.path}`) }
+  const label = wanted.value.find((r) => r.operator === 'In' && r.values.length === 1 && r.values[0] !== '')
   const exactly = (path: string) => asked.value.find((r) => r.path === path && r.equal)?.value
   const inside = namespace || undefined
   return {
@@ -39,6 +42,7 @@ export function matcherOf(
       namespace: inside ?? exactly('metadata.namespace'),
       name: exactly('metadata.name'),
       node: exactly('spec.nodeName'),
+      ...(label ? { label: { key: label.key, value: label.values[0]! } } : {}),
       test: (object) =>
         (inside === undefined || object.metadata.namespace === inside) &&
         (wanted.value.length === 0 || holds(wanted.value, object.metadata.labels)) &&

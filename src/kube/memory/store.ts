@@ -96,12 +96,15 @@ export class MemoryKube implements Kube {
     return { items, resourceVersion: String(this.#version) }
   }
 
-  async *watch<T extends KubeObject>(
+  watch<T extends KubeObject>(
     resource: Resource<T>,
     since: string,
     selection: Selection & { signal: AbortSignal },
   ): AsyncIterable<Change<T>> {
-    yield* this.watcher(resource, since, selection) as AsyncIterable<Change<T>>
+    return {
+      [Symbol.asyncIterator]: () =>
+        this.watcher(resource, since, selection) as AsyncIterator<KubeObject> as AsyncIterator<Change<T>>,
+    }
   }
 
   /** A watch that has begun. `since` may be empty: then all there is comes first. */
