@@ -20,7 +20,7 @@ export function configureBridge(node: Node, podCIDRs: string[]): void {
       {
         type: 'bridge',
         bridge: 'cni0',
-        isDefaultGateway: true,
+        isGateway: true,
         hairpinMode: true,
         ipam: { type: 'host-local', ranges: podCIDRs.map((subnet) => [{ subnet }]), routes },
       },
@@ -33,10 +33,10 @@ export function configureBridge(node: Node, podCIDRs: string[]): void {
   renameSync(`${path}.new`, path)
 }
 
-/** The ways to the pods of all nodes but `self`. */
-export const routesToPods = (ranges: PodRange[], self?: string): Route[] =>
+/** The ways to the pods of all nodes but `self`, by the NIC that is on the management network. */
+export const routesToPods = (ranges: PodRange[], self: string, link = 'eth0'): Route[] =>
   ranges
     .filter(({ node }) => node !== self)
     .flatMap(({ podCIDRs, addresses }) =>
-      podCIDRs.map((to): Route => ({ to, link: 'eth0', via: addresses[to.includes(':') ? 1 : 0]! })),
+      podCIDRs.map((to): Route => ({ to, link, via: addresses[to.includes(':') ? 1 : 0]! })),
     )

@@ -285,8 +285,9 @@ export class Machines {
         ? `${ranges.length} of ${wiring.nodes.length} have one`
         : undefined
     })
-    const machines = [controlPlane, ...this.#on()]
-    this.#plugIn(this.#on(), (netns) => (machines.includes(netns) ? routesToPods(ranges, netns) : []))
+    const ways: Record<string, string> = { 'switch-eth0': 'switch', [controlPlane]: 'eth0' }
+    for (const name of this.#on()) ways[name] = 'eth0'
+    this.#plugIn(this.#on(), (netns) => (ways[netns] ? routesToPods(ranges, netns, ways[netns]) : []))
     for (const name of this.#on())
       configureBridge(this.#find(name).node, ranges.find((each) => each.node === name)?.podCIDRs ?? [])
   }
