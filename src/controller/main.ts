@@ -1,11 +1,59 @@
+import { randomUUID } from 'node:crypto'
+import { hostname } from 'node:os'
 import { Command } from 'commander'
 import { connect } from '../kube/cluster/connect.ts'
-import { realClock } from '../lib/clock.ts'
+import { type Clock, realClock } from '../lib/clock.ts'
 import { answers, isFault } from '../lib/fault.ts'
 import { jsonLog } from '../lib/log.ts'
-import { startController } from './start.ts'
+import { serveProbes } from '../lib/probes.ts'
+import { startCandidate } from './candidate.ts'
+import { defaultNetwork } from './default-network.ts'
+import { controllerMetrics } from './metrics.ts'
 
-/** The controller of one cluster, until it is told to end by SIGTERM or SIGINT. */
+interface Options {
+  api?: string
+  leaderElect: boolean
+  defaultNetwork: string[]
+  probes?: string
+  logLevel: string
+}
+
+/** Counts on when the time of day is set. */
+const steadyClock: Clock = { now: () => performance.now(), sleep: realClock.sleep }
+
+/** A controller, until it is told to end by SIGTERM or SIGINT, or another one may lead. */
+async function run(options: Options): Promise<void> {
+  const log = jsonLog('controller', options.logLevel)
+  const lost = (why: string) => {
+    log.error(`lead the controllers: ${why}; ends, and stands again when it is started again`)
+    process.exit(answers.unavailable.exit)
+  }
+  const candidate = startCandidate({
+    kube: await connect(options.api),
+    clock: realClock,
+    log,
+    ...(options.defaultNetwork.length > 0 && { defaultNetwork: defaultNetwork(options.defaultNetwork) }),
+    ...(options.leaderElect && {
+      election: {
+        lease: { namespace: process.env.POD_NAMESPACE ?? 'polynet-system', name: 'polynet-controller' },
+        identity: `${process.env.POD_NAME ?? hostname()}_${randomUUID()}`,
+        clock: steadyClock,
+        lost,
+      },
+    }),
+  })
+  const probes = options.probes
+    ? await serveProbes(options.probes, candidate.unready, controllerMetrics(candidate.leads))
+    : undefined
+  await new Promise<void>((resolve) => {
+    process.once('SIGTERM', resolve)
+    process.once('SIGINT', resolve)
+  })
+  log.info('closing')
+  await candidate.close()
+  await probes?.close()
+}
+
 const program = new Command('polynet-controller')
   .description(
     'Gives identifiers to networks, says what they have come to, and cleans up after nodes that are gone',
@@ -14,22 +62,26 @@ const program = new Command('polynet-controller')
     '--api <url>',
     'the API server: a kubeconfig, or unix:/path; in a pod, what the service account says',
   )
+  .option(
+    '--leader-elect',
+    'work only while it holds Lease polynet-controller (default: in a pod)',
+    process.env.KUBERNETES_SERVICE_HOST !== undefined,
+  )
+  .option('--no-leader-elect', 'work at once: there is no other')
+  .option(
+    '--default-network <cidr...>',
+    'make Network polynet-system/default with these subnets when it is not there',
+    [],
+  )
+  .option('--probes <address>', '/healthz, /readyz and /metrics: host:port or unix:/path')
   .option('--log-level <level>', 'debug, info, warn or error', process.env.POLYNET_LOG ?? 'info')
 
-program.action(async ({ api, logLevel }: { api?: string; logLevel: string }) => {
-  const log = jsonLog('controller', logLevel)
+program.action(async (options: Options) => {
   try {
-    const controller = await startController({ kube: await connect(api), clock: realClock, log })
-    log.info('ready')
-    await new Promise<void>((resolve) => {
-      process.once('SIGTERM', resolve)
-      process.once('SIGINT', resolve)
-    })
-    log.info('closing')
-    await controller.close()
+    await run(options)
     process.exit(0)
   } catch (error) {
-    log.error(error instanceof Error ? error.message : String(error))
+    jsonLog('controller').error(error instanceof Error ? error.message : String(error))
     process.exit(isFault(error) ? answers[error.kind].exit : 1)
   }
 })

@@ -177,12 +177,11 @@ export async function startController(deps: { kube: Kube; clock: Clock; log: Log
   ) => {
     const next = { ...object.status, ...status }
     if (equal(object.status ?? {}, next)) return
+    const { namespace, name, uid, resourceVersion } = object.metadata
     try {
-      await kube.patch(
-        resource,
-        { namespace: object.metadata.namespace, name: object.metadata.name },
-        { type: 'merge', subresource: 'status', body: { status: next } },
-      )
+      // Refused when another controller was first: this one's watch, too, shows then what it wrote.
+      const body = { metadata: { uid, resourceVersion }, status: next }
+      await kube.patch(resource, { namespace, name }, { type: 'merge', subresource: 'status', body })
     } catch (error) {
       if (!isFault(error, 'missing', 'conflict')) throw error
     }
