@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { asFault, Fault, type Kind } from '../src/lib/fault.ts'
 import type { ApiAnswer, ApiRequest, CniQuestion, Place, Sent } from './place.ts'
+import type { Bound } from './reach.ts'
 
 /** Where a lab's sockets are, below its folder. */
 export const sockets = (dir: string) => ({
@@ -27,7 +28,7 @@ type Answer = { value: unknown } | { kind: Kind; doing: string; problem: string 
 export function serveControl(path: string, lab: Controlled): Server {
   const methods = new Map<string, (...args: never[]) => Promise<unknown>>([
     ['nodes', () => lab.nodes()],
-    ['reach', (pods?: string[]) => lab.reach(pods)],
+    ['reach', (pods?: string[], bound?: Bound) => lab.reach(pods, bound)],
     ['send', (sent: Sent) => lab.send(sent)],
     ['exec', (pod: string, argv: string[]) => lab.exec(pod, argv)],
     ['kill', (node: string, what: 'agent' | 'node', at?: string) => lab.kill(node, what, at)],
@@ -95,7 +96,7 @@ export function connectLab(dir: string): Controlled {
     kind: 'lab',
     api: (asked) => apiAt({ socketPath: people }, asked),
     nodes: () => call('nodes'),
-    reach: (pods) => call('reach', pods),
+    reach: (pods, bound) => call('reach', pods, bound),
     send: (sent) => call('send', sent),
     exec: (pod, argv) => call('exec', pod, argv),
     kill: (node, what, at) => call('kill', node, what, at),

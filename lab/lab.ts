@@ -21,7 +21,7 @@ import { Machine } from './machine.ts'
 import { probeAll } from './packets.ts'
 import type { ApiAnswer, ApiRequest, CniQuestion, Sent } from './place.ts'
 import { Processes } from './processes.ts'
-import { endpointNamed, endpointsOf, type Probe } from './reach.ts'
+import { type Bound, endpointNamed, endpointsOf, type Probe } from './reach.ts'
 import { startScheduler } from './schedule.ts'
 import { sendOne } from './send.ts'
 import { addressOf, routerAddress, type Wiring, wiresOf, wiringPlan } from './wires.ts'
@@ -115,12 +115,12 @@ export class Lab implements Controlled {
   }
 
   /** One round after another: all use the same port. */
-  reach(only?: string[]): Promise<Probe[]> {
-    this.#reaching = this.#reaching.catch(() => []).then(() => this.#reach(only))
+  reach(only?: string[], bound?: Bound): Promise<Probe[]> {
+    this.#reaching = this.#reaching.catch(() => []).then(() => this.#reach(only, bound))
     return this.#reaching
   }
 
-  async #reach(only?: string[]): Promise<Probe[]> {
+  async #reach(only?: string[], bound?: Bound): Promise<Probe[]> {
     const { items } = await this.#kube.list(resources.pods)
     const placed = items.flatMap((pod) => {
       const name = `${pod.metadata.namespace}/${pod.metadata.name}`
@@ -133,7 +133,7 @@ export class Lab implements Controlled {
       nic: wire.nic,
       netns: this.#paths[wire.switch]!,
     }))
-    return probeAll(placed, switches)
+    return probeAll(placed, switches, bound)
   }
 
   async send(sent: Sent): Promise<string[]> {

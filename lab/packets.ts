@@ -13,7 +13,7 @@ import {
 } from '../src/datapath/linux/syscall.ts'
 import { Fault } from '../src/lib/fault.ts'
 import { bytesOf, type Family, parseAddress } from '../src/lib/ip.ts'
-import { type Endpoint, type Probe, questionsFor } from './reach.ts'
+import { type Bound, type Endpoint, type Probe, questionsFor } from './reach.ts'
 
 const AF_INET = 2
 const AF_INET6 = 10
@@ -54,16 +54,20 @@ interface Ear {
 
 /**
  * Sends a UDP packet from every interface to every address of every other
- * pod, out of that interface and no other; whoever gets one answers with its
+ * pod, held to that interface as `bound` says; whoever gets one answers with its
  * own name, so that pods that have the same address in two networks are told
  * apart. Every frame on the switches is looked at meanwhile.
  */
-export async function probeAll(all: Placed[], switches: Watched[]): Promise<Probe[]> {
+export async function probeAll(
+  all: Placed[],
+  switches: Watched[],
+  bound: Bound = 'interface',
+): Promise<Probe[]> {
   const round = `polynet-probe-${randomBytes(6).toString('hex')}-`
   const ears: Ear[] = []
   const watches: { nic: string; fd: number }[] = []
   try {
-    for (const placed of all) openEars(placed, ears)
+    for (const placed of all) openEars(placed, ears, bound)
     for (const { nic, netns } of switches) watches.push({ nic, fd: inside(netns, packetSocket) })
     const probes: Probe[] = questionsFor(all.map(({ endpoint }) => endpoint)).map((q) => ({
       ...q,
@@ -141,22 +145,25 @@ function see(round: string, watch: { nic: string; fd: number }, probes: Probe[],
 }
 
 /** A pod or an interface that is going away has none, or fewer. */
-function openEars(placed: Placed, ears: Ear[]): void {
-  const families = new Set(placed.endpoint.addresses.map((address) => parseAddress(address)?.family))
-  for (const family of [4, 6] as const)
-    if (families.has(family))
-      try {
-        ears.push({ family, placed, fd: inside(placed.netns, () => ear(family, placed.endpoint.interface)) })
-      } catch {}
+function openEars(placed: Placed, ears: Ear[], bound: Bound): void {
+  const { addresses, interface: device } = placed.endpoint
+  for (const family of [4, 6] as const) {
+    const address = addresses.find((each) => parseAddress(each)?.family === family)
+    if (address === undefined) continue
+    try {
+      const to = bound === 'address' ? { address } : { device }
+      ears.push({ family, placed, fd: inside(placed.netns, () => ear(family, to)) })
+    } catch {}
+  }
 }
 
-function ear(family: Family, device: string): number {
+function ear(family: Family, { address, device }: { address?: string; device?: string }): number {
   const fd = socket(family === 4 ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK, 0)
   try {
     if (family === 6) setOption(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1)
-    if (!setOption(fd, SOL_SOCKET, SO_BINDTODEVICE, Buffer.from(`${device}\0`)))
+    if (device !== undefined && !setOption(fd, SOL_SOCKET, SO_BINDTODEVICE, Buffer.from(`${device}\0`)))
       throw new Fault('missing', `listen on ${device}`, 'there is no such interface')
-    bind(fd, socketAddress(family === 4 ? '0.0.0.0' : '::', port))
+    bind(fd, socketAddress(address ?? (family === 4 ? '0.0.0.0' : '::'), port))
     return fd
   } catch (error) {
     close(fd)

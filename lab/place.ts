@@ -1,4 +1,4 @@
-import type { Probe } from './reach.ts'
+import type { Bound, Probe } from './reach.ts'
 
 /**
  * A running cluster, as stories and people handle it. Two implementations:
@@ -12,9 +12,10 @@ export interface Place {
   /**
    * Sends a packet from each interface of each running pod to each address
    * of each other pod, and says what came of every one; with `pods`
-   * (`<namespace>/<name>`), just between these.
+   * (`<namespace>/<name>`), just between these. `bound`: what holds a sender
+   * to its interface, the interface itself or just its address.
    */
-  reach(pods?: string[]): Promise<Probe[]>
+  reach(pods?: string[], bound?: Bound): Promise<Probe[]>
   /**
    * Sends one UDP packet from an interface of a pod and says who got it, sorted:
    * pods by `<namespace>/<name>`, `node <name>`, `outside`.

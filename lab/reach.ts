@@ -14,6 +14,9 @@ export interface Endpoint {
   mac?: string
 }
 
+/** What a socket is bound to: an interface (SO_BINDTODEVICE), or an address, as programs do. */
+export type Bound = 'interface' | 'address'
+
 /** What came of one packet that was really sent, from one interface to one address. */
 export interface Probe {
   from: Endpoint

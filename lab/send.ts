@@ -26,6 +26,7 @@ export async function sendOne(
 ): Promise<string[]> {
   const payload = Buffer.from(`polynet-send-${randomBytes(8).toString('hex')}`)
   const v6 = sent.to.includes(':')
+  const own = from.addresses.find((address) => address.includes(':') === v6)
   const ears: { name: string; socket: UdpSocket }[] = []
   try {
     for (const { name, netns } of listeners)
@@ -48,7 +49,7 @@ export async function sendOne(
   }
 
   function sendDatagram(from: Endpoint, netns: string, { to }: Sent, payload: Buffer): void {
-    const socket = udpSocket(netns, { device: from.interface, family: v6 ? 6 : 4 })
+    const socket = udpSocket(netns, { device: from.interface, address: own, family: v6 ? 6 : 4 })
     try {
       socket.send(to, port, payload)
     } finally {
@@ -57,7 +58,6 @@ export async function sendOne(
   }
 
   function sendFrame(from: Endpoint, netns: string, sent: Sent, payload: Buffer): void {
-    const own = from.addresses.find((address) => address.includes(':') === v6)
     const socket = packetSocket(netns, from.interface)
     try {
       socket.send(

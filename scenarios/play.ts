@@ -1,5 +1,5 @@
 import type { CniQuestion, Place } from '../lab/place.ts'
-import { wordFor } from '../lab/reach.ts'
+import { type Bound, wordFor } from '../lab/reach.ts'
 import { screenOf } from '../lab/show.ts'
 import { Fault, isFault } from '../src/lib/fault.ts'
 import { kubectl, type Output } from './kubectl.ts'
@@ -72,7 +72,15 @@ async function lab(place: Place, [verb = '', ...rest]: string[], noted: Noted): 
     case 'show':
       return { exit: 0, output: await screenOf(place) }
     case 'reach':
-      return { exit: 0, output: await reach(place, words, flag('answered') !== undefined) }
+      return {
+        exit: 0,
+        output: await reach(
+          place,
+          words,
+          flag('answered') !== undefined,
+          flag('by-address') ? 'address' : 'interface',
+        ),
+      }
     case 'send':
       return { exit: 0, output: await send(place, words, (name) => flag(name)?.slice(`--${name}=`.length)) }
     case 'exec': {
@@ -178,10 +186,11 @@ const fullName = (pod: string): string => (pod.includes('/') ? pod : `default/${
 
 /**
  * `reach`: everyone to everyone, a line per packet; `reach a b`: between these
- * pods only; `--answered`: without those that nobody answered. Sorted, so that a page can say it.
+ * pods only; `--answered`: without those that nobody answered; `--by-address`: by sockets that are bound to
+ * an address instead of an interface. Sorted, so that a page can say it.
  */
-async function reach(place: Place, pods: string[], onlyAnswered: boolean): Promise<string> {
-  const probes = await place.reach(pods.length > 0 ? pods.map(fullName) : undefined)
+async function reach(place: Place, pods: string[], onlyAnswered: boolean, bound: Bound): Promise<string> {
+  const probes = await place.reach(pods.length > 0 ? pods.map(fullName) : undefined, bound)
   return probes
     .filter((probe) => !onlyAnswered || probe.answeredBy !== undefined)
     .map(
