@@ -3,11 +3,15 @@ import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { archiveOf, type Image } from './archive.ts'
 import { debianPackages, lockText, type Pin, readLock } from './debian.ts'
+import { agnhost, dnsTesting, testPackages } from './kubernetes-tests.ts'
 import { nodeLibraries, polynet } from './polynet.ts'
 import { save } from './save.ts'
 
 /** What can be built, and how. */
-export const images = { polynet } as const satisfies Record<string, Recipe>
+export const images = { polynet, agnhost, 'glibc-dns-testing': dnsTesting } as const satisfies Record<
+  string,
+  Recipe
+>
 
 export type ImageName = keyof typeof images
 
@@ -59,7 +63,8 @@ export async function buildImage(
 
 /** Writes down what Debian's archive has today. Returns how many packages that is. */
 export async function lock(say: (line: string) => void = () => {}): Promise<number> {
-  const packages = await debianPackages(nodeLibraries, [], join(cacheDir(), 'debian'), say)
+  const names = [...new Set([...nodeLibraries, ...(await testPackages())])]
+  const packages = await debianPackages(names, [], join(cacheDir(), 'debian'), say)
   writeFileSync(lockPath, lockText(packages))
   return packages.length
 }
