@@ -51,7 +51,7 @@ async function makeWay(path: string, doing: string): Promise<void> {
   if (!there) return
   if (!there.isSocket())
     throw new Fault('exists', doing, 'something that is no socket is there; move it away')
-  if (await answers(path))
+  if (await isAnswered(path))
     throw new Fault(
       'exists',
       doing,
@@ -59,7 +59,8 @@ async function makeWay(path: string, doing: string): Promise<void> {
     )
 }
 
-const answers = (path: string): Promise<boolean> =>
+/** Whether an agent is behind the socket. */
+export const isAnswered = (path: string): Promise<boolean> =>
   new Promise((resolve) => {
     const probe = connect(path)
     probe.on('connect', () => {

@@ -1,0 +1,74 @@
+import { readFileSync } from 'node:fs'
+import { Command } from 'commander'
+import { cleanNode } from '../agent/install/clean.ts'
+import { connect } from '../kube/cluster/connect.ts'
+import { answers, asFault } from '../lib/fault.ts'
+import { completionFor } from './completion.ts'
+import { runDoctor } from './doctor.ts'
+
+/** `polynet`: what people run by hand, on a node or beside `kubectl`. */
+const program = new Command('polynet')
+  .description("Looks after Polynet's networks")
+  .version(versionOf(), '--version')
+
+const apiOption = [
+  '--api <url>',
+  'the API server: a kubeconfig, or unix:/path; in a pod, what the service account says',
+] as const
+
+program
+  .command('doctor')
+  .description('compare kernel, journal, addresses, attachments and pods; exit 1 where they differ')
+  .option(...apiOption)
+  .option(
+    '--node <name>',
+    'the node that this runs on, whose kernel and journal to look at',
+    process.env.NODE_NAME,
+  )
+  .option('--root <dir>', 'where run/polynet and var/lib/polynet are on that node', '/')
+  .option('--settle <seconds>', 'how long to wait for what is under way', '5')
+  .action(async (options: { api?: string; node?: string; root: string; settle: string }) => {
+    const kube = await connect(options.api)
+    process.exitCode = await runDoctor(
+      kube,
+      { ...options, settleMs: Number(options.settle) * 1000 },
+      console.log,
+    )
+    kube.close()
+  })
+
+program
+  .command('clean')
+  .description('take everything of Polynet off this node, once its pods are gone')
+  .option('--root <dir>', "where the node's file system is", '/')
+  .option('--conf-dir <dir>', "the runtime's CNI conf directory", '/etc/cni/net.d')
+  .option('--bin-dir <dir>', 'where the shim is', '/opt/cni/bin')
+  .option('--force', 'while an agent runs or pods are there, too', false)
+  .action(async (options: { root: string; confDir: string; binDir: string; force: boolean }) => {
+    for (const line of await cleanNode(options)) console.log(line)
+  })
+
+program
+  .command('completion <shell>')
+  .description('print what completes this command in bash, zsh or fish')
+  .action((shell: string) => console.log(completionFor(program, shell)))
+
+function versionOf(): string {
+  // Beside src/ or build/: as the release has it.
+  for (const up of ['../..', '../../..'])
+    try {
+      return JSON.parse(readFileSync(new URL(`${up}/package.json`, import.meta.url), 'utf8')).version
+    } catch {}
+  return 'unknown'
+}
+
+for (const command of [program, ...program.commands])
+  command.exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : answers.invalid.exit))
+
+try {
+  await program.parseAsync()
+} catch (error) {
+  const fault = asFault(error, 'polynet')
+  console.error(fault.message)
+  process.exitCode = answers[fault.kind].exit
+}
