@@ -16,6 +16,8 @@ export interface Started {
   bookmark?(): void
   /** Forgets history. Absent where that cannot be asked for. */
   compact?(): void
+  /** Resolves when pods can be made in a new namespace. Absent where that is at once. */
+  settled?(namespace: string): Promise<void>
 }
 
 /** Why cases that the server cannot play are left out. */
@@ -156,6 +158,7 @@ export function kubeConformance(name: string, start: () => Promise<Started>, wit
     async function namespace(): Promise<string> {
       const metadata = { name: `conformance-${run}-${count++}` }
       await kube.create(resources.namespaces, { apiVersion: 'v1', kind: 'Namespace', metadata })
+      await server.settled?.(metadata.name)
       return metadata.name
     }
 
