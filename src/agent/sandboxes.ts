@@ -95,6 +95,7 @@ export class Sandboxes {
     if (before) await this.#remove(before)
     at('add:start')
 
+    const key = recordKey(request.containerID)
     let record: SandboxRecord = {
       containerID: request.containerID,
       pod: {
@@ -111,19 +112,19 @@ export class Sandboxes {
       at('add:leased')
       // Known before anything is made where no foreign plugin has a say: then the API server works while the kernel does.
       const foreign = record.attachments.some((a) => a.kind === 'plugin')
-      if (!foreign) record = { ...record, unreported: statusAnnotations(record, wanted, pod) }
-      await journal.write(new Map([[recordKey(record.containerID), record]]))
+      if (!foreign) record = { ...record, ...outcomeOf(record, wanted, pod) }
+      await journal.put(key, record)
       at('add:journaled')
       await this.#deps.rendered(wanted.flatMap(({ by }) => (by.kind === 'polynet' ? [by.network] : [])))
       at('add:rendered')
+      const making = this.#make(record)
       const early = foreign ? undefined : this.#deps.report(record)
-      record = await this.#make(record)
+      record = await making
       at('add:attached')
-      const unreported = foreign
-        ? statusAnnotations(record, wanted, pod)
-        : this.find(record.containerID)?.unreported
-      record = { ...record, state: 'added', result: resultOf(record, wanted), unreported }
-      await journal.write(new Map([[recordKey(record.containerID), record]]))
+      if (foreign) record = { ...record, ...outcomeOf(record, wanted, pod) }
+      await (foreign
+        ? journal.put(key, { ...record, state: 'added' })
+        : journal.amend(key, { state: 'added' }))
       this.#deps.changed()
       await (early ?? this.#deps.report(record))
       at('add:done')
@@ -200,7 +201,7 @@ export class Sandboxes {
   async #lease(record: SandboxRecord, wanted: Wanted[], pod: Pod): Promise<AttachmentRecord[]> {
     // What cannot be rendered leases nothing.
     const views = wanted.map(({ by }) => (by.kind === 'polynet' ? this.#deps.view(by.network) : undefined))
-    const leases = wanted.map(async ({ request, by }, index): Promise<AttachmentRecord> => {
+    const leaseOne = async ({ request, by }: Wanted, index: number): Promise<AttachmentRecord> => {
       if (by.kind === 'plugin')
         return {
           kind: 'plugin',
@@ -240,17 +241,27 @@ export class Sandboxes {
         default: request.default,
         held,
       }
-    })
-    const settled = await Promise.allSettled(leases)
-    const failed = settled.find((s) => s.status === 'rejected')
-    if (failed) {
+    }
+    try {
+      const settled = await Promise.allSettled(wanted.map(leaseOne))
+      const failed = settled.find((s) => s.status === 'rejected')
+      if (failed) throw failed.reason
+      const leased = settled.map((s) => (s as PromiseFulfilledResult<AttachmentRecord>).value)
+      for (let tries = 0; ; tries++) {
+        const at = leased.findIndex((a, index) => leased.slice(0, index).some((b) => sharedBy(a, b)))
+        if (at < 0) return leased.map((a, index) => planned(a, views[index], leased))
+        const one = wanted[at] as Wanted
+        if (tries === 2 * wanted.length) throw sameAddress(record, leased, at)
+        // It rests, so another one is next.
+        await this.#deps.addresses.release(ownerOf(record, one.request.interface))
+        leased[at] = await leaseOne(one, at)
+      }
+    } catch (error) {
       await Promise.allSettled(
         wanted.map(({ request }) => this.#deps.addresses.release(ownerOf(record, request.interface))),
       )
-      throw failed.reason
+      throw error
     }
-    const leased = settled.map((s) => (s as PromiseFulfilledResult<AttachmentRecord>).value)
-    return leased.map((a, index) => planned(a, views[index], leased))
   }
 
   /** Two with one MAC in a broadcast domain: the younger one would take the other's packets. */
@@ -306,7 +317,7 @@ export class Sandboxes {
     const { journal, plugins, datapath, addresses, at } = this.#deps
     at('del:start')
     const key = recordKey(record.containerID)
-    await journal.write(new Map([[key, { ...record, state: 'deleting' }]]))
+    await journal.amend(key, { state: 'deleting' })
     at('del:journaled')
     const errors: string[] = []
     for (const a of record.attachments.toReversed()) {
@@ -341,6 +352,33 @@ export class Sandboxes {
     at('del:done')
   }
 }
+
+/**
+ * An address that two of a pod's interfaces have, as those of networks with
+ * the same subnet may: its kernel could not tell by which one to answer.
+ */
+function sharedBy(a: AttachmentRecord, b: AttachmentRecord): string | undefined {
+  const addresses = (of: AttachmentRecord) =>
+    of.kind === 'polynet' ? (of.held?.addresses ?? []).map(({ address }) => withoutLength(address)) : []
+  const of = addresses(b)
+  return addresses(a).find((address) => of.includes(address))
+}
+
+function sameAddress({ pod }: SandboxRecord, leased: AttachmentRecord[], at: number): Fault {
+  const [a, b] = [leased[at], leased.find((other) => sharedBy(leased[at] as AttachmentRecord, other))]
+  const address = a && b && sharedBy(a, b)
+  return new Fault(
+    'conflict',
+    `attach pod ${pod.namespace}/${pod.name}`,
+    `${b?.interface} and ${a?.interface} would both have ${address}; ask for another on one of them`,
+  )
+}
+
+/** What an ADD comes to, once it is known what each attachment does. */
+const outcomeOf = (record: SandboxRecord, wanted: Wanted[], pod: Pod) => ({
+  result: resultOf(record, wanted),
+  unreported: statusAnnotations(record, wanted, pod),
+})
 
 /** With its port, which may send what the pod's other interfaces on the same network have. */
 function planned(

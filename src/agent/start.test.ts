@@ -343,3 +343,36 @@ test('a MAC that a pod of the same Layer2 network has is nobody else’s, until 
   assert.equal((await cni('DEL', 'first')).exit, 0)
   assert.equal((await cni('ADD', 'second')).exit, 0)
 })
+
+test('a pod on two networks with the same addresses gets another one in each, or is told that it asked for one twice', async () => {
+  const { kube, cni, pod, left } = await node()
+  for (const name of ['twin-a', 'twin-b'])
+    await kube.create(resources.networks, {
+      apiVersion: version(resources.networks),
+      kind: 'Network',
+      metadata: { namespace: 'default', name },
+      spec: {
+        subnets: [
+          {
+            cidr: '10.2.0.0/16',
+            ranges: [
+              { start: '10.2.0.5', end: '10.2.0.7' },
+              { start: '10.2.240.7', end: '10.2.240.7' },
+            ],
+          },
+        ],
+      },
+    })
+  const before = await left()
+  await pod('both', 'twin-a,twin-b')
+  const { ips } = await cni('ADD', 'both')
+  assert.deepEqual(ips.map(({ address }: { address: string }) => address).slice(1), [
+    '10.2.0.5/32',
+    '10.2.0.6/32',
+  ])
+  await cni('DEL', 'both')
+  await pod('asks', '[{"name": "twin-a", "ips": ["10.2.240.7"]}, {"name": "twin-b", "ips": ["10.2.240.7"]}]')
+  const { msg } = await cni('ADD', 'asks')
+  assert.match(msg, /net1 and net2 would both have 10.2.240.7; ask for another on one of them/)
+  assert.deepEqual(await left(), before)
+})
