@@ -1,7 +1,7 @@
-import { type Address, formatAddress, formatPrefix, hostPrefix, parseAddress } from '../lib/ip.ts'
-import { gatewayMac, macOf, tunnelMac } from '../lib/mac.ts'
+import { type Address, formatAddress, formatPrefix, hostPrefix } from '../lib/ip.ts'
+import { gatewayMac, macOf } from '../lib/mac.ts'
 import { ceiling } from './ceiling.ts'
-import { gateway, portName, tunnelLinkLocal, tunnelName } from './names.ts'
+import { gateway, portName, tunnelName, tunnelTo } from './names.ts'
 import type { Forwarding, NamespacePlan, Neighbour, PortElement, PortPlan, Route } from './node-plan.ts'
 import { podPort, podRouting } from './pod-port.ts'
 import type { Table } from './ruleset.ts'
@@ -23,10 +23,9 @@ export function planLayer3(view: NetworkView): NamespacePlan {
   const neighbours: Neighbour[] = []
   const forwarding: Forwarding[] = []
   for (const endpoint of endpoints) {
-    const address = parseAddress(endpoint)
-    if (!address) continue
-    const mac = tunnelMac(address)
-    const linkLocal = tunnelLinkLocal(address)
+    const tunnel = tunnelTo(endpoint)
+    if (!tunnel) continue
+    const { mac, linkLocal } = tunnel
     linkLocals.set(endpoint, linkLocal)
     neighbours.push({ link: tunnelName, address: linkLocal, mac })
     forwarding.push({ link: tunnelName, mac, endpoint })

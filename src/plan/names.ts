@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { type Address, formatAddress } from '../lib/ip.ts'
+import { type Address, formatAddress, parseAddress } from '../lib/ip.ts'
 import { macBytes, tunnelMac } from '../lib/mac.ts'
 
 /**
@@ -25,8 +25,23 @@ export const uplinkInside = 'pnup'
 /** What every Layer3 pod has as its next hop; never resolved, never seen on a wire. */
 export const gateway = { ipv4: '169.254.1.1', ipv6: 'fe80::1' } as const
 
+/** What stands for a node inside a network's tunnel; undefined where `endpoint` is no address. */
+export function tunnelTo(endpoint: string): { mac: string; linkLocal: string } | undefined {
+  let tunnel = tunnels.get(endpoint)
+  if (tunnel) return tunnel
+  const address = parseAddress(endpoint)
+  if (!address) return undefined
+  tunnel = { mac: tunnelMac(address), linkLocal: tunnelLinkLocal(address) }
+  // Many networks lead to the same nodes; more nodes than these no cluster has at a time.
+  if (tunnels.size >= 16_384) tunnels.clear()
+  tunnels.set(endpoint, tunnel)
+  return tunnel
+}
+
+const tunnels = new Map<string, { mac: string; linkLocal: string }>()
+
 /** The link-local address that stands for a node inside a network's tunnel. */
-export function tunnelLinkLocal(endpoint: Address): string {
+function tunnelLinkLocal(endpoint: Address): string {
   let value = 0xfe80n << 112n
   let mac = 0n
   for (const byte of macBytes(tunnelMac(endpoint))) mac = (mac << 8n) | BigInt(byte)

@@ -8,13 +8,17 @@ import { tunnelGuard } from './tunnel-guard.ts'
 import { uplinksInHost } from './uplink.ts'
 import type { HeldAttachment, NetworkView, NodeView } from './view.ts'
 
-/** What this node's kernel should look like. The same view gives the same plan, in the same order. */
+/**
+ * What this node's kernel should look like. The same view gives the same
+ * plan, in the same order; the same view of one network, the very same plan
+ * of its namespace, so that a change of one network costs the others nothing.
+ */
 export function planNode(view: NodeView): NodePlan {
   const networks = new Map(view.networks.map((n) => [n.network.metadata.uid ?? '', n]))
   const ports: PortPlan[] = []
   for (const held of view.attachments) {
     const network = networks.get(held.networkUID)
-    if (network) ports.push(planPort(network, held))
+    if (network) ports.push(portOf(network, held))
   }
   ports.sort((a, b) => (a.key < b.key ? -1 : 1))
   const own = view.networks.filter((n) => n.place === 'own' && topologyOf(n.network) !== 'Direct')
@@ -42,8 +46,30 @@ export function planPort(view: NetworkView, held: HeldAttachment): PortPlan {
 
 const topologyOf = (network: Network) => network.spec.topology ?? 'Layer3'
 
-const planNetwork = (view: NetworkView): NamespacePlan =>
-  topologyOf(view.network) === 'Layer2' ? planLayer2(view) : planLayer3(view)
+function planNetwork(view: NetworkView): NamespacePlan {
+  const known = networkPlans.get(view)
+  if (known) return known
+  const plan = topologyOf(view.network) === 'Layer2' ? planLayer2(view) : planLayer3(view)
+  networkPlans.set(view, plan)
+  return plan
+}
+
+const networkPlans = new WeakMap<NetworkView, NamespacePlan>()
+
+/** The port as it was planned before, unless its network is another: what other nodes hold is nothing to it. */
+function portOf(view: NetworkView, held: HeldAttachment): PortPlan {
+  const { network, wire, place } = view
+  const known = portPlans.get(held)
+  if (known && known.network === network && known.wire === wire && known.place === place) return known.port
+  const port = planPort(view, held)
+  portPlans.set(held, { network, wire, place, port })
+  return port
+}
+
+const portPlans = new WeakMap<
+  HeldAttachment,
+  Pick<NetworkView, 'network' | 'wire' | 'place'> & { port: PortPlan }
+>()
 
 function planHost(inHost: NetworkView[], all: NetworkView[], closed: string[]): NamespacePlan {
   const tunnelled = all.filter((n) => topologyOf(n.network) !== 'Direct')

@@ -1,4 +1,3 @@
-import { parseAddress } from '../lib/ip.ts'
 import type { Element, Table } from './ruleset.ts'
 import type { NetworkView } from './view.ts'
 
@@ -15,12 +14,9 @@ export function tunnelGuard(networks: NetworkView[]): Table[] {
   const ports = new Set<number>()
   const v4 = new Map<string, Element>()
   const v6 = new Map<string, Element>()
-  for (const { wire, remotes } of networks) {
-    ports.add(wire.tunnelPort)
-    for (const { endpoint } of remotes) {
-      const set = parseAddress(endpoint)?.family === 6 ? v6 : v4
-      set.set(`${wire.nic} ${endpoint} ${wire.tunnelPort}`, { key: [wire.nic, endpoint, wire.tunnelPort] })
-    }
+  for (const view of networks) {
+    ports.add(view.wire.tunnelPort)
+    for (const [key, element] of peersOf(view)) (isIPv6(element) ? v6 : v4).set(key, element)
   }
   const sorted = (set: Map<string, Element>): Element[] =>
     [...set].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, element]) => element)
@@ -88,3 +84,19 @@ export function tunnelGuard(networks: NetworkView[]): Table[] {
     },
   ]
 }
+
+/** Of one network; looked for once, because most of them have not changed when one has. */
+function peersOf(view: NetworkView): Map<string, Element> {
+  const known = peers.get(view)
+  if (known) return known
+  const { wire, remotes } = view
+  const found = new Map<string, Element>()
+  for (const { endpoint } of remotes)
+    found.set(`${wire.nic} ${endpoint} ${wire.tunnelPort}`, { key: [wire.nic, endpoint, wire.tunnelPort] })
+  peers.set(view, found)
+  return found
+}
+
+const peers = new WeakMap<NetworkView, Map<string, Element>>()
+
+const isIPv6 = ({ key }: Element): boolean => String(key[1]).includes(':')

@@ -95,3 +95,31 @@ test('closing rejects those who wait and starts no other round', async () => {
   await waiting
   assert.equal(rounds, 1)
 })
+
+test('after a round that took long it rests, unless somebody waits for the next', async () => {
+  const clock = new ManualClock(0)
+  const at: number[] = []
+  const loop = startLoop({
+    doing: 'work',
+    round: async () => {
+      at.push(clock.now())
+      await clock.sleep(10)
+    },
+    clock,
+    log: silentLog,
+    restMs: 500,
+  })
+  loop.wake()
+  await clock.advance(10)
+  loop.wake()
+  await clock.advance(89)
+  assert.deepEqual(at, [0])
+  await clock.advance(11)
+  assert.deepEqual(at, [0, 100])
+  await clock.advance(10)
+  const settled = loop.settled()
+  await clock.advance(10)
+  await settled
+  assert.deepEqual(at, [0, 100, 120])
+  await loop.close()
+})
