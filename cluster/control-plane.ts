@@ -3,6 +3,7 @@ import { cpSync, existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { request } from 'node:https'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
+import { stringify } from 'yaml'
 import { type Identity, selfSigned } from '../lab/certificate.ts'
 import { kubeconfigText } from './kubeconfig.ts'
 import { Service } from './service.ts'
@@ -72,6 +73,7 @@ export class ControlPlane {
       this.#write(name, kubeconfigText({ name, server, certificate: this.certificate, token: secret }))
       return at(name)
     }
+    this.#write('egress.yaml', stringify(egressTo(this.egress)))
     kubeconfig('admin.kubeconfig', this.users.admin)
     this.#etcd = new Service({
       argv: [
@@ -113,7 +115,7 @@ export class ControlPlane {
         '--requestheader-username-headers=X-Remote-User',
         `--proxy-client-cert-file=${at('front-proxy.crt')}`,
         `--proxy-client-key-file=${at('front-proxy.key')}`,
-        '--enable-aggregator-routing=true',
+        `--egress-selector-config-file=${at('egress.yaml')}`,
         '--profiling=false',
       ],
       log: join(logs, 'kube-apiserver.log'),
@@ -125,6 +127,9 @@ export class ControlPlane {
         '--bind-address=127.0.0.1',
         '--leader-elect=false',
         '--use-service-account-credentials',
+        // It starts its controllers one after another, each with some calls.
+        '--kube-api-qps=500',
+        '--kube-api-burst=1000',
         `--root-ca-file=${at('api.crt')}`,
         `--service-account-private-key-file=${at('service-accounts.key')}`,
         '--allocate-node-cidrs',
@@ -143,6 +148,11 @@ export class ControlPlane {
     this.#others = managers.map(
       (argv) => new Service({ argv, log: join(logs, `${argv[0]!.split('/').at(-1)}.log`) }),
     )
+  }
+
+  /** The unix socket by which the API server asks for connections to pods and nodes. */
+  get egress(): string {
+    return join(this.#dir, 'egress.sock')
   }
 
   /** Where the certificate is by which kubelets know the API server. */
@@ -249,3 +259,14 @@ export class ControlPlane {
     writeFileSync(join(this.#dir, name), text, { mode: 0o600 })
   }
 }
+
+const egressTo = (udsName: string) => ({
+  apiVersion: 'apiserver.k8s.io/v1beta1',
+  kind: 'EgressSelectorConfiguration',
+  egressSelections: [
+    {
+      name: 'cluster',
+      connection: { proxyProtocol: 'HTTPConnect', transport: { uds: { udsName } } },
+    },
+  ],
+})

@@ -22,7 +22,7 @@ export interface KubeletOptions {
   /** The node's control group, which no other node has. */
   cgroup: string
   api: { server: string; certificate: string; token: string; proxyToken: string; kubeletClients: string }
-  /** `docker save` files that its containerd has from the start. */
+  /** `docker save` files that its containerd has from the start, the one of pause first. */
   images: string[]
 }
 
@@ -30,6 +30,9 @@ export interface KubeletOptions {
 export class Kubelet {
   readonly #options: KubeletOptions
   #services: { containerd: Service; kubelet: Service; proxy: Service } | undefined
+
+  /** They are on its disk, which a reboot keeps. */
+  #loaded = false
 
   constructor(options: KubeletOptions) {
     this.#options = options
@@ -77,9 +80,13 @@ export class Kubelet {
     this.#services = { containerd, kubelet, proxy }
     containerd.start()
     await this.#containerdAnswers()
-    for (const tar of images) await this.loadImage(tar)
+    // A kubelet asks for nothing but the first one, pause, before somebody runs something.
+    const [pause, ...rest] = this.#loaded ? [] : images
+    if (pause) await this.loadImage(pause)
     kubelet.start()
     proxy.start()
+    for (const tar of rest) await this.loadImage(tar)
+    this.#loaded = true
   }
 
   /** Takes the images in a `docker save` file. */

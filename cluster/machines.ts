@@ -12,6 +12,7 @@ import { configureBridge, type PodRange, routesToPods } from './bridge.ts'
 import { removeCgroup } from './cgroups.ts'
 import { ControlPlane } from './control-plane.ts'
 import { systemPath } from './debian.ts'
+import { serveEgress } from './egress.ts'
 import { corednsImage } from './images.ts'
 import { kubeconfigText } from './kubeconfig.ts'
 import { Kubelet } from './kubelet.ts'
@@ -100,6 +101,11 @@ export class Machines {
     const admin = { name: `polynet-${name}`, server, certificate, token: users.admin }
     writeFileSync(join(dir, 'kubeconfig'), kubeconfigText(admin), { mode: 0o600 })
     forward(listener)
+    serveEgress(
+      this.#control.egress,
+      () => this.#on().map((each) => this.#netns[each]!),
+      (address) => wiring.nodes.some((each) => nodeAddresses(wiring, each).includes(address)),
+    )
     const control = this.#control.start()
     control.catch(() => {})
     for (const each of wiring.nodes) this.#nodes.set(each, this.#nodeOf(each))
