@@ -40,10 +40,7 @@ export function startReporter(deps: { kube: Kube; journal: Journal; clock: Clock
   }
 
   const settle = async (record: SandboxRecord) => {
-    const now = journal.get(recordKey(record.containerID)) as SandboxRecord | undefined
-    if (!now?.unreported) return
-    const { unreported: _, ...reported } = now
-    await journal.put(recordKey(record.containerID), reported)
+    await journal.amend(recordKey(record.containerID), { unreported: null })
   }
 
   const late = startLoop({

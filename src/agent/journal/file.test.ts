@@ -93,6 +93,23 @@ test('a file that is something else is refused and left alone', () =>
     assert.equal(await readFile(path, 'utf8'), 'a letter to a friend, and not short')
   }))
 
+test('a file in which nothing was ever amended is read, and written anew', () =>
+  inDirectory(async (directory) => {
+    const path = join(directory, 'journal')
+    const journal = await openJournal(path, options)
+    await journal.put('a', { n: 1 })
+    await journal.close()
+    const bytes = await readFile(path)
+    await writeFile(path, Buffer.concat([Buffer.from('polynet-journal/1\n'), bytes.subarray(18)]))
+    const newer = await openJournal(path, options)
+    await newer.amend('a', { n: 2 })
+    await newer.close()
+    assert.equal((await readFile(path, 'utf8')).slice(0, 18), 'polynet-journal/2\n')
+    const again = await openJournal(path, options)
+    assert.deepEqual(again.get('a'), { n: 2 })
+    await again.close()
+  }))
+
 test('a directory that does not exist is a fault with its remedy', () =>
   assert.rejects(
     openJournal('/nowhere/at/all/journal', options),

@@ -4,7 +4,7 @@ import { dirname } from 'node:path'
 import { crc32 } from 'node:zlib'
 import { Fault } from '../../lib/fault.ts'
 import { native } from '../../lib/libc.ts'
-import type { Journal } from './journal.ts'
+import { amended, type Journal } from './journal.ts'
 
 /**
  * The journal in a file. After a first line come records: length and CRC-32
@@ -13,12 +13,14 @@ import type { Journal } from './journal.ts'
  * one write and one fdatasync. A file that is mostly overtaken by later
  * records is written anew and renamed.
  */
-const magic = Buffer.from('polynet-journal/1\n')
+const magic = Buffer.from('polynet-journal/2\n')
+/** How journals began in which nothing was amended. */
+const magicBefore = Buffer.from('polynet-journal/1\n')
 const headBytes = 8
 const compactBytes = 256 * 1024
 
-/** In the order of a record: `b` a boot, `f` what of the previous one is forgotten, `k`/`v` a change; no `v` deletes. */
-type Change = { b: string } | { f: string } | { k: string; v?: unknown }
+/** In the order of a record: `b` a boot, `f` what of the previous one is forgotten, `k`/`v` a change, `k`/`a` fields amended; only `k` deletes. */
+type Change = { b: string } | { f: string } | { k: string; v?: unknown; a?: Record<string, unknown> }
 
 interface State {
   boot: string
@@ -52,9 +54,11 @@ export async function openJournal(path: string, options: JournalOptions = {}): P
   const sync = options.fsync ?? true
   const file = await openLocked(path, sync)
   try {
-    const { state, end, size } = replay(await readAll(file), doing)
+    const bytes = await readAll(file)
+    const { state, end, size } = replay(bytes, doing)
     if (end < size) await file.truncate(end)
     const journal = new FileJournal(path, file, end, state, sync)
+    if (startsWith(bytes, magicBefore)) await journal.compact()
     if (state.boot !== bootId) await journal.boot(bootId)
     return journal
   } catch (error) {
@@ -120,7 +124,7 @@ async function readAll(file: FileHandle): Promise<Buffer> {
 /** What the records come to, and where the last whole one ends. */
 function replay(bytes: Buffer, doing: string): { state: State; end: number; size: number } {
   const state: State = { boot: '', entries: new Map(), previous: new Map() }
-  if (!bytes.subarray(0, magic.length).equals(magic))
+  if (!startsWith(bytes, magic) && !startsWith(bytes, magicBefore))
     throw new Fault('kernel', doing, 'the file is no journal of Polynet; move it away')
   let at = magic.length
   for (;;) {
@@ -140,6 +144,8 @@ function replay(bytes: Buffer, doing: string): { state: State; end: number; size
   return { state, end: at, size: bytes.length }
 }
 
+const startsWith = (bytes: Buffer, line: Buffer): boolean => bytes.subarray(0, line.length).equals(line)
+
 function recordAt(bytes: Buffer, at: number): { changes: Change[]; end: number } | undefined {
   if (at + headBytes > bytes.length) return undefined
   const length = bytes.readUInt32LE(at)
@@ -151,11 +157,11 @@ function recordAt(bytes: Buffer, at: number): { changes: Change[]; end: number }
 }
 
 function recordOf(text: string): Buffer {
-  const body = Buffer.from(text)
-  const head = Buffer.alloc(headBytes)
-  head.writeUInt32LE(body.length, 0)
-  head.writeUInt32LE(crc32(body), 4)
-  return Buffer.concat([head, body])
+  const record = Buffer.allocUnsafe(headBytes + Buffer.byteLength(text))
+  const length = record.write(text, headBytes)
+  record.writeUInt32LE(length, 0)
+  record.writeUInt32LE(crc32(record.subarray(headBytes)), 4)
+  return record
 }
 
 function apply(state: State, change: Change): void {
@@ -166,7 +172,10 @@ function apply(state: State, change: Change): void {
     }
     state.boot = change.b
   } else if ('f' in change) forget(state.previous, change.f)
-  else if (change.v === undefined) state.entries.delete(change.k)
+  else if (change.a) {
+    if (state.entries.has(change.k))
+      state.entries.set(change.k, amended(state.entries.get(change.k), change.a))
+  } else if (change.v === undefined) state.entries.delete(change.k)
   else state.entries.set(change.k, change.v)
 }
 
@@ -214,6 +223,10 @@ class FileJournal implements Journal {
     return this.#append([{ k: key }])
   }
 
+  amend(key: string, fields: Record<string, unknown>): Promise<void> {
+    return this.#append([{ k: key, a: fields }])
+  }
+
   write(changes: ReadonlyMap<string, unknown>): Promise<void> {
     return this.#append(Array.from(changes, ([k, v]) => ({ k, v })))
   }
@@ -234,17 +247,16 @@ class FileJournal implements Journal {
 
   #append(changes: Change[]): Promise<void> {
     if (changes.length === 0) return Promise.resolve()
-    // Copied now: the caller may go on changing its value.
     const text = JSON.stringify(changes)
-    const copy: Change[] = JSON.parse(text)
     return new Promise((done, failed) => {
-      this.#waiting.push({ changes: copy, text, done, failed })
+      this.#waiting.push({ changes, text, done, failed })
       this.#writing ??= this.#writeAll()
     })
   }
 
   async #writeAll(): Promise<void> {
-    await new Promise<void>((resolve) => setImmediate(resolve))
+    // Waiting for a disk is worth more company than writing into the page cache.
+    await (this.#sync ? new Promise<void>((resolve) => setImmediate(resolve)) : undefined)
     while (this.#waiting.length > 0) {
       const batch = this.#waiting
       this.#waiting = []
@@ -257,7 +269,7 @@ class FileJournal implements Journal {
         const fault = diskFault(error, `write the journal ${this.#path}`)
         for (const { failed } of batch) failed(fault)
       }
-      if (this.#end > compactBytes && this.#end > 2 * this.#compacted) await this.#compact()
+      if (this.#end > compactBytes && this.#end > 2 * this.#compacted) await this.compact()
     }
     // In the same stretch as the last look at the queue: who comes later starts the writing again.
     this.#writing = undefined
@@ -295,7 +307,7 @@ class FileJournal implements Journal {
   }
 
   /** Writes what is held into a new file and puts it in the old one's place; on failure the old one goes on. */
-  async #compact(): Promise<void> {
+  async compact(): Promise<void> {
     const path = `${this.#path}.new`
     const { boot, entries, previous } = this.#state
     const changes: Change[] = [

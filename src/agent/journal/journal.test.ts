@@ -88,15 +88,24 @@ for (const [name, makeHome] of kinds) {
     await again.close()
   })
 
-  inHome('a value may be changed by its owner afterwards', async (home) => {
-    const journal = await home.open()
-    const value = { n: 1 }
-    const written = journal.put('a', value)
-    value.n = 2
-    await written
-    assert.equal(shown(journal.entries()), 'a={"n":1}')
-    await journal.close()
-  })
+  inHome(
+    'fields are amended, now and after it was closed, and nothing comes of it where nothing is',
+    async (home) => {
+      const journal = await home.open()
+      await journal.put('a', { state: 'adding', unreported: { ips: [] }, netns: '/a' })
+      await Promise.all([
+        journal.amend('a', { state: 'added' }),
+        journal.amend('a', { unreported: null, state: 'deleting' }),
+        journal.amend('b', { state: 'added' }),
+      ])
+      const amended = 'a={"state":"deleting","netns":"/a"}'
+      assert.equal(shown(journal.entries()), amended)
+      await journal.close()
+      const again = await home.open()
+      assert.equal(shown(again.entries()), amended)
+      await again.close()
+    },
+  )
 
   inHome('a change that follows at once on another is not forgotten', async (home) => {
     const journal = await home.open()

@@ -4,7 +4,7 @@
  * durable together), and is seen from then on; what was durable is there
  * after any crash, and a change that was under way is there whole or not at
  * all. A change that cannot be made durable rejects with a Fault and leaves
- * everything as it was.
+ * everything as it was. A value that was given away to it is changed by nobody.
  */
 export interface Journal {
   /** What the file held when it was opened, and everything put since. */
@@ -12,6 +12,8 @@ export interface Journal {
   get(key: string): unknown
   put(key: string, value: unknown): Promise<void>
   delete(key: string): Promise<void>
+  /** These fields of the object under `key` become so, the others stay; null takes one out. Nothing there: nothing happens. */
+  amend(key: string, fields: Record<string, unknown>): Promise<void>
   /** Several at once: all or none. `undefined` deletes. */
   write(changes: ReadonlyMap<string, unknown>): Promise<void>
   /**
@@ -24,4 +26,10 @@ export interface Journal {
   forgetPreviousBoot(prefix?: string): Promise<void>
   /** Makes durable what is under way; nothing can be written after it. */
   close(): Promise<void>
+}
+
+/** The object with these fields, less those that are null. */
+export function amended(value: unknown, fields: Record<string, unknown>): Record<string, unknown> {
+  const all = { ...(value as object), ...fields }
+  return Object.fromEntries(Object.entries(all).filter(([, field]) => field !== null))
 }

@@ -1,5 +1,5 @@
 import { Fault } from '../../lib/fault.ts'
-import type { Journal } from './journal.ts'
+import { amended, type Journal } from './journal.ts'
 
 /** What a journal in memory survives a crash on: hand the same disk to the next one. */
 export interface MemoryDisk {
@@ -34,12 +34,15 @@ export function memoryJournal(
     }
     disk.boot = bootId
   }
-  const write = async (changes: ReadonlyMap<string, unknown>): Promise<void> => {
-    const copy: [string, string | undefined][] = Array.from(changes, ([k, v]) => [k, JSON.stringify(v)])
+  const durable = async (): Promise<void> => {
     await undefined
     if (disk.user !== user) throw new Fault('unavailable', 'write the journal', 'it is closed')
     if (disk.full)
       throw new Fault('kernel', 'write the journal', 'the disk is full; make room, then it goes on by itself')
+  }
+  const write = async (changes: ReadonlyMap<string, unknown>): Promise<void> => {
+    const copy: [string, string | undefined][] = Array.from(changes, ([k, v]) => [k, JSON.stringify(v)])
+    await durable()
     for (const [key, text] of copy)
       if (text === undefined) disk.entries.delete(key)
       else disk.entries.set(key, JSON.parse(text))
@@ -49,12 +52,17 @@ export function memoryJournal(
     get: (key) => disk.entries.get(key),
     put: (key, value) => write(new Map([[key, value]])),
     delete: (key) => write(new Map([[key, undefined]])),
+    async amend(key, fields) {
+      const copy = JSON.parse(JSON.stringify(fields))
+      await durable()
+      if (disk.entries.has(key)) disk.entries.set(key, amended(disk.entries.get(key), copy))
+    },
     write,
     get previousBoot() {
       return disk.previous
     },
     async forgetPreviousBoot(prefix = '') {
-      await write(new Map())
+      await durable()
       for (const key of [...disk.previous.keys()]) if (key.startsWith(prefix)) disk.previous.delete(key)
     },
     async close() {
