@@ -2,19 +2,27 @@ import { promisify } from 'node:util'
 import { zstdCompress } from 'node:zlib'
 import { Argument, Command } from 'commander'
 import { answers, isFault } from '../src/lib/fault.ts'
-import { buildImage, cacheDir, type ImageName, images, lock } from './images.ts'
+import { buildImage, buildRoot, cacheDir, type ImageName, images, lock } from './images.ts'
 
 /** `npm run images`: container images as tars, without a registry or a container engine. */
 const program = new Command('npm run images --')
   .description('Builds container images as tars that containerd and Docker import')
   .addArgument(new Argument('[names...]', 'which').choices(Object.keys(images)).default(['polynet']))
   .option('--to <dir>', 'where they are put', cacheDir())
+  .option('--root <dir>', 'put the files of one image into this folder instead')
   .option('--lock', "pin what Debian's archive has today in images/debian.lock, and build nothing")
 
 const say = (line: string) => console.error(line)
 
-program.action(async (names: ImageName[], { to, lock: locks }: { to: string; lock?: boolean }) => {
+interface Options {
+  to: string
+  root?: string
+  lock?: boolean
+}
+
+program.action(async (names: ImageName[], { to, root, lock: locks }: Options) => {
   if (locks) return console.log(`images/debian.lock: ${await lock(say)} packages`)
+  if (root) return await buildRoot(names[0]!, say, root)
   for (const which of names) {
     const { name, path, sbom, digest, size, layers } = await buildImage(which, say, to)
     const compressed = await Promise.all(layers.map((layer) => promisify(zstdCompress)(Buffer.concat(layer))))

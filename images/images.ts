@@ -5,6 +5,7 @@ import { archiveOf, type Image } from './archive.ts'
 import { debianPackages, lockText, type Pin, readLock } from './debian.ts'
 import { agnhost, dnsTesting, testPackages } from './kubernetes-tests.ts'
 import { nodeLibraries, polynet } from './polynet.ts'
+import { writeRoot } from './root.ts'
 import { save } from './save.ts'
 
 /** What can be built, and how. */
@@ -50,15 +51,26 @@ export async function buildImage(
   say: (line: string) => void = () => {},
   to = cacheDir(),
 ): Promise<Built> {
-  const epochS = Number(process.env.SOURCE_DATE_EPOCH ?? 0)
-  const pins = readLock(readFileSync(lockPath, 'utf8'))
-  const { image, sbom } = await images[which]({ root, pins, cache: join(cacheDir(), 'debian'), epochS }, say)
+  const { image, sbom, epochS } = await imageOf(which, say)
   const archive = archiveOf(image, epochS)
   const [path, sbomPath] = [join(to, `${which}.tar`), join(to, `${which}.spdx.json`)]
   save(archive.pieces, path)
   save([Buffer.from(sbom)], sbomPath)
   const size = archive.sizes.reduce((sum, layer) => sum + layer, 0)
   return { name: image.name, path, sbom: sbomPath, digest: archive.digest, size, layers: archive.layers }
+}
+
+/** An image's files alone, into the folder `dir`. */
+export async function buildRoot(which: ImageName, say: (line: string) => void, dir: string): Promise<void> {
+  const { image } = await imageOf(which, say)
+  writeRoot(image.layers, dir)
+}
+
+async function imageOf(which: ImageName, say: (line: string) => void) {
+  const epochS = Number(process.env.SOURCE_DATE_EPOCH ?? 0)
+  const pins = readLock(readFileSync(lockPath, 'utf8'))
+  const cache = join(cacheDir(), 'debian')
+  return { ...(await images[which]({ root, pins, cache, epochS }, say)), epochS }
 }
 
 /** Writes down what Debian's archive has today. Returns how many packages that is. */

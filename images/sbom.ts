@@ -70,7 +70,7 @@ export function sbomOf({ name, version, debian, npm, others }: Contents, epochS 
 }
 
 const described = (kind: string, name: string, version: string, purl?: string) => ({
-  SPDXID: `SPDXRef-${kind}-${name.replaceAll(/[^A-Za-z0-9.]+/g, '-')}`,
+  SPDXID: `SPDXRef-${kind}-${`${name}-${version}`.replaceAll(/[^A-Za-z0-9.]+/g, '-').replace(/^-/, '')}`,
   name,
   versionInfo: version,
   downloadLocation: 'NOASSERTION',

@@ -28,7 +28,7 @@ export const link = (path: string, target: string): Entry => ({ kind: 'link', pa
  */
 export function tarOf(entries: Entry[], epochS = 0): Uint8Array[] {
   const pieces: Uint8Array[] = []
-  for (const entry of complete(entries)) {
+  for (const entry of sorted(entries)) {
     const path = entry.kind === 'directory' ? `${entry.path}/` : entry.path
     const target = entry.kind === 'link' ? entry.target : ''
     const long = [
@@ -90,7 +90,8 @@ const typeOf = { file: '0', directory: '5', link: '2' } as const
 
 const normal = (path: string): string => path.replace(/^(\.?\/)+/, '').replace(/^\.$|\/+$/g, '')
 
-function complete(entries: Entry[]): Entry[] {
+/** Each path once, the last of several, with the directories that were not named. */
+export function sorted(entries: Entry[]): Entry[] {
   const all = new Map<string, Entry>()
   for (const entry of entries) {
     const parts = entry.path.split('/')
