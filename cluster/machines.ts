@@ -3,7 +3,11 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { connect, createServer } from 'node:net'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
-import type { Wiring } from '../lab/wires.ts'
+import { probeAll } from '../lab/packets.ts'
+import type { Sent } from '../lab/place.ts'
+import type { Bound, Endpoint, Probe } from '../lab/reach.ts'
+import { sendOne } from '../lab/send.ts'
+import { type Wiring, wiresOf } from '../lab/wires.ts'
 import { applyNamespaces } from '../src/datapath/linux/namespaces.ts'
 import { createNamespace, removeNamespace } from '../src/datapath/linux/netns.ts'
 import { Fault } from '../src/lib/fault.ts'
@@ -17,6 +21,7 @@ import { corednsImage } from './images.ts'
 import { kubeconfigText } from './kubeconfig.ts'
 import { Kubelet } from './kubelet.ts'
 import { Node } from './node.ts'
+import { netnsOfPod, processesIn } from './processes.ts'
 import { clusterPlan, controlPlane, nodeAddresses, plan } from './wiring.ts'
 
 /** What a pod gets without asking; with `none` and `polynet` nodes are not Ready until somebody installs one. */
@@ -41,7 +46,12 @@ export const calls = [
   'nodes',
   'prefixOf',
   'exec',
+  'execInPod',
+  'reach',
+  'send',
   'loadImage',
+  'killAgent',
+  'plug',
   'reboot',
   'kill',
   'start',
@@ -152,6 +162,54 @@ export class Machines {
 
   async exec(name: string, argv: string[]): Promise<{ exit: number; output: string }> {
     return outputOf([...this.#find(name).node.prefix, ...argv])
+  }
+
+  /** Runs a program of this machine in the network namespace of a pod. */
+  async execInPod(uid: string, argv: string[]): Promise<{ exit: number; output: string }> {
+    return outputOf(['nsenter', `--net=${this.#netnsOfPod(uid)}`, '--', ...argv])
+  }
+
+  /** What came of a packet from each of these to each other one (`Place.reach`). */
+  async reach(all: PodEndpoint[], bound?: Bound): Promise<Probe[]> {
+    const switches = wiresOf(this.#options.wiring).map((wire) => ({
+      nic: wire.nic,
+      netns: this.#netns[wire.switch]!,
+    }))
+    const placed = all.flatMap(({ uid, endpoint }) => {
+      const netns = netnsOfPod(uid)
+      return netns ? [{ endpoint, netns }] : []
+    })
+    return probeAll(placed, switches, bound)
+  }
+
+  /** Who of `others`, the nodes and the outside got what the endpoint sent (`Place.send`). */
+  async send(sent: Sent, from: PodEndpoint, others: { name: string; uid: string }[]): Promise<string[]> {
+    const pods = others.flatMap(({ name, uid }) => {
+      const netns = netnsOfPod(uid)
+      return netns ? [{ name, netns }] : []
+    })
+    const nodes = this.#on().map((name) => ({ name: `node ${name}`, netns: this.#netns[name]! }))
+    const outside = { name: 'outside', netns: this.#netns['switch-eth0']! }
+    return sendOne(from.endpoint, this.#netnsOfPod(from.uid), sent, [...pods, ...nodes, outside])
+  }
+
+  #netnsOfPod(uid: string): string {
+    const netns = netnsOfPod(uid)
+    if (netns) return netns
+    throw new Fault('missing', `find the pod of UID ${uid}`, 'it has no process; see kubectl get pods -A')
+  }
+
+  /** As `kill -9`; the kubelet starts it again. */
+  async killAgent(name: string): Promise<void> {
+    for (const pid of processesIn(this.#cgroupOf(name), '/polynet/src/agent/main.js'))
+      process.kill(pid, 'SIGKILL')
+  }
+
+  /** Takes a NIC out of the node, or puts it back in as new. */
+  async plug(name: string, nic: string, plugged: boolean): Promise<void> {
+    if (plugged) return this.#plugIn(this.#on())
+    const { exit, output } = await this.exec(name, ['ip', 'link', 'delete', nic])
+    if (exit !== 0) throw new Fault('kernel', `unplug ${nic} of ${name}`, output)
   }
 
   async loadImage(name: string, tar: string): Promise<void> {
@@ -329,6 +387,12 @@ export class Machines {
 }
 
 export const cgroupOf = (cluster: string): string => `polynet-${cluster}`
+
+/** An interface of a pod, and the pod's UID, by which its processes are found. */
+export interface PodEndpoint {
+  uid: string
+  endpoint: Endpoint
+}
 
 interface ListedNode {
   metadata: { name: string }

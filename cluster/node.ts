@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { Fault } from '../src/lib/fault.ts'
 import { systemPath } from './debian.ts'
 
@@ -40,7 +40,7 @@ export class Node {
 
   /** A file that says which boot this is. */
   get bootId(): string {
-    return join(this.root, 'proc/boot_id')
+    return join(this.root, 'proc/kernel/random/boot_id')
   }
 
   /** Where a file below `/var/lib`, `/var/log`, `/etc/cni` or `/opt/cni` is for this process. */
@@ -54,9 +54,12 @@ export class Node {
     for (const dir of ['var/lib', 'var/log', 'etc/cni/net.d', 'opt/cni/bin', 'proc', ...overlays])
       mkdirSync(this.path(dir), { recursive: true })
     writeFileSync(this.path('overlay/etc/upper/hostname'), `${this.name}\n`)
-    writeFileSync(this.bootId, `${randomUUID()}\n`)
-    for (const [path, value] of Object.entries(kernelSettings))
-      writeFileSync(join(this.root, 'proc', path.replaceAll('/', '.')), `${value}\n`)
+    const settings = { ...kernelSettings, 'kernel/random/boot_id': randomUUID() }
+    for (const [path, value] of Object.entries(settings)) {
+      const file = join(this.root, 'proc', path)
+      mkdirSync(dirname(file), { recursive: true })
+      writeFileSync(file, `${value}\n`)
+    }
     this.#init = await this.#boot()
   }
 
@@ -87,41 +90,11 @@ export class Node {
   }
 
   #boot(): Promise<ChildProcess> {
-    const script = [
-      'set -e',
-      'mount --make-rslave /',
-      'echo "$2" > /proc/sys/kernel/hostname',
-      'mount -t proc proc /proc',
-      'for part in etc opt; do',
-      '  layers="lowerdir=/$part,upperdir=$1/overlay/$part/upper,workdir=$1/overlay/$part/work"',
-      '  mount -t overlay "$part" -o "$layers" "/$part"',
-      '  mkdir -p "/$part/cni"',
-      'done',
-      'for path in etc/cni opt/cni var/lib var/log; do mount --bind "$1/$path" "/$path"; done',
-      'mount -t tmpfs -o mode=755 run /run',
-      'mkdir -p /run/lock /run/netns /run/cgroup',
-      // NICs in /sys are those of the namespace that mounts it; the control groups stay as they are.
-      'mount --rbind /sys/fs/cgroup /run/cgroup',
-      'mount -t sysfs sysfs /sys',
-      'mount --rbind /run/cgroup /sys/fs/cgroup',
-      'umount --lazy /run/cgroup',
-      'rmdir /run/cgroup',
-      'mount --bind "$1/proc/boot_id" /proc/sys/kernel/random/boot_id',
-      ...Object.keys(kernelSettings).map(
-        (path) => `mount --bind "$1/proc/${path.replaceAll('/', '.')}" /proc/sys/${path}`,
-      ),
-      // Pods may hand mounts to the node.
-      'mount --make-rshared /',
-      'echo on',
-      // The first process collects orphans, and does nothing else.
-      'exec 4<&0',
-      'cat <&4 >/dev/null & wait $!',
-    ].join('\n')
     const args = [
       `--net=${this.#netns}`,
       'unshare',
       ...['--mount', '--propagation', 'slave', '--uts', '--ipc', '--pid', '--fork', '--kill-child'],
-      ...['sh', '-c', script, 'sh', this.root, this.name],
+      ...['sh', join(import.meta.dirname, 'node.sh'), this.root, this.name],
     ]
     const child = spawn('nsenter', args, { stdio: ['pipe', 'pipe', 'pipe'], env: { PATH: systemPath } })
     let said = ''

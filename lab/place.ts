@@ -1,11 +1,12 @@
 import type { Bound, Probe } from './reach.ts'
 
 /**
- * A running cluster, as stories and people handle it. Two implementations:
- * `sim/` (one process, no kernel) and `lab/` (processes on the real kernel).
+ * A running cluster, as stories and people handle it. Three implementations:
+ * `sim/` (one process, no kernel), `lab/` (processes on the real kernel) and
+ * `cluster/` (a real Kubernetes).
  */
 export interface Place {
-  readonly kind: 'sim' | 'lab'
+  readonly kind: 'sim' | 'lab' | 'cluster'
   /** One request to the API server, as kubectl would send it. */
   api(request: ApiRequest): Promise<ApiAnswer>
   nodes(): Promise<string[]>

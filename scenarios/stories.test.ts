@@ -20,7 +20,7 @@ const pages = ['scenarios', 'docs'].flatMap((dir) =>
     .sort(),
 )
 
-const places: Record<Place['kind'], () => Promise<Place>> = {
+const places: Record<'sim' | 'lab', () => Promise<Place>> = {
   sim: () => startSim(wiring),
   lab: async () => {
     if (way.how === 'none') throw new Error(way.why)

@@ -1,0 +1,39 @@
+import { readdirSync, readFileSync } from 'node:fs'
+
+/** A process of the cluster: which pod or node it is of says its control group. */
+interface Running {
+  pid: number
+  cgroups: string
+}
+
+/** Every process that this one sees, those inside of nodes too. One that ends meanwhile is left out. */
+function* running(): Iterable<Running> {
+  for (const entry of readdirSync('/proc'))
+    if (/^\d+$/.test(entry))
+      try {
+        yield { pid: Number(entry), cgroups: readFileSync(`/proc/${entry}/cgroup`, 'latin1') }
+      } catch {}
+}
+
+/** The network namespace of the pod of that UID, as a path; undefined where it does not run. */
+export function netnsOfPod(uid: string): string | undefined {
+  for (const { pid, cgroups } of running())
+    if (uid !== '' && cgroups.includes(`/pod${uid}/`)) return `/proc/${pid}/ns/net`
+  return undefined
+}
+
+/** The processes below a control group whose command line has `word`. */
+export function processesIn(cgroup: string, word: string): number[] {
+  const found: number[] = []
+  for (const { pid, cgroups } of running())
+    if (cgroups.includes(`/${cgroup}/`) && argumentsOf(pid).includes(word)) found.push(pid)
+  return found
+}
+
+function argumentsOf(pid: number): string[] {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0')
+  } catch {
+    return []
+  }
+}
