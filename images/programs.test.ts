@@ -23,8 +23,10 @@ new Worker(new URL(import.meta.url.endsWith('.ts') ? './hands.ts' : './hands.js'
   'node_modules/commander/test/index.js': '',
   'node_modules/commander/dist/doc/text.js': '',
   'node_modules/@scope/native/package.json':
-    '{"version":"2.0.0","license":"ISC","dependencies":{"deep":"*"},"optionalDependencies":{"for-windows":"*"}}',
+    '{"version":"2.0.0","license":"ISC","dependencies":{"deep":"*"},"optionalDependencies":{"for-linux":"*","for-windows":"*"}}',
   'node_modules/@scope/native/node_modules/deep/package.json': '{"version":"0.1.0"}',
+  'node_modules/for-linux/package.json': '{"version":"2.0.0","license":"ISC"}',
+  'node_modules/for-linux/fast.node': '',
   'node_modules/deep/package.json': '{"version":"9.0.0"}',
   'node_modules/cel/package.json': '{"version":"1.0.0"}',
 }
@@ -55,7 +57,10 @@ commander 1.0.0 MIT
   node_modules/commander/LICENSE
   node_modules/commander/dist/doc/text.js
   node_modules/commander/index.js
-  node_modules/commander/package.json`,
+  node_modules/commander/package.json
+for-linux 2.0.0 ISC
+  node_modules/for-linux/fast.node
+  node_modules/for-linux/package.json`,
     )
     assert.throws(() => reachedFrom(root, ['build/src/cli/main.js']), /there is no build\/src\/cli\/main.js/)
   } finally {
