@@ -18,7 +18,7 @@ import { type Installation, startInstallation } from './install/install.ts'
 import { daemonSetNamed, removalOf } from './install/removal.ts'
 import { openJournal } from './journal/file.ts'
 import { agentMetrics } from './metrics.ts'
-import { serveProbes } from './probes.ts'
+import { serveProbes } from '../lib/probes.ts'
 import { serveShim, workOffSpool } from './socket.ts'
 import { startAgent } from './start.ts'
 

@@ -10,7 +10,7 @@ import { type Loop, startLoop } from '../reconcile/loop.ts'
 import type { Journal } from './journal/journal.ts'
 import { recordsOf } from './journal/record.ts'
 import { Lingering, lingerMs } from './lingering.ts'
-import { isDefaultNetwork } from './overlap.ts'
+import { isDefaultNetwork } from '../attach/overlap.ts'
 import type { Views } from './views.ts'
 import type { Watched } from './watched.ts'
 

@@ -15,7 +15,7 @@ import { equal } from '../lib/json.ts'
 import { transit } from '../plan/uplink.ts'
 import type { NetworkView, Peer, Remote, Wire } from '../plan/view.ts'
 import { mappingsFor, vlanOutside } from '../plan/wire.ts'
-import { defaultNetwork, isDefaultNetwork, overlapOf, overlapWith } from './overlap.ts'
+import { defaultNetwork, isDefaultNetwork, overlapOf, overlapWith } from '../attach/overlap.ts'
 import { cidrOf, endpointOf, peersBehind } from './plausible.ts'
 import type { Watched } from './watched.ts'
 

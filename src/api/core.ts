@@ -104,6 +104,17 @@ export interface Lease extends KubeObject {
   }
 }
 
+export interface Secret extends KubeObject {
+  type?: string
+  /** In base64. */
+  data?: Record<string, string>
+}
+
+/** admissionregistration.k8s.io/v1 ValidatingWebhookConfiguration and MutatingWebhookConfiguration. */
+export interface WebhookConfiguration extends KubeObject {
+  webhooks?: { name: string; clientConfig: { caBundle?: string } }[]
+}
+
 /** k8s.cni.cncf.io/v1 NetworkAttachmentDefinition (NPWG v1.3 section 3). */
 export interface NetworkAttachmentDefinition extends KubeObject {
   spec?: { config?: string }

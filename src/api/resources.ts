@@ -14,6 +14,14 @@ const ours = <T extends KubeObject>(kind: string, plural: string, namespaced: bo
   namespaced,
 })
 
+const configurations = (kind: string): Resource<core.WebhookConfiguration> => ({
+  group: 'admissionregistration.k8s.io',
+  version: 'v1',
+  kind,
+  plural: `${kind.toLowerCase()}s`,
+  namespaced: false,
+})
+
 /** Every kind that Polynet reads or writes. */
 export const resources = {
   physicalNetworks: ours<PhysicalNetwork>('PhysicalNetwork', 'physicalnetworks', false),
@@ -50,6 +58,15 @@ export const resources = {
     plural: 'leases',
     namespaced: true,
   } as Resource<core.Lease>,
+  secrets: {
+    group: '',
+    version: 'v1',
+    kind: 'Secret',
+    plural: 'secrets',
+    namespaced: true,
+  } as Resource<core.Secret>,
+  validatingWebhookConfigurations: configurations('ValidatingWebhookConfiguration'),
+  mutatingWebhookConfigurations: configurations('MutatingWebhookConfiguration'),
   networkAttachmentDefinitions: {
     group: 'k8s.cni.cncf.io',
     version: 'v1',

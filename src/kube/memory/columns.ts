@@ -1,4 +1,4 @@
-import type { Event, Lease, Namespace, Node, Pod } from '../../api/core.ts'
+import type { Event, Lease, Namespace, Node, Pod, Secret, WebhookConfiguration } from '../../api/core.ts'
 import type { KubeObject } from '../../api/meta.ts'
 import { age, ageColumn, type Column, nameColumn } from './table.ts'
 
@@ -83,6 +83,17 @@ export const columns = {
       ({ data = {}, binaryData = {} }) => Object.keys(data).length + Object.keys(binaryData).length,
       { type: 'integer' },
     ),
+    ageColumn,
+  ],
+  secrets: [
+    nameColumn,
+    column<Secret>('Type', ({ type = 'Opaque' }) => type),
+    column<Secret>('Data', ({ data = {} }) => Object.keys(data).length, { type: 'integer' }),
+    ageColumn,
+  ],
+  webhookConfigurations: [
+    nameColumn,
+    column<WebhookConfiguration>('Webhooks', ({ webhooks = [] }) => webhooks.length, { type: 'integer' }),
     ageColumn,
   ],
   crds: [nameColumn, column('Created At', ({ metadata }) => metadata.creationTimestamp, { type: 'date' })],

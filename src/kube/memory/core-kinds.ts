@@ -278,5 +278,22 @@ const configMapKind = plainKind(configMaps, {
   },
 })
 
+const secrets = plainKind(resources.secrets, { columns: columns.secrets, schema: schemas.secrets })
+
+/** Nobody is asked: what they say is kept for those who write them. */
+const webhookConfigurations = [
+  resources.validatingWebhookConfigurations,
+  resources.mutatingWebhookConfigurations,
+].map((resource) =>
+  plainKind(resource, {
+    columns: columns.webhookConfigurations,
+    schema: schemas.webhookConfigurations,
+    mergeKeys: { ...metadataKeys, webhooks: 'name' },
+  }),
+)
+
 /** Kubernetes' own kinds that this server has. */
-export const coreKinds: ServedKind[] = [pods, nodes, namespaces, events, leases, configMapKind]
+export const coreKinds: ServedKind[] = [
+  ...[pods, nodes, namespaces, events, leases, configMapKind, secrets],
+  ...webhookConfigurations,
+]

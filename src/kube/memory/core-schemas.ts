@@ -204,6 +204,13 @@ export const schemas = {
     binaryData: map('Bytes by key, in base64.'),
     immutable: flag('Whether data can no longer change.'),
   }),
+  secrets: object('Secret holds what not everybody may read.', {
+    type: text('What is in it.'),
+    data: map('Bytes by key, in base64.'),
+  }),
+  webhookConfigurations: object('WebhookConfiguration says whom to ask about objects that are written.', {
+    webhooks: list('Whom to ask, and about what.', { type: 'object' }),
+  }),
   crds: object('CustomResourceDefinition makes the API server serve another kind.', {
     spec: object('The definition.', {
       group: text('API group.'),

@@ -1,14 +1,19 @@
 import { createServer, type Server } from 'node:http'
-import type { Metrics } from './metrics.ts'
+
+/** What a program tells Prometheus, in its text format. */
+export interface MetricsPage {
+  text(): Promise<string>
+  contentType: string
+}
 
 /**
- * `/healthz` (the process answers), `/readyz` (it can attach pods; 503 says
+ * `/healthz` (the process answers), `/readyz` (it can do its work; 503 says
  * why not) and `/metrics`, on `host:port` or `unix:/path`.
  */
 export async function serveProbes(
   listen: string,
   unready: () => string | undefined,
-  metrics: Metrics,
+  metrics: MetricsPage,
 ): Promise<{ close(): Promise<void> }> {
   const server: Server = createServer(async (request, response) => {
     const answer = (status: number, body: string, type = 'text/plain; charset=utf-8') =>

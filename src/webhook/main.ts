@@ -1,0 +1,88 @@
+import { Command } from 'commander'
+import { connect } from '../kube/cluster/connect.ts'
+import { realClock } from '../lib/clock.ts'
+import { answers, isFault } from '../lib/fault.ts'
+import { jsonLog } from '../lib/log.ts'
+import { serveProbes } from '../lib/probes.ts'
+import { webhookMetrics } from './metrics.ts'
+import { startWebhook, type Webhook } from './start.ts'
+
+interface Options {
+  listen: string
+  namespace: string
+  name: string[]
+  api?: string
+  probes?: string
+  allowedPlugins: string[]
+  lingerSeconds: string
+  logLevel: string
+}
+
+/** The webhook of one cluster: answers API servers until it is told to end by SIGTERM or SIGINT. */
+async function run(options: Options): Promise<void> {
+  const log = jsonLog('webhook', options.logLevel)
+  const ended = new Promise<void>((resolve) => {
+    process.once('SIGTERM', resolve)
+    process.once('SIGINT', resolve)
+  })
+  let webhook: Webhook | undefined
+  let closing = false
+  const metrics = webhookMetrics(() => webhook?.until())
+  const unready = () => {
+    if (closing) return 'the webhook is closing'
+    return webhook ? webhook.unready() : 'the API server was not reached yet; see whether it runs'
+  }
+  const probes = options.probes ? await serveProbes(options.probes, unready, metrics) : undefined
+  const started = startWebhook({
+    kube: await connect(options.api),
+    clock: realClock,
+    log,
+    listen: options.listen,
+    namespace: options.namespace,
+    names: options.name,
+    allowedPlugins: options.allowedPlugins,
+    heard: metrics.heard,
+  })
+  webhook = await Promise.race([started, ended.then(() => undefined)])
+  if (webhook) log.info('answers', { port: webhook.port })
+  await ended
+  log.info('closing')
+  closing = true
+  // API servers go on asking until they have heard that this one is not ready.
+  if (webhook) await realClock.sleep(Number(options.lingerSeconds) * 1000)
+  await webhook?.close()
+  await probes?.close()
+}
+
+const program = new Command('polynet-webhook')
+  .description('Refuses what would fail later, and keeps pods to the nodes that reach their networks')
+  .option('--listen <address>', 'where API servers ask: host:port', ':9443')
+  .option(
+    '--namespace <name>',
+    'where its Secret and its Service are',
+    process.env.POD_NAMESPACE ?? 'polynet-system',
+  )
+  .option('--name <names...>', "names and addresses that API servers call it by, beside its Service's", [])
+  .option(
+    '--api <url>',
+    'the API server: a kubeconfig, or unix:/path; in a pod, what the service account says',
+  )
+  .option('--probes <address>', '/healthz, /readyz and /metrics: host:port or unix:/path')
+  .option(
+    '--allowed-plugins <types...>',
+    "CNI plugins that every namespace's configurations may execute, or '*', as the agents are told",
+    [],
+  )
+  .option('--linger-seconds <seconds>', 'how long it goes on answering when it is told to end', '3')
+  .option('--log-level <level>', 'debug, info, warn or error', process.env.POLYNET_LOG ?? 'info')
+
+program.action(async (options: Options) => {
+  try {
+    await run(options)
+    process.exit(0)
+  } catch (error) {
+    jsonLog('webhook').error(error instanceof Error ? error.message : String(error))
+    process.exit(isFault(error) ? answers[error.kind].exit : 1)
+  }
+})
+await program.parseAsync()

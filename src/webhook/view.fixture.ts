@@ -1,0 +1,44 @@
+import type { Pod } from '../api/core.ts'
+import type { Network } from '../api/network.ts'
+import type { View } from './view.ts'
+
+/** For tests: a pod of namespace blue, and what it can see. */
+export const pod = (annotations: Record<string, string>, spec: Partial<Pod['spec']> = {}): Pod => ({
+  apiVersion: 'v1',
+  kind: 'Pod',
+  metadata: { namespace: 'blue', name: 'web', annotations },
+  spec: { containers: [{ name: 'main' }], ...spec },
+})
+
+const network = (namespace: string, name: string, spec: Network['spec'], made = '2026-01-01'): Network => ({
+  apiVersion: 'polynet.dev/v1alpha1',
+  kind: 'Network',
+  metadata: { namespace, name, uid: `${namespace}/${name}`, creationTimestamp: `${made}T00:00:00Z` },
+  spec,
+})
+const subnets = [{ cidr: '10.1.0.0/16' }]
+const wire: Network['spec'] = { topology: 'Direct', subnets: [{ cidr: '192.168.10.0/24' }] }
+
+const networks = [
+  network('blue', 'data', { subnets, physicalNetwork: 'phy-net1' }),
+  network('blue', 'green', { subnets }, '2026-01-02'),
+  network('blue', 'broken', { subnets: [{ cidr: '10.1.0.0/33' }] }),
+  network('blue', 'wire', { ...wire }),
+  network('blue', 'vlan7', { ...wire, physicalNetwork: 'phy-net0', vlan: 7 }),
+  network('default', 'nic', {
+    ...wire,
+    physicalNetwork: 'phy-net0',
+    direct: { mode: 'host-device' },
+    allowedNamespaces: { from: 'All' },
+  }),
+  network('red', 'private', { subnets: [{ cidr: '10.2.0.0/16' }] }),
+  network('red', 'open', { subnets: [{ cidr: '10.2.0.0/16' }], allowedNamespaces: { from: 'All' } }),
+]
+
+export const viewOf = (): View => ({
+  network: (namespace, name) =>
+    networks.find(({ metadata }) => metadata.namespace === namespace && metadata.name === name),
+  networks: () => networks,
+  definition: () => undefined,
+  namespace: (name) => ({ apiVersion: 'v1', kind: 'Namespace', metadata: { name } }),
+})
