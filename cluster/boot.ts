@@ -117,6 +117,7 @@ export async function findCluster(name: string): Promise<Connected> {
 /** Resolves when nothing of the cluster is left. */
 async function closeCluster(name: string, cluster: Connected): Promise<void> {
   const dir = clusterDir(name)
+  if (!existsSync(dir)) return
   const first = pidIn(dir)
   await cluster.close().catch(() => {})
   for (let tries = 0; isAlive(dir); tries++) {

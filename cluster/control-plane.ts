@@ -209,7 +209,7 @@ export class ControlPlane {
   }
 
   async stopEtcd(): Promise<void> {
-    await this.#etcd.stop()
+    await this.#etcd.stop('SIGKILL')
   }
 
   startEtcd(): void {
