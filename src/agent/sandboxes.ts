@@ -37,8 +37,8 @@ export interface SandboxDeps {
   report: (record: SandboxRecord) => Promise<void>
   /** Called at every step by name; tests die there. */
   at: (step: Step) => void
-  /** Called when an attachment came or went. */
-  changed: () => void
+  /** Called when what a sandbox has came or went. */
+  changed: (record: SandboxRecord) => void
 }
 
 /** The steps of ADD and DEL between which an agent may be killed. */
@@ -125,7 +125,7 @@ export class Sandboxes {
       await (foreign
         ? journal.put(key, { ...record, state: 'added' })
         : journal.amend(key, { state: 'added' }))
-      this.#deps.changed()
+      this.#deps.changed(record)
       await (early ?? this.#deps.report(record))
       at('add:done')
       return record.result as CniResult
@@ -348,7 +348,7 @@ export class Sandboxes {
     )
     at('del:released')
     await journal.delete(key)
-    this.#deps.changed()
+    this.#deps.changed(record)
     at('del:done')
   }
 }

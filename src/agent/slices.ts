@@ -8,11 +8,19 @@ import { isFault } from '../lib/fault.ts'
 import { withoutLength } from '../lib/ip.ts'
 import { equal } from '../lib/json.ts'
 import type { Log } from '../lib/log.ts'
-import { type Loop, startLoop } from '../reconcile/loop.ts'
-import type { SandboxRecord } from './journal/record.ts'
+import { startLoop } from '../reconcile/loop.ts'
+import type { AttachmentRecord, SandboxRecord } from './journal/record.ts'
 
 /** Changes that come within this time of each other are written together. */
 const batchMs = 100
+/** The same where no node waits for it: a routed network follows from its blocks. */
+const unhurriedMs = 1000
+
+export interface Slices {
+  /** To be called when what this sandbox has came or went. */
+  changed(record: SandboxRecord): void
+  close(): Promise<void>
+}
 
 /**
  * Publishes who is where: one AttachmentSlice for each network that has pods
@@ -24,7 +32,7 @@ export function startSlices(deps: {
   log: Log
   node: { name: string; uid: string }
   records: () => SandboxRecord[]
-}): Loop {
+}): Slices {
   const { kube, clock, log, node } = deps
   /** What the API server has of this node, by namespace and name, as far as this agent knows. */
   let written: Map<string, AttachmentSlice> | undefined
@@ -50,8 +58,27 @@ export function startSlices(deps: {
 
   const loop = startLoop({ doing: 'publish who is where', round: write, clock, log, batchMs })
   loop.wake()
-  return loop
+  const stop = new AbortController()
+  let soon = false
+  return {
+    changed(record) {
+      if (record.attachments.some(isBridged)) return loop.wake()
+      if (soon) return
+      soon = true
+      void clock.sleep(unhurriedMs - batchMs, stop.signal).then(() => {
+        soon = false
+        loop.wake()
+      })
+    },
+    close() {
+      stop.abort()
+      return loop.close()
+    },
+  }
 }
+
+const isBridged = (a: AttachmentRecord): boolean =>
+  a.kind === 'polynet' && a.port?.link.kind === 'veth' && a.port.link.bridge !== undefined
 
 const nodeLabel = 'polynet.dev/node-uid'
 
@@ -72,14 +99,14 @@ function slicesOf(
   node: { name: string; uid: string },
 ): Map<string, AttachmentSlice> {
   const slices = new Map<string, AttachmentSlice>()
+  const byNetwork = new Map<string, AttachmentSlice>()
   for (const record of records) {
     if (record.state !== 'added') continue
     for (const a of record.attachments) {
       if (a.kind !== 'polynet' || !a.held) continue
-      const name = sliceName(a.network, node.uid)
-      const key = `${a.network.namespace}/${name}`
-      let slice = slices.get(key)
+      let slice = byNetwork.get(a.network.uid)
       if (!slice) {
+        const name = sliceName(a.network, node.uid)
         slice = {
           apiVersion: apiVersionOf(resources.attachmentSlices),
           kind: 'AttachmentSlice',
@@ -95,7 +122,8 @@ function slicesOf(
           nodeUID: node.uid,
           attachments: [],
         }
-        slices.set(key, slice)
+        byNetwork.set(a.network.uid, slice)
+        slices.set(`${a.network.namespace}/${name}`, slice)
       }
       slice.attachments.push(attachmentOf(record, a.interface, a.held.addresses, a.held.mac))
     }

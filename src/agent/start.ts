@@ -147,7 +147,7 @@ export function startAgent(deps: AgentDeps): Agent {
       rendered: (networks) => rendering.has(networks),
       report: (record) => reporter.report(record),
       at: deps.at ?? (() => {}),
-      changed: () => slices.wake(),
+      changed: (record) => slices.changed(record),
     })
     return {
       identity,
