@@ -50,6 +50,9 @@ export function removeNamespace(path: string): void {
   if (existsSync(path)) unlinkSync(path)
 }
 
+/** The namespace that this thread is in; its own stays open as long as it runs. */
+let current: number | undefined
+
 /**
  * What `f` returns when it runs in the namespace at `path` (or of an open
  * descriptor). `f` is synchronous; a promise it returned would go on outside.
@@ -57,22 +60,21 @@ export function removeNamespace(path: string): void {
 export function inside<T>(namespace: string | number, f: () => T): T {
   const there = typeof namespace === 'number' ? namespace : open(namespace)
   try {
-    const home = open(ownNetns)
+    current ??= open(ownNetns)
+    const home = current
+    const code = setns(there, CLONE_NEWNET)
+    if (code !== 0)
+      throw new Fault(
+        'kernel',
+        `enter namespace ${namespace}`,
+        `${errnoName(code)}; it takes CAP_SYS_ADMIN, and a namespace`,
+      )
+    current = there
     try {
-      const code = setns(there, CLONE_NEWNET)
-      if (code !== 0)
-        throw new Fault(
-          'kernel',
-          `enter namespace ${namespace}`,
-          `${errnoName(code)}; it takes CAP_SYS_ADMIN, and a namespace`,
-        )
-      try {
-        return f()
-      } finally {
-        comeBack(home)
-      }
+      return f()
     } finally {
-      close(home)
+      comeBack(home)
+      current = home
     }
   } finally {
     if (typeof namespace === 'string') close(there)
