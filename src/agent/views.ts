@@ -1,6 +1,7 @@
 import type { HostPhysicalNetwork, Nic, NicMapping } from '../api/host-physical-network.ts'
 import type { Network } from '../api/network.ts'
 import { sharedByDefault } from '../attach/asking.ts'
+import { defaultNetwork, isDefaultNetwork, overlapOf, overlapWith } from '../attach/overlap.ts'
 import { Fault } from '../lib/fault.ts'
 import {
   contains,
@@ -15,7 +16,6 @@ import { equal } from '../lib/json.ts'
 import { transit } from '../plan/uplink.ts'
 import type { NetworkView, Peer, Remote, Wire } from '../plan/view.ts'
 import { mappingsFor, vlanOutside } from '../plan/wire.ts'
-import { defaultNetwork, isDefaultNetwork, overlapOf, overlapWith } from '../attach/overlap.ts'
 import { cidrOf, endpointOf, peersBehind } from './plausible.ts'
 import type { Watched } from './watched.ts'
 
@@ -30,6 +30,9 @@ export class Views {
   #nics: Nic[] = []
   /** What each network overlaps, by UID. */
   readonly #overlaps = new Map<string, string | undefined>()
+  /** What was worked out since anything of it changed: every ADD asks for the same. */
+  readonly #seen = new Map<Network, NetworkView>()
+  readonly #overlapsSeen = new Map<Network, string | undefined>()
 
   /** `closed`: what else no logical network reaches, nor may have as its own where the host has routes to it. */
   constructor(watched: Watched, node: string, closed: readonly string[] = []) {
@@ -39,10 +42,17 @@ export class Views {
     watched.networks.onChange(({ type, object, before }) => {
       if (type !== 'MODIFIED' || !equal(object.spec.subnets, before?.spec.subnets)) this.#overlaps.clear()
     })
+    watched.onChange(() => this.#forget())
   }
 
   set nics(nics: Nic[]) {
     this.#nics = nics
+    this.#forget()
+  }
+
+  #forget(): void {
+    this.#seen.clear()
+    this.#overlapsSeen.clear()
   }
 
   /** Every PhysicalNetwork on this node, usable or not. */
@@ -60,6 +70,12 @@ export class Views {
 
   /** Throws `unavailable` while this node cannot render the network, with the reason. */
   network(network: Network): NetworkView {
+    const view = this.#seen.get(network) ?? this.#look(network)
+    this.#seen.set(network, view)
+    return view
+  }
+
+  #look(network: Network): NetworkView {
     const { namespace, name } = network.metadata
     // Why there is no wire explains also why the controller has given nothing yet.
     const wire = this.wire(network)
@@ -93,6 +109,11 @@ export class Views {
 
   /** Why pods cannot have the network as eth0, nor the host routes to it: what its subnets overlap, in words. */
   overlap(network: Network): string | undefined {
+    if (!this.#overlapsSeen.has(network)) this.#overlapsSeen.set(network, this.#overlapNow(network))
+    return this.#overlapsSeen.get(network)
+  }
+
+  #overlapNow(network: Network): string | undefined {
     const taken = new Map(this.#alwaysClosed.map((text) => [text, 'a closed range']))
     for (const nic of this.#nics)
       for (const text of nic.addresses ?? []) {

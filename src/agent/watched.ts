@@ -81,10 +81,13 @@ export function watch(deps: { kube: Kube; clock: Clock; log: Log; node: string }
     },
     render(wanted) {
       const layer2 = wanted.filter((n) => n.spec.topology === 'Layer2')
-      keep(blocks, namespacesOf(wanted), (namespace) =>
-        heard(mirror(kube, resources.addressBlocks, { namespace }, { clock, log })),
-      )
-      keep(slices, namespacesOf(layer2), slicesIn)
+      const gone = [
+        keep(blocks, namespacesOf(wanted), (namespace) =>
+          heard(mirror(kube, resources.addressBlocks, { namespace }, { clock, log })),
+        ),
+        keep(slices, namespacesOf(layer2), slicesIn),
+      ]
+      if (gone.includes(true)) changed()
     },
     blocksOf(network) {
       const uid = network.metadata.uid
@@ -108,16 +111,19 @@ export function watch(deps: { kube: Kube; clock: Clock; log: Log; node: string }
 const namespacesOf = (networks: Network[]): Set<string> =>
   new Set(networks.map((n) => n.metadata.namespace ?? ''))
 
-/** Makes `mirrors` those of `wanted`, and closes the others. */
+/** Makes `mirrors` those of `wanted`, and closes the others; whether there were any. */
 function keep<T extends KubeObject>(
   mirrors: Map<string, Mirror<T>>,
   wanted: Set<string>,
   make: (namespace: string) => Mirror<T>,
-): void {
+): boolean {
+  let gone = false
   for (const namespace of wanted) if (!mirrors.has(namespace)) mirrors.set(namespace, make(namespace))
   for (const [namespace, m] of mirrors) {
     if (wanted.has(namespace)) continue
     mirrors.delete(namespace)
     m.close()
+    gone = true
   }
+  return gone
 }
