@@ -21,11 +21,25 @@ import type { Peer } from '../plan/view.ts'
  */
 
 /** The block's addresses, or undefined: it has not the name that the API server keeps for them alone, or they are not the network's. */
-export function cidrOf(block: AddressBlock, network: Network): string | undefined {
+export function cidrOf(block: AddressBlock, { spec }: Network): string | undefined {
+  const known = cidrs.get(block)
+  if (known?.spec === spec) return known.cidr
+  const cidr = cidrWithin(block, spec)
+  cidrs.set(block, { spec, cidr })
+  return cidr
+}
+
+/** Each block is looked at once, however often others come and go beside it. */
+const cidrs = new WeakMap<AddressBlock, { spec: Network['spec']; cidr: string | undefined }>()
+
+function cidrWithin(block: AddressBlock, { subnets = [] }: Network['spec']): string | undefined {
   const prefix = parsePrefix(block.spec.cidr)
   if (!prefix || block.metadata.name !== blockName(block.spec.networkUID, prefix)) return undefined
-  const subnets = (network.spec.subnets ?? []).flatMap(({ cidr }) => parsePrefix(cidr) ?? [])
-  return subnets.some((subnet) => contains(subnet, prefix)) ? formatPrefix(prefix) : undefined
+  const inside = subnets.some(({ cidr }) => {
+    const subnet = parsePrefix(cidr)
+    return subnet && contains(subnet, prefix)
+  })
+  return inside ? formatPrefix(prefix) : undefined
 }
 
 /** Where a tunnel from `own` may lead, or undefined: nowhere, to itself, to many, or to another family. */

@@ -1,4 +1,5 @@
 import { isRendered, type Network } from '../api/network.ts'
+import { isDefaultNetwork } from '../attach/overlap.ts'
 import type { Datapath } from '../datapath/port.ts'
 import type { Clock } from '../lib/clock.ts'
 import { asFault } from '../lib/fault.ts'
@@ -10,12 +11,13 @@ import { type Loop, startLoop } from '../reconcile/loop.ts'
 import type { Journal } from './journal/journal.ts'
 import { recordsOf } from './journal/record.ts'
 import { Lingering, lingerMs } from './lingering.ts'
-import { isDefaultNetwork } from '../attach/overlap.ts'
 import type { Views } from './views.ts'
 import type { Watched } from './watched.ts'
 
 /** Changes of the cluster that come within this time of each other are rendered together. */
 const batchMs = 10
+/** The longest that changes wait for others where there are so many that rendering takes all its time. */
+const restMs = 200
 
 /** Keeps this node's kernel as the cluster and the journal say. */
 export class Rendering {
@@ -31,7 +33,7 @@ export class Rendering {
   /** UIDs of the networks that are in the kernel. */
   #rendered = new Set<string>()
   /** What the kernel was last made to follow, but for the pods' ports, which come and go by ADD and DEL. */
-  #followed: string | undefined
+  #followed: unknown[] | undefined
   /** The kernel may have changed by itself: it is compared even when there is nothing else to follow. */
   #doubtful = false
 
@@ -54,14 +56,15 @@ export class Rendering {
       clock: deps.clock,
       log: deps.log,
       batchMs,
+      restMs,
       round: async () => {
         const networks = this.#wanted()
         this.#watched.render(networks)
         await this.#watched.synced()
         const views = networks.flatMap((network) => this.#viewOf(network) ?? [])
         const closed = this.#views.closed(views)
-        const following = JSON.stringify([views.map(essentials), closed])
-        if (following === this.#followed && !this.#doubtful) return
+        const following = [...views, closed.join()]
+        if (equal(following, this.#followed) && !this.#doubtful) return
         this.#followed = undefined
         this.#doubtful = false
         await this.#remember(views)
@@ -80,7 +83,9 @@ export class Rendering {
   /** The first time; resolves when the kernel is in step, and then stays so. */
   async begin(): Promise<void> {
     this.#forget()
-    this.#forget = this.#watched.onChange(() => this.#loop.wake())
+    this.#forget = this.#watched.onChange((kind) => {
+      if (kind !== 'namespaces' && kind !== 'definitions') this.#loop.wake()
+    })
     await this.#loop.settled()
     void this.#lookForLingering()
   }
@@ -179,12 +184,3 @@ interface Remembered {
 
 const prefix = 'network/'
 const keyOf = (uid: string): string => `${prefix}${uid}`
-
-/** What of a view the kernel depends on: not the network's conditions, nor how often it was written. */
-const essentials = ({ network, ...rest }: NetworkView): unknown => [
-  network.metadata.uid,
-  network.spec,
-  network.status?.vni,
-  network.status?.mtu,
-  rest,
-]

@@ -93,7 +93,9 @@ export function startAgent(deps: AgentDeps): Agent {
       log,
       batchMs: 20,
     })
-    const forgetChanges = watched.onChange(() => loop.wake())
+    const forgetChanges = watched.onChange((kind) => {
+      if (kind === 'node' || kind === 'host' || kind === 'physicalNetworks') loop.wake()
+    })
     const forgetNics = datapath.onNics(async () => {
       try {
         nics = await datapath.nics()

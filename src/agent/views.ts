@@ -3,21 +3,13 @@ import type { Network } from '../api/network.ts'
 import { sharedByDefault } from '../attach/asking.ts'
 import { defaultNetwork, isDefaultNetwork, overlapOf, overlapWith } from '../attach/overlap.ts'
 import { Fault } from '../lib/fault.ts'
-import {
-  contains,
-  formatPrefix,
-  hostPrefix,
-  type Prefix,
-  parseAddress,
-  parsePrefix,
-  withoutLength,
-} from '../lib/ip.ts'
+import { bitsOf, contains, formatPrefix, type Prefix, parsePrefix, withoutLength } from '../lib/ip.ts'
 import { equal } from '../lib/json.ts'
 import { transit } from '../plan/uplink.ts'
 import type { NetworkView, Peer, Remote, Wire } from '../plan/view.ts'
 import { mappingsFor, vlanOutside } from '../plan/wire.ts'
 import { cidrOf, endpointOf, peersBehind } from './plausible.ts'
-import type { Watched } from './watched.ts'
+import { sameToNodes, type Watched } from './watched.ts'
 
 /** UDP port of tunnels between the nodes' own addresses; PhysicalNetworks get the ones above it. */
 const defaultTunnelPort = 14789
@@ -30,9 +22,8 @@ export class Views {
   #nics: Nic[] = []
   /** What each network overlaps, by UID. */
   readonly #overlaps = new Map<string, string | undefined>()
-  /** What was worked out since anything of it changed: every ADD asks for the same. */
-  readonly #seen = new Map<Network, NetworkView>()
-  readonly #overlapsSeen = new Map<Network, string | undefined>()
+  /** Each network as it was last seen, by UID. */
+  readonly #seen = new Map<string, Seen>()
 
   /** `closed`: what else no logical network reaches, nor may have as its own where the host has routes to it. */
   constructor(watched: Watched, node: string, closed: readonly string[] = []) {
@@ -41,18 +32,14 @@ export class Views {
     this.#node = node
     watched.networks.onChange(({ type, object, before }) => {
       if (type !== 'MODIFIED' || !equal(object.spec.subnets, before?.spec.subnets)) this.#overlaps.clear()
+      if (type === 'DELETED') this.#seen.delete(object.metadata.uid ?? '')
     })
-    watched.onChange(() => this.#forget())
+    watched.node.onChange(() => this.#overlaps.clear())
   }
 
   set nics(nics: Nic[]) {
     this.#nics = nics
-    this.#forget()
-  }
-
-  #forget(): void {
-    this.#seen.clear()
-    this.#overlapsSeen.clear()
+    this.#overlaps.clear()
   }
 
   /** Every PhysicalNetwork on this node, usable or not. */
@@ -70,12 +57,6 @@ export class Views {
 
   /** Throws `unavailable` while this node cannot render the network, with the reason. */
   network(network: Network): NetworkView {
-    const view = this.#seen.get(network) ?? this.#look(network)
-    this.#seen.set(network, view)
-    return view
-  }
-
-  #look(network: Network): NetworkView {
     const { namespace, name } = network.metadata
     // Why there is no wire explains also why the controller has given nothing yet.
     const wire = this.wire(network)
@@ -89,31 +70,54 @@ export class Views {
     return this.over(network, wire)
   }
 
-  /** The network as it is now, over a wire that is known. */
+  /**
+   * The network as it is now, over a wire that is known: the very same view as
+   * before while nothing of it has changed for this node. There are many
+   * networks and other nodes' blocks, and every change of one asks for all.
+   */
   over(network: Network, wire: Wire): NetworkView {
-    const remotes: Remote[] = []
-    for (const block of this.#watched.blocksOf(network)) {
-      const cidr = cidrOf(block, network)
-      const endpoint = endpointOf(block.spec.endpoint, wire.endpoint)
-      if (block.spec.node !== this.#node && cidr && endpoint) remotes.push({ cidr, endpoint })
-    }
-    return {
-      network,
+    const { uid = '' } = network.metadata
+    const before = this.#seen.get(uid)
+    const revision = this.#watched.revisionOf(network)
+    const overlap = this.overlap(network)
+    const still =
+      before && sameToNodes(before.view.network, network) && equal(before.view.wire, wire)
+        ? before
+        : undefined
+    if (still?.revision === revision && still.overlap === overlap) return still.view
+    const next: NetworkView = {
+      // Same objects, same plans.
+      network: still?.view.network ?? network,
       place: isDefaultNetwork(network) ? 'host' : 'own',
-      wire,
-      remotes,
-      local: this.overlap(network) ? [] : this.#ownBlocks(network),
+      wire: still?.view.wire ?? wire,
+      remotes: this.#remotes(network, wire),
+      local: overlap ? [] : this.#ownBlocks(network),
       peers: network.spec.topology === 'Layer2' ? this.#peers(network, wire) : [],
     }
+    const view = still && equal(still.view, next) ? still.view : next
+    this.#seen.set(uid, { revision, overlap, view })
+    return view
+  }
+
+  #remotes(network: Network, wire: Wire): Remote[] {
+    const remotes: Remote[] = []
+    for (const block of this.#watched.blocksOf(network)) {
+      if (block.spec.node === this.#node) continue
+      const cidr = cidrOf(block, network)
+      const endpoint = endpointOf(block.spec.endpoint, wire.endpoint)
+      if (cidr && endpoint) remotes.push({ cidr, endpoint })
+    }
+    return remotes
   }
 
   /** Why pods cannot have the network as eth0, nor the host routes to it: what its subnets overlap, in words. */
   overlap(network: Network): string | undefined {
-    if (!this.#overlapsSeen.has(network)) this.#overlapsSeen.set(network, this.#overlapNow(network))
-    return this.#overlapsSeen.get(network)
+    const { uid = '' } = network.metadata
+    if (!this.#overlaps.has(uid)) this.#overlaps.set(uid, this.#overlapOf(network))
+    return this.#overlaps.get(uid)
   }
 
-  #overlapNow(network: Network): string | undefined {
+  #overlapOf(network: Network): string | undefined {
     const taken = new Map(this.#alwaysClosed.map((text) => [text, 'a closed range']))
     for (const nic of this.#nics)
       for (const text of nic.addresses ?? []) {
@@ -121,21 +125,16 @@ export class Views {
         if (prefix) taken.set(formatPrefix(prefix), `the network of the nodes' ${nic.name}`)
       }
     for (const text of this.#watched.node.list()[0]?.spec.podCIDRs ?? []) taken.set(text, "the node's pods")
-    return this.#overlapOf(network) ?? overlapWith(network, taken)
-  }
-
-  /** Looked for once, and again when the subnets of any network have changed: there are many networks, and many plans. */
-  #overlapOf(network: Network): string | undefined {
-    const { uid = '' } = network.metadata
-    if (!this.#overlaps.has(uid)) this.#overlaps.set(uid, overlapOf(network, this.#watched.networks.list()))
-    return this.#overlaps.get(uid)
+    return overlapOf(network, this.#watched.networks.list()) ?? overlapWith(network, taken)
   }
 
   /** What logical networks must not reach by their uplinks: everything link-local, the wires this node is on, the other nodes, pods and services. */
   closed(views: NetworkView[]): string[] {
     const closed = new Set(this.#alwaysClosed)
     for (const nic of this.#nics) for (const text of nic.addresses ?? []) addTo(closed, parsePrefix(text))
-    for (const { remotes } of views) for (const { endpoint } of remotes) addTo(closed, hostOf(endpoint))
+    for (const { remotes } of views)
+      for (const { endpoint } of remotes)
+        closed.add(endpoint.includes(':') ? `${endpoint}/128` : `${endpoint}/32`)
     const own = this.#watched.networks.get(defaultNetwork)
     for (const { cidr } of own?.spec.subnets ?? []) closed.add(cidr)
     return withoutContained(closed)
@@ -217,16 +216,19 @@ function addTo(closed: Set<string>, prefix: Prefix | undefined): void {
   if (prefix) closed.add(formatPrefix(prefix))
 }
 
-function hostOf(address: string): Prefix | undefined {
-  const parsed = parseAddress(address)
-  return parsed && hostPrefix(parsed)
-}
-
 /** A set of intervals takes no prefix that lies in another. */
 function withoutContained(texts: Set<string>): string[] {
   const prefixes = [...texts].flatMap((t) => parsePrefix(t) ?? [])
+  // Most are single addresses: other nodes'.
+  const wide = prefixes.filter((p) => p.length < bitsOf(p.family))
   return prefixes
-    .filter((p) => !prefixes.some((q) => q.length < p.length && contains(q, p)))
+    .filter((p) => !wide.some((q) => q.length < p.length && contains(q, p)))
     .map(formatPrefix)
     .sort()
+}
+
+interface Seen {
+  revision: number
+  overlap: string | undefined
+  view: NetworkView
 }

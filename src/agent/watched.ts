@@ -9,6 +9,7 @@ import { resources } from '../api/resources.ts'
 import { type Mirror, mirror } from '../kube/mirror.ts'
 import type { Kube } from '../kube/port.ts'
 import type { Clock } from '../lib/clock.ts'
+import { equal } from '../lib/json.ts'
 import type { Log } from '../lib/log.ts'
 
 /**
@@ -31,37 +32,74 @@ export interface Watched {
   render(networks: Network[]): void
   blocksOf(network: Network): AddressBlock[]
   slicesOf(network: Network): AttachmentSlice[]
-  /** Calls back on any change but of pods and of this node's own slices. Returns how to stop. */
-  onChange(changed: () => void): () => void
+  /** Grows with every change of the blocks and slices of the network's namespace. */
+  revisionOf(network: Network): number
+  /**
+   * Calls back with the kind of what has changed; never for pods, this node's
+   * own slices and what of a network is only told to people. Returns how to
+   * stop.
+   */
+  onChange(changed: (kind: WatchedKind) => void): () => void
   close(): void
 }
 
+export type WatchedKind =
+  | 'node'
+  | 'namespaces'
+  | 'networks'
+  | 'physicalNetworks'
+  | 'host'
+  | 'definitions'
+  | 'blocks'
+  | 'slices'
+
 export function watch(deps: { kube: Kube; clock: Clock; log: Log; node: string }): Watched {
   const { kube, clock, log } = deps
-  const listeners = new Set<() => void>()
-  const changed = () => {
-    for (const listener of listeners) listener()
+  const listeners = new Set<(kind: WatchedKind) => void>()
+  const revisions = new Map<string, number>()
+  const changed = (kind: WatchedKind) => {
+    for (const listener of listeners) listener(kind)
   }
-  const heard = <T extends KubeObject>(m: Mirror<T>): Mirror<T> => {
-    m.onChange(changed)
+  const heard = <T extends KubeObject>(kind: WatchedKind, m: Mirror<T>): Mirror<T> => {
+    m.onChange(() => changed(kind))
     return m
+  }
+  const revise = (namespace: string) => revisions.set(namespace, (revisions.get(namespace) ?? 0) + 1)
+  const moved = (namespace: string, kind: WatchedKind) => {
+    revise(namespace)
+    changed(kind)
   }
   const byName = { fields: `metadata.name=${deps.node}` }
   const pods = mirror(kube, resources.pods, { fields: `spec.nodeName=${deps.node}` }, { clock, log })
-  const node = heard(mirror(kube, resources.nodes, byName, { clock, log }))
-  const namespaces = heard(mirror(kube, resources.namespaces, {}, { clock, log }))
-  const networks = heard(mirror(kube, resources.networks, {}, { clock, log }))
-  const physicalNetworks = heard(mirror(kube, resources.physicalNetworks, {}, { clock, log }))
-  const host = heard(mirror(kube, resources.hostPhysicalNetworks, byName, { clock, log }))
-  const definitions = heard(mirror(kube, resources.networkAttachmentDefinitions, {}, { clock, log }))
+  const node = heard('node', mirror(kube, resources.nodes, byName, { clock, log }))
+  const namespaces = heard('namespaces', mirror(kube, resources.namespaces, {}, { clock, log }))
+  const networks = mirror(kube, resources.networks, {}, { clock, log })
+  networks.onChange(({ object, before }) => {
+    // Every node watches every network, and what people are told of one changes with each node and block.
+    if (!before || !sameToNodes(object, before)) changed('networks')
+  })
+  const physicalNetworks = heard(
+    'physicalNetworks',
+    mirror(kube, resources.physicalNetworks, {}, { clock, log }),
+  )
+  const host = heard('host', mirror(kube, resources.hostPhysicalNetworks, byName, { clock, log }))
+  const definitions = heard(
+    'definitions',
+    mirror(kube, resources.networkAttachmentDefinitions, {}, { clock, log }),
+  )
   const always: Mirror<KubeObject>[] = [pods, node, namespaces, networks, physicalNetworks, host, definitions]
   const blocks = new Map<string, Mirror<AddressBlock>>()
   const slices = new Map<string, Mirror<AttachmentSlice>>()
   const slicesIn = (namespace: string) => {
     const m = mirror(kube, resources.attachmentSlices, { namespace }, { clock, log })
     m.onChange(({ object }) => {
-      if (object.node !== deps.node) changed()
+      if (object.node !== deps.node) moved(namespace, 'slices')
     })
+    return m
+  }
+  const blocksIn = (namespace: string) => {
+    const m = mirror(kube, resources.addressBlocks, { namespace }, { clock, log })
+    m.onChange(() => moved(namespace, 'blocks'))
     return m
   }
 
@@ -81,13 +119,8 @@ export function watch(deps: { kube: Kube; clock: Clock; log: Log; node: string }
     },
     render(wanted) {
       const layer2 = wanted.filter((n) => n.spec.topology === 'Layer2')
-      const gone = [
-        keep(blocks, namespacesOf(wanted), (namespace) =>
-          heard(mirror(kube, resources.addressBlocks, { namespace }, { clock, log })),
-        ),
-        keep(slices, namespacesOf(layer2), slicesIn),
-      ]
-      if (gone.includes(true)) changed()
+      keep(blocks, namespacesOf(wanted), blocksIn, revise)
+      keep(slices, namespacesOf(layer2), slicesIn, revise)
     },
     blocksOf(network) {
       const uid = network.metadata.uid
@@ -98,6 +131,7 @@ export function watch(deps: { kube: Kube; clock: Clock; log: Log; node: string }
       const all = slices.get(network.metadata.namespace ?? '')?.list() ?? []
       return all.filter((s) => s.networkUID === network.metadata.uid)
     },
+    revisionOf: ({ metadata: { namespace = '' } }) => revisions.get(namespace) ?? 0,
     onChange(listener) {
       listeners.add(listener)
       return () => listeners.delete(listener)
@@ -108,22 +142,34 @@ export function watch(deps: { kube: Kube; clock: Clock; log: Log; node: string }
   }
 }
 
+/** Whether nodes would do the same with both. */
+export const sameToNodes = (a: Network, b: Network): boolean =>
+  a === b ||
+  (a.metadata.uid === b.metadata.uid &&
+    a.metadata.deletionTimestamp === b.metadata.deletionTimestamp &&
+    a.status?.vni === b.status?.vni &&
+    a.status?.mtu === b.status?.mtu &&
+    equal(a.spec, b.spec))
+
 const namespacesOf = (networks: Network[]): Set<string> =>
   new Set(networks.map((n) => n.metadata.namespace ?? ''))
 
-/** Makes `mirrors` those of `wanted`, and closes the others; whether there were any. */
+/** Makes `mirrors` those of `wanted`, and closes the others; tells which came or went. */
 function keep<T extends KubeObject>(
   mirrors: Map<string, Mirror<T>>,
   wanted: Set<string>,
   make: (namespace: string) => Mirror<T>,
-): boolean {
-  let gone = false
-  for (const namespace of wanted) if (!mirrors.has(namespace)) mirrors.set(namespace, make(namespace))
+  changed: (namespace: string) => void,
+): void {
+  for (const namespace of wanted) {
+    if (mirrors.has(namespace)) continue
+    mirrors.set(namespace, make(namespace))
+    changed(namespace)
+  }
   for (const [namespace, m] of mirrors) {
     if (wanted.has(namespace)) continue
     mirrors.delete(namespace)
     m.close()
-    gone = true
+    changed(namespace)
   }
-  return gone
 }
