@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs'
-import { mkdir, readdir, rm } from 'node:fs/promises'
+import { mkdir, readdir, rm, rmdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { foreignPlugins } from '../../cni/exec.ts'
 import { linuxDatapath } from '../../datapath/linux/linux.ts'
@@ -93,6 +93,8 @@ async function emptyKernel(run: string): Promise<string[]> {
     return changes
   } finally {
     await datapath.close()
+    // The datapath makes it to look into it.
+    await rmdir(join(run, 'netns')).catch(() => {})
   }
 }
 
