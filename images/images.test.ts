@@ -18,23 +18,32 @@ let entries: Entry[] = []
 before(async () => {
   built = await buildImage('polynet', () => {}, dir)
   entries = sorted(built.layers.flatMap((layer) => entriesOf(Buffer.concat(layer))))
-  const archive = new Map(entriesOf(readFileSync(built.path)).map((entry) => [entry.path, entry]))
-  const manifest = archive.get('manifest.json')
-  assert.equal(manifest?.kind, 'file')
-  mkdirSync(join(dir, 'root'))
-  for (const path of JSON.parse(Buffer.from(manifest.bytes).toString())[0].Layers) {
-    const layer = archive.get(path)
-    assert.equal(layer?.kind, 'file')
-    execFileSync('tar', ['--extract', '--preserve-permissions', '--file=-', '-C', join(dir, 'root')], {
-      input: layer.bytes,
-    })
-  }
+  unpackInto(join(dir, 'root'), built.path)
 })
 
 after(() => rmSync(dir, { recursive: true, force: true }))
 
+/** As a runtime does it: the archive's layers, one over the other. */
+function unpackInto(root: string, path: string): void {
+  const archive = entriesOf(readFileSync(path))
+  const read = (path: string): Uint8Array => {
+    const found = archive.find((entry) => entry.path === path)
+    assert.equal(found?.kind, 'file')
+    return found.bytes
+  }
+  mkdirSync(root)
+  for (const layer of JSON.parse(Buffer.from(read('manifest.json')).toString())[0].Layers)
+    execFileSync('tar', ['--extract', '--preserve-permissions', '--file=-', '-C', root], {
+      input: read(layer),
+    })
+}
+
 /** In a mount namespace of its own, where the image is only to be read. */
 function inImage(user: number, ...command: string[]): { status: number | null; said: string } {
+  return inRoot('root', user, ...command)
+}
+
+function inRoot(root: string, user: number, ...command: string[]): { status: number | null; said: string } {
   const script = `
     set -e; root=$1; user=$2; shift 2
     mount --bind "$root" "$root"; mount -o remount,bind,ro "$root"; mount -t proc none "$root/proc"
@@ -48,7 +57,7 @@ function inImage(user: number, ...command: string[]): { status: number | null; s
     '-c',
     script,
     'sh',
-    join(dir, 'root'),
+    join(dir, root),
     String(user),
     ...command,
   ]
@@ -147,4 +156,30 @@ test('two clones, one of them made under another umask, give the same image', ()
   })
   assert.ok(digests[0])
   assert.equal(digests[1], digests[0])
+})
+
+const commands: [command: string, says: RegExp][] = [
+  // busybox as a shell would run its own.
+  ['nc -h', /^OpenBSD netcat/],
+  ['timeout 5 nc -h', /^OpenBSD netcat/],
+  ['dig -v', /^DiG 9/],
+  ['host -V', /^host 9/],
+  ['getent hosts localhost', /localhost/],
+  ['curl --version', /^curl 7/],
+  ['iperf -v', /^iperf version 2/],
+  ['iperf3 -v', /^iperf 3/],
+  ['ip -Version', /ip utility/],
+  ['ss -V', /^ss utility/],
+  ['timeout 1 tcpdump -i any', /listening on any/],
+  ['wget --help', /^BusyBox/],
+  ['/agnhost --help', /netexec/],
+  ['/agnhost-2 --help', /netexec/],
+]
+
+test("agnhost has what Kubernetes' tests execute in it", { skip }, async (t) => {
+  const { path, name } = await buildImage('agnhost', () => {}, dir)
+  assert.match(name, /^registry\.k8s\.io\/e2e-test-images\/agnhost:\d/)
+  unpackInto(join(dir, 'agnhost'), path)
+  for (const [command, says] of commands)
+    await t.test(command, () => assert.match(inRoot('agnhost', 0, '/bin/sh', '-c', command).said, says))
 })

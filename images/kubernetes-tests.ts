@@ -18,20 +18,26 @@ import { directory, type Entry, file, link } from './tar.ts'
  * are left out.
  */
 
-/** What tests execute, and busybox has not, or not so. */
+/**
+ * What tests execute. Debian's busybox prefers its own programs to those on
+ * the PATH, and so must not be the shell, nor what starts others: `nc -v` in
+ * its shell is not OpenBSD's.
+ */
 const programs = [
-  'bash',
-  'bind9-dnsutils',
-  'bind9-host',
-  'busybox-static',
-  'curl',
-  'iperf',
-  'iperf3',
-  'iproute2',
-  'libc-bin',
-  'netcat-openbsd',
-  'socat',
-  'tcpdump',
+  ...[
+    'bash',
+    'dash',
+    'coreutils',
+    'findutils',
+    'grep',
+    'sed',
+    'hostname',
+    'util-linux',
+    'procps',
+    'busybox-static',
+  ],
+  ...['bind9-dnsutils', 'bind9-host', 'curl', 'iperf', 'iperf3', 'iproute2', 'iputils-ping', 'libc-bin'],
+  ...['netcat-openbsd', 'socat', 'tcpdump'],
 ]
 
 /** What packages ask for to be installed or configured, not to run. */
@@ -117,6 +123,7 @@ async function testRoot(
       .filter((name) => !has(name))
       .map((name) => link(`usr/bin/${name}`, 'busybox')),
     // What Debian's packages would have done when configured.
+    link('usr/bin/sh', 'dash'),
     link('usr/bin/nc', 'nc.openbsd'),
     link('usr/local/bin/iperf', '/usr/bin/iperf'),
     file('etc/passwd', users),
@@ -126,14 +133,16 @@ async function testRoot(
   return { base, debian }
 }
 
-/** With the user and the group that a test of supplementary groups looks for. */
+/** With the user and the group that a test of supplementary groups looks for, and the one that tcpdump becomes. */
 const users = `\
 root:x:0:0:root:/root:/bin/sh
 nobody:x:65534:65534:nobody:/:/bin/false
+tcpdump:x:106:106::/:/bin/false
 user-defined-in-image:x:1000:1000::/home/user-defined-in-image:/bin/sh
 `
 const groups = `\
 root:x:0:
+tcpdump:x:106:
 user-defined-in-image:x:1000:
 group-defined-in-image:x:50000:user-defined-in-image
 nogroup:x:65534:
