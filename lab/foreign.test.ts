@@ -19,6 +19,7 @@ const plugins: Record<string, string> = {
   garbage: 'echo "this is not JSON"',
   silent: ':',
   signalled: 'kill -SEGV $$',
+  hanging: 'exec sleep 600',
   failing: 'echo \'{"cniVersion": "1.0.0", "code": 100, "msg": "out of luck", "details": "again"}\'; exit 1',
 }
 
@@ -45,6 +46,7 @@ let lab: Controlled
 
 before(async () => {
   if (way.how === 'none') return
+  process.env.POLYNET_PLUGIN_TIMEOUT = '2'
   lab = (await bootLab(way, { name, wiring: { nodes: ['n1'], nics: [] } })).place
   for (const [type, script] of Object.entries(plugins)) {
     const file = join(root, 'opt/cni/bin', type)
@@ -66,6 +68,7 @@ const want: [string, RegExp][] = [
   ['garbage', /PluginFailed .*garbage.*/],
   ['silent', /PluginFailed .*silent.*/],
   ['signalled', /PluginFailed .*signalled.*SIGSEGV/],
+  ['hanging', /PluginFailed .*hanging.*did not end within 2000 ms and was killed/],
   ['failing', /PluginFailed .*out of luck/],
 ]
 for (const [type, told] of want)

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { Command } from 'commander'
+import { Command, Option } from 'commander'
 import type { Node } from '../api/core.ts'
 import { resources } from '../api/resources.ts'
 import { foreignPlugins } from '../cni/exec.ts'
@@ -31,6 +31,7 @@ interface Options {
   yield: boolean
   confDir?: string
   binDir: string[]
+  pluginTimeout?: number
   probes?: string
   closed: string[]
   allowedPlugins: string[]
@@ -61,6 +62,7 @@ async function run(options: Options): Promise<void> {
     confDir,
     binDirs: [...new Set([binDir, ...options.binDir])],
     ...(options.hostRoot ? { hostRoot } : {}),
+    ...(options.pluginTimeout ? { timeoutMs: 1000 * options.pluginTimeout } : {}),
     env: { POLYNET_SOCKET: at('run/polynet/agent.sock'), POLYNET_SPOOL: at('var/lib/polynet/spool') },
     log,
   })
@@ -187,6 +189,14 @@ const program = new Command('polynet-agent')
   .option('--yield', "leave the conf directory's first place to other plugins", false)
   .option('--conf-dir <dir>', "the runtime's CNI conf directory (default: <root>/etc/cni/net.d)")
   .option('--bin-dir <dir...>', 'more directories with CNI plugins', ['/opt/cni/bin', '/usr/lib/cni'])
+  .addOption(
+    new Option(
+      '--plugin-timeout <seconds>',
+      'how long another plugin may take before it is killed (default: 45)',
+    )
+      .env('POLYNET_PLUGIN_TIMEOUT')
+      .argParser(Number),
+  )
   .option('--probes <address>', '/healthz, /readyz and /metrics: host:port or unix:/path')
   .option(
     '--closed <cidr...>',
