@@ -12,6 +12,7 @@ import { Commands, type Holders } from './commands.ts'
 import { eventsFrom } from './events.ts'
 import { IpamPlugin } from './ipam-plugin.ts'
 import { recordsOf } from './journal/record.ts'
+import { reachOf, sayReach, takenBy } from './node-reach.ts'
 import { register } from './register.ts'
 import { Rendering } from './rendering.ts'
 import { startReporter } from './report.ts'
@@ -84,11 +85,17 @@ export function startAgent(deps: AgentDeps): Agent {
     return core
   }
 
-  /** Keeps the node's HostPhysicalNetwork as its NICs and the rules are. */
+  /** Keeps the node's HostPhysicalNetwork, and what its Node says of it, as its NICs and the rules are. */
   const startRegistration = (identity: Identity) => {
     const loop = startLoop({
       doing: `register node ${node}`,
-      round: () => register({ kube, clock, node: identity }, watched.host.list()[0], nics, views.mappings()),
+      round: async () => {
+        const mappings = views.mappings()
+        await register({ kube, clock, node: identity }, watched.host.list()[0], nics, mappings)
+        const [self] = watched.node.list()
+        const taken = takenBy(journal, (ref) => watched.networks.get(ref))
+        if (self) await sayReach(kube, self, reachOf(self, mappings, taken))
+      },
       clock,
       log,
       batchMs: 20,

@@ -72,7 +72,7 @@ function responseOf(uid: string, { refused, warnings }: Verdict): AdmissionRespo
   return {
     uid,
     allowed: refused === undefined,
-    ...(refused !== undefined && { status: { code: 422, reason: 'Invalid', message: refused } }),
+    ...(refused !== undefined && { status: { code: 400, reason: 'BadRequest', message: refused } }),
     ...(warnings.length > 0 && { warnings }),
   }
 }

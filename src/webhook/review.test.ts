@@ -129,6 +129,8 @@ for (const [apiVersion, kind, spec] of templates)
         'annotation networks[1]: there is no Network later in namespace blue; create it, or correct the name',
     ]
     assert.deepEqual(told(request(object)), want)
+    const owned = { ...object, metadata: { ...object.metadata, ownerReferences: [{ name: 'up' }] } }
+    assert.deepEqual(told(request(owned)), [])
     const same = request(object, { operation: 'UPDATE', oldObject: object as unknown as KubeObject })
     assert.deepEqual(told(same), [])
   })

@@ -64,7 +64,8 @@ const asksAnew = ({ metadata }: Pod, before: Pod | null | undefined): boolean =>
 /** A template is no pod yet, and what it asks for may be there by then: nothing of it is refused. */
 function reviewTemplate(view: View, request: AdmissionRequest, object: KubeObject): Verdict {
   const template = templateOf(request.kind.kind, object)
-  if (!template) return accepted
+  // Who wrote the object that owns this one was told.
+  if (!template || object.metadata.ownerReferences?.length) return accepted
   const before = request.oldObject ? templateOf(request.kind.kind, request.oldObject) : undefined
   if (before && equal(before, template)) return accepted
   const pod = { ...podOf(template, request.namespace ?? 'default'), name: `${object.metadata.name ?? ''}-*` }

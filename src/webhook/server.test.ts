@@ -81,8 +81,8 @@ test('reviews are answered by TLS, and another certificate serves without a rest
         uid: 'u1',
         allowed: false,
         status: {
-          code: 422,
-          reason: 'Invalid',
+          code: 400,
+          reason: 'BadRequest',
           message:
             'attach pod blue/web: annotation networks[0]: /// is not [namespace/]name with an interface; write it like management:eth0 data:eth1',
         },

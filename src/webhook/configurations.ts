@@ -1,0 +1,127 @@
+import { paths } from './answer.ts'
+import { askingKeys } from './asked.ts'
+import { configurationName } from './certificate.ts'
+import { templateKinds } from './templates.ts'
+
+/** Namespaces that nothing of the webhook touches: what the cluster itself runs on must start without it. */
+export const exceptNamespaces = ['kube-system', 'polynet-system'] as const
+
+/** What another object made is not asked about: its writer was told. */
+const unowned = '(!has(object.metadata.ownerReferences) || object.metadata.ownerReferences.size() == 0)'
+
+/** Conditions (CEL) on what the API server asks about; it starts everything else by itself. */
+export const conditions = {
+  /** A pod that asks for networks, and is not on its node's own. */
+  asks: `${asking('object.metadata')} && !(has(object.spec.hostNetwork) && object.spec.hostNetwork)`,
+  /** A pod whose annotations say another thing than before. */
+  asksAnew: askingKeys
+    .map((key) => `(${saidIn('object.metadata', key)}) != (${saidIn('oldObject.metadata', key)})`)
+    .join(' || '),
+  /** Polynet writes the status and the finalizers of its kinds whether or not a webhook is there. */
+  says: "request.operation == 'CREATE' || object.spec != oldObject.spec",
+  /** Templates of pods that ask for networks. */
+  templateAsks: `${unowned} && has(object.spec.template.metadata) && ${asking('object.spec.template.metadata')}`,
+  jobTemplateAsks: `${unowned} && has(object.spec.jobTemplate.spec.template.metadata) && ${asking('object.spec.jobTemplate.spec.template.metadata')}`,
+} as const
+
+function asking(metadata: string): string {
+  const keys = askingKeys.map((key) => `'${key}'`).join(', ')
+  const annotations = `${metadata}.annotations`
+  return `has(${annotations}) && [${keys}].exists(k, k in ${annotations} && ${annotations}[k] != '')`
+}
+
+function saidIn(metadata: string, key: string): string {
+  const annotations = `${metadata}.annotations`
+  return `has(${annotations}) && '${key}' in ${annotations} ? ${annotations}['${key}'] : ''`
+}
+
+/** How API servers reach the webhook: a Service, or a URL where it runs outside of the cluster. */
+export type Reached =
+  | { service: { namespace: string; name: string; port?: number } }
+  /** Without a path. */
+  | { url: string }
+
+interface Rule {
+  apiGroups: string[]
+  apiVersions: string[]
+  operations: string[]
+  resources: string[]
+  scope: '*'
+}
+
+const rule = (apiGroups: string[], resources: string[], operations = ['CREATE', 'UPDATE']): Rule => ({
+  apiGroups,
+  apiVersions: ['*'],
+  operations,
+  resources,
+  scope: '*',
+})
+
+const workloads = Object.keys(templateKinds)
+  .filter((kind) => kind !== 'CronJob')
+  .map((kind) => `${kind.toLowerCase()}s`)
+
+/** What the API server is told to ask about: a ValidatingWebhookConfiguration, and a MutatingWebhookConfiguration. */
+export function webhookConfigurations(reached: Reached) {
+  const webhook = (
+    name: string,
+    path: string,
+    failurePolicy: 'Fail' | 'Ignore',
+    rules: Rule[],
+    condition?: { name: string; expression: string },
+  ) => ({
+    name: `${name}.polynet.dev`,
+    admissionReviewVersions: ['v1'],
+    clientConfig:
+      'url' in reached ? { url: `${reached.url}${path}` } : { service: { ...reached.service, path } },
+    rules,
+    matchPolicy: 'Equivalent',
+    failurePolicy,
+    sideEffects: 'None',
+    timeoutSeconds: 5,
+    namespaceSelector: {
+      matchExpressions: [
+        { key: 'kubernetes.io/metadata.name', operator: 'NotIn', values: [...exceptNamespaces] },
+      ],
+    },
+    ...(condition && { matchConditions: [condition] }),
+  })
+  const on = (name: keyof typeof conditions) => ({
+    name: name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`),
+    expression: conditions[name],
+  })
+  const { validate, mutate } = paths
+  const created = [rule([''], ['pods'], ['CREATE'])]
+  const configuration = (kind: string, webhooks: object[]) => ({
+    apiVersion: 'admissionregistration.k8s.io/v1',
+    kind,
+    metadata: { name: configurationName },
+    webhooks,
+  })
+  return [
+    configuration('ValidatingWebhookConfiguration', [
+      webhook('pods', validate, 'Fail', created, on('asks')),
+      webhook('running-pods', validate, 'Ignore', [rule([''], ['pods'], ['UPDATE'])], on('asksAnew')),
+      webhook(
+        'networks',
+        validate,
+        'Fail',
+        [rule(['polynet.dev'], ['networks', 'physicalnetworks', 'hostphysicalnetworks'])],
+        on('says'),
+      ),
+      // Other programs read these as well, and made them before.
+      webhook('definitions', validate, 'Ignore', [
+        rule(['k8s.cni.cncf.io'], ['network-attachment-definitions']),
+      ]),
+      webhook('templates', validate, 'Ignore', [rule(['apps', 'batch'], workloads)], on('templateAsks')),
+      webhook('cron-jobs', validate, 'Ignore', [rule(['batch'], ['cronjobs'])], on('jobTemplateAsks')),
+    ]),
+    configuration('MutatingWebhookConfiguration', [
+      {
+        ...webhook('placement', mutate, 'Fail', created, on('asks')),
+        // Others may add containers and terms after it.
+        reinvocationPolicy: 'IfNeeded',
+      },
+    ]),
+  ] as const
+}
