@@ -63,6 +63,13 @@ test('a cluster where all is well has nothing wrong', { skip }, async () => {
   })
 })
 
+test('the manual page shows what it prints', { skip }, () => {
+  const page = readFileSync(join(import.meta.dirname, '../docs/doctor.md'), 'utf8')
+  const found = damages.flatMap((each) => each.found)
+  assert.ok(page.includes(`\n${healthy}`))
+  assert.ok(page.split('\n').some((line) => found.some((pattern) => pattern.test(line))))
+})
+
 test('another node than the one it runs on is refused', { skip }, async () => {
   assert.deepEqual(await doctor('--node', 'n2', '--root', root), {
     exit: 2,

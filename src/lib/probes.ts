@@ -1,4 +1,5 @@
 import { createServer, type Server } from 'node:http'
+import { Fault } from './fault.ts'
 
 /** What a program tells Prometheus, in its text format. */
 export interface MetricsPage {
@@ -33,7 +34,10 @@ export async function serveProbes(
   })
   const colon = listen.lastIndexOf(':')
   await new Promise<void>((resolve, reject) => {
-    server.once('error', reject)
+    server.once('error', (error: NodeJS.ErrnoException) => {
+      const why = error.code === 'EADDRINUSE' ? 'another program has that address' : error.message
+      reject(new Fault('exists', `serve probes on ${listen}`, `${why}; choose another with --probes`, error))
+    })
     if (listen.startsWith('unix:')) server.listen(listen.slice(5), resolve)
     else server.listen(Number(listen.slice(colon + 1)), listen.slice(0, colon) || undefined, resolve)
   })
