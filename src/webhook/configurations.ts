@@ -6,34 +6,23 @@ import { templateKinds } from './templates.ts'
 /** Namespaces that nothing of the webhook touches: what the cluster itself runs on must start without it. */
 export const exceptNamespaces = ['kube-system', 'polynet-system'] as const
 
+const keys = `[${askingKeys.map((key) => `'${key}'`).join(', ')}]`
+const saidIn = (metadata: string) => `${metadata}.?annotations[?k].orValue('')`
 /** What another object made is not asked about: its writer was told. */
-const unowned = '(!has(object.metadata.ownerReferences) || object.metadata.ownerReferences.size() == 0)'
+const unowned = 'object.metadata.?ownerReferences.orValue([]).size() == 0'
 
-/** Conditions (CEL) on what the API server asks about; it starts everything else by itself. */
+/** Conditions (CEL) on what the API server asks about; it lets everything else pass by itself. */
 export const conditions = {
   /** A pod that asks for networks, and is not on its node's own. */
-  asks: `${asking('object.metadata')} && !(has(object.spec.hostNetwork) && object.spec.hostNetwork)`,
+  asks: `${keys}.exists(k, ${saidIn('object.metadata')} != '') && !object.spec.?hostNetwork.orValue(false)`,
   /** A pod whose annotations say another thing than before. */
-  asksAnew: askingKeys
-    .map((key) => `(${saidIn('object.metadata', key)}) != (${saidIn('oldObject.metadata', key)})`)
-    .join(' || '),
+  asksAnew: `${keys}.exists(k, ${saidIn('object.metadata')} != ${saidIn('oldObject.metadata')})`,
   /** Polynet writes the status and the finalizers of its kinds whether or not a webhook is there. */
   says: "request.operation == 'CREATE' || object.spec != oldObject.spec",
   /** Templates of pods that ask for networks. */
-  templateAsks: `${unowned} && has(object.spec.template.metadata) && ${asking('object.spec.template.metadata')}`,
-  jobTemplateAsks: `${unowned} && has(object.spec.jobTemplate.spec.template.metadata) && ${asking('object.spec.jobTemplate.spec.template.metadata')}`,
+  templateAsks: `${unowned} && ${keys}.exists(k, ${saidIn('object.spec.template.?metadata')} != '')`,
+  jobTemplateAsks: `${unowned} && ${keys}.exists(k, ${saidIn('object.spec.jobTemplate.spec.template.?metadata')} != '')`,
 } as const
-
-function asking(metadata: string): string {
-  const keys = askingKeys.map((key) => `'${key}'`).join(', ')
-  const annotations = `${metadata}.annotations`
-  return `has(${annotations}) && [${keys}].exists(k, k in ${annotations} && ${annotations}[k] != '')`
-}
-
-function saidIn(metadata: string, key: string): string {
-  const annotations = `${metadata}.annotations`
-  return `has(${annotations}) && '${key}' in ${annotations} ? ${annotations}['${key}'] : ''`
-}
 
 /** How API servers reach the webhook: a Service, or a URL where it runs outside of the cluster. */
 export type Reached =
@@ -92,7 +81,7 @@ export function webhookConfigurations(reached: Reached) {
   })
   const { validate, mutate } = paths
   const created = [rule([''], ['pods'], ['CREATE'])]
-  const configuration = (kind: string, webhooks: object[]) => ({
+  const configuration = (kind: string, webhooks: ReturnType<typeof webhook>[]) => ({
     apiVersion: 'admissionregistration.k8s.io/v1',
     kind,
     metadata: { name: configurationName },

@@ -104,13 +104,3 @@ capabilities: {drop: [ALL]}
 type: RollingUpdate
 rollingUpdate: {maxSurge: 0, maxUnavailable: 1}
 {{- end }}
-
-{{/* How the API server reaches a path of the webhook. */}}
-{{- define "polynet.client" -}}
-clientConfig:
-  service: {namespace: polynet-system, name: polynet-webhook, port: 443, path: {{ . }}}
-admissionReviewVersions: [v1]
-sideEffects: None
-matchPolicy: Equivalent
-timeoutSeconds: 5
-{{- end }}
