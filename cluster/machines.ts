@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { connect, createServer } from 'node:net'
 import { join } from 'node:path'
@@ -17,11 +17,13 @@ import { removeCgroup } from './cgroups.ts'
 import { ControlPlane } from './control-plane.ts'
 import { systemPath } from './debian.ts'
 import { serveEgress } from './egress.ts'
+import { configureFlannel, type FlannelOptions, flanneldOn } from './flannel.ts'
 import { corednsImage } from './images.ts'
 import { kubeconfigText } from './kubeconfig.ts'
 import { Kubelet } from './kubelet.ts'
 import { Node } from './node.ts'
 import { netnsOfPod, processesIn } from './processes.ts'
+import type { Service } from './service.ts'
 import { clusterPlan, controlPlane, nodeAddresses, plan } from './wiring.ts'
 
 /** What a pod gets without asking; with `none` and `polynet` nodes are not Ready until somebody installs one. */
@@ -34,7 +36,13 @@ export interface MachinesOptions {
   wiring: Wiring
   defaultNetwork: DefaultNetwork
   /** The folders of the programs, and the images that nodes have from the start. */
-  programs: { kubernetes: string; containerd: string; plugins: string; etcd: string }
+  programs: {
+    kubernetes: string
+    containerd: string
+    plugins: string
+    etcd: string
+    flannel?: { flannel: string; plugin: string }
+  }
   images: string[]
   /** Of the API server on the loopback of those who started the cluster. */
   port: number
@@ -71,6 +79,7 @@ export class Machines {
   readonly #options: MachinesOptions
   readonly #netns: Record<string, string>
   readonly #nodes = new Map<string, { node: Node; kubelet: Kubelet }>()
+  readonly #flanneld = new Map<string, Service>()
   readonly #control: ControlPlane
   #begun: Promise<void> | undefined
   #end: () => void = () => {}
@@ -127,9 +136,11 @@ export class Machines {
       }),
     )
     await control
-    const dns = this.#applyDns()
-    if (this.#options.defaultNetwork === 'bridge') await this.#bridge()
-    await dns
+    const manifests = [
+      'coredns.yaml',
+      ...(this.#options.defaultNetwork === 'flannel' ? ['flannel.yaml'] : []),
+    ]
+    await Promise.all([...manifests.map((each) => this.#apply(each)), this.#network()])
   }
 
   /** Resolves when all nodes that are on are Ready, or registered where there is no default network yet. */
@@ -220,9 +231,10 @@ export class Machines {
   /** As pulling the plug; the node stays off until `start`. */
   async kill(name: string): Promise<void> {
     const { node, kubelet } = this.#find(name)
-    const off = kubelet.stop('SIGKILL')
+    const off = [kubelet.stop('SIGKILL'), this.#flanneld.get(name)?.stop('SIGKILL')]
     await node.powerOff()
-    await off
+    await Promise.all(off)
+    this.#flanneld.delete(name)
     removeNamespace(this.#netns[name]!)
     await removeCgroup(this.#cgroupOf(name))
   }
@@ -234,7 +246,7 @@ export class Machines {
     this.#plugIn([...this.#on(), name])
     await node.powerOn()
     await kubelet.start()
-    if (this.#options.defaultNetwork === 'bridge') await this.#bridge()
+    await this.#network()
   }
 
   async reboot(name: string): Promise<void> {
@@ -270,7 +282,11 @@ export class Machines {
   /** What is not ended here ends with the cluster's first process. */
   async close(): Promise<void> {
     const off = [...this.#nodes.values()].map(async ({ node, kubelet }) => {
-      await Promise.all([kubelet.stop('SIGKILL'), node.powerOff()])
+      await Promise.all([
+        kubelet.stop('SIGKILL'),
+        this.#flanneld.get(node.name)?.stop('SIGKILL'),
+        node.powerOff(),
+      ])
     })
     await Promise.all([...off, this.#control.stop()])
     this.#end()
@@ -288,7 +304,7 @@ export class Machines {
       cgroup: this.#cgroupOf(name),
       images,
       api: {
-        server: `https://${plan.controlPlane}:6443`,
+        server: apiServer,
         certificate,
         token: users.nodes[name]!,
         proxyToken: users.proxy,
@@ -310,9 +326,15 @@ export class Machines {
       .map((each) => ({
         ...each,
         links: each.links.filter((link) => link.kind !== 'veth' || !off.includes(link.peer.netns)),
-        routes: [...each.routes, ...routesOf(each.netns)],
+        // A route that the data path makes would be taken for Polynet's own, which nobody wants there any more.
+        routes: [],
       }))
     applyNamespaces(plans, this.#netns)
+    for (const { netns, routes } of clusterPlan(this.#options.wiring)) {
+      const wanted = off.includes(netns) ? [] : [...routes, ...routesOf(netns)]
+      const lines = wanted.map(({ to, link, via }) => `route replace ${to} via ${via} dev ${link}`)
+      if (lines.length > 0) runIp(this.#netns[netns]!, lines)
+    }
   }
 
   #cgroupOf(name: string): string {
@@ -327,6 +349,33 @@ export class Machines {
       `find node ${name}`,
       `the cluster has ${this.#options.wiring.nodes.join(', ')}`,
     )
+  }
+
+  /** The default network on every node that is on. */
+  async #network(): Promise<void> {
+    const { defaultNetwork, programs } = this.#options
+    if (defaultNetwork === 'bridge') await this.#bridge()
+    if (defaultNetwork === 'flannel' && programs.flannel)
+      await Promise.all(this.#on().map((name) => this.#flannel(name, programs.flannel!)))
+  }
+
+  async #flannel(name: string, programs: FlannelOptions['programs']): Promise<void> {
+    if (this.#flanneld.has(name)) return
+    const { node } = this.#find(name)
+    const { users, certificate } = this.#control
+    const service = flanneldOn({
+      node,
+      logs: join(this.#options.dir, 'logs'),
+      programs,
+      kubeconfig: kubeconfigText({ name: 'flannel', server: apiServer, certificate, token: users.flannel }),
+    })
+    this.#flanneld.set(name, service)
+    service.start()
+    await this.#until(`wait for flannel on ${name}`, async () => {
+      const { exit } = await this.exec(name, ['test', '-e', '/run/flannel/subnet.env'])
+      return exit === 0 ? undefined : 'it has no subnet'
+    })
+    configureFlannel(node)
   }
 
   /** The bridge plugin on every node that is on, and the ways between nodes. */
@@ -356,17 +405,17 @@ export class Machines {
       configureBridge(this.#find(name).node, ranges.find((each) => each.node === name)?.podCIDRs ?? [])
   }
 
-  async #applyDns(): Promise<void> {
+  async #apply(name: string): Promise<void> {
     const { dir, programs } = this.#options
-    const manifest = join(dir, 'coredns.yaml')
-    const source = readFileSync(join(import.meta.dirname, 'coredns.yaml'), 'utf8')
+    const manifest = join(dir, name)
+    const source = readFileSync(join(import.meta.dirname, name), 'utf8')
     writeFileSync(manifest, source.replace('IMAGE', corednsImage()))
     const kubectl = [
       join(programs.kubernetes, 'kubectl'),
       `--kubeconfig=${join(dir, 'control-plane/admin.kubeconfig')}`,
     ]
     const { exit, output } = await outputOf([...kubectl, 'apply', '--server-side', '-f', manifest])
-    if (exit !== 0) throw new Fault('unavailable', 'install CoreDNS', output.trim())
+    if (exit !== 0) throw new Fault('unavailable', `apply ${name}`, output.trim())
   }
 
   async #listNodes(): Promise<ListedNode[]> {
@@ -386,6 +435,9 @@ export class Machines {
   }
 }
 
+/** As nodes see it. */
+const apiServer = `https://${plan.controlPlane}:6443`
+
 export const cgroupOf = (cluster: string): string => `polynet-${cluster}`
 
 /** An interface of a pod, and the pod's UID, by which its processes are found. */
@@ -398,6 +450,12 @@ interface ListedNode {
   metadata: { name: string }
   spec: { podCIDRs?: string[] }
   status: { conditions?: { type: string; status: string }[]; nodeInfo?: { bootID: string } }
+}
+
+/** Has iproute2 do these in a network namespace. */
+function runIp(netns: string, lines: string[]): void {
+  const input = `${lines.join('\n')}\n`
+  execFileSync('nsenter', [`--net=${netns}`, '--', 'ip', '-batch', '-'], { input, stdio: 'pipe' })
 }
 
 /** Hands what comes in on the descriptor on to the API server. */
