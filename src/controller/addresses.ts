@@ -62,11 +62,16 @@ function holdersOf(around: BlockSurroundings): (block: AddressBlock, holder: str
   const claims = named(around.claims)
   const pods = around.pods && named(around.pods)
   const networks = new Set(around.networks.map((n) => n.metadata.uid))
-  const attached = new Set(
-    (around.slices ?? []).flatMap((s) =>
-      s.attachments.flatMap((a) => a.ips.map((ip) => `${s.metadata.namespace}/${s.network} ${ip}`)),
-    ),
-  )
+  /** Looked for when the first is asked for: there are as many as pods. */
+  let attached: Set<string> | undefined
+  const isAttached = (address: string): boolean => {
+    attached ??= new Set(
+      (around.slices ?? []).flatMap((s) =>
+        s.attachments.flatMap((a) => a.ips.map((ip) => `${s.metadata.namespace}/${s.network} ${ip}`)),
+      ),
+    )
+    return attached.has(address)
+  }
   const shallBe = (name: string): boolean =>
     (around.statefulSets ?? []).some(({ metadata, spec }) => {
       const start = spec.ordinals?.start ?? 0
@@ -78,7 +83,7 @@ function holdersOf(around: BlockSurroundings): (block: AddressBlock, holder: str
   return ({ metadata, spec }, holder) => {
     const [kind, name = ''] = holder.split(' ')
     const ip = spec.cidr.split('/', 1)[0]
-    if (attached.has(`${metadata.namespace}/${spec.network} ${ip}`)) return true
+    if (isAttached(`${metadata.namespace}/${spec.network} ${ip}`)) return true
     // Pools that are no Networks have identifiers of another form.
     if (isUID(spec.networkUID) && !networks.has(spec.networkUID)) return false
     if (kind === 'claim') return claims.has(name)

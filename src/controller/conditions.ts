@@ -50,7 +50,7 @@ export interface Surroundings {
  */
 export function mtuFor(network: Network, around: Surroundings): number | undefined {
   if (network.status?.mtu !== undefined) return network.status.mtu
-  const wires = wiresOf(network, around.hosts).filter((w) => w.usable && w.mtu !== undefined)
+  const wires = wiresOf(network, around.hosts).usable.filter((w) => w.mtu !== undefined)
   const physical = around.physical.find((p) => p.metadata.name === network.spec.physicalNetwork)
   const tunnel = network.spec.topology !== 'Direct'
   const room = wires.map((w) => {
@@ -68,7 +68,29 @@ interface MemberWire {
   message?: string
 }
 
-function wiresOf(network: Network, hosts: HostPhysicalNetwork[]): MemberWire[] {
+interface MemberWires {
+  all: MemberWire[]
+  usable: MemberWire[]
+  broken: MemberWire[]
+}
+
+/** The same for all networks of one kind on one wire, so looked for once for given hosts. */
+function wiresOf(network: Network, hosts: HostPhysicalNetwork[]): MemberWires {
+  const known = wiresOfHosts.get(hosts) ?? new Map<string, MemberWires>()
+  wiresOfHosts.set(hosts, known)
+  const key = `${network.spec.topology === 'Direct'} ${network.spec.physicalNetwork ?? ''}`
+  let wires = known.get(key)
+  if (!wires) {
+    const all = memberWires(network, hosts)
+    wires = { all, usable: all.filter((w) => w.usable), broken: all.filter((w) => !w.usable) }
+    known.set(key, wires)
+  }
+  return wires
+}
+
+const wiresOfHosts = new WeakMap<HostPhysicalNetwork[], Map<string, MemberWires>>()
+
+function memberWires(network: Network, hosts: HostPhysicalNetwork[]): MemberWire[] {
   const name = network.spec.physicalNetwork
   return hosts.flatMap((host): MemberWire[] => {
     const node = host.metadata.name
@@ -115,8 +137,7 @@ export function networkReady(network: Network, around: Surroundings, vni: number
   if (outside) return no('VlanNotAllowed', outside)
   const twin = overlappingTwin(network, around.networks)
   if (twin) return no('SubnetsOverlap', twin)
-  const wires = wiresOf(network, around.hosts)
-  const usable = wires.filter((w) => w.usable)
+  const { all: wires, usable, broken } = wiresOf(network, around.hosts)
   if (usable.length === 0)
     return no(
       'NoNode',
@@ -126,7 +147,6 @@ export function networkReady(network: Network, around: Surroundings, vni: number
     return no('NoIdentifier', 'all VXLAN identifiers are taken; delete networks that are not used')
   const full = exhausted(network, around.blocks)
   if (full) return no('Exhausted', full)
-  const broken = wires.filter((w) => !w.usable)
   const lowered = loweredText(network)
   return {
     type: 'Ready',

@@ -1,4 +1,5 @@
 import type { AddressBlock } from '../api/address-block.ts'
+import type { HostPhysicalNetwork } from '../api/host-physical-network.ts'
 import type { KubeObject, Resource } from '../api/meta.ts'
 import { isRendered, type Network, parseNetwork, shownOf } from '../api/network.ts'
 import { resources } from '../api/resources.ts'
@@ -20,8 +21,11 @@ import {
   type Surroundings,
 } from './conditions.ts'
 import { identifiersFor, tunnelPortsFor } from './identifiers.ts'
+import { Leisure, sameButWords } from './leisure.ts'
+import { NetworkBlocks } from './network-blocks.ts'
 import { finalizersOf, unseenMs, usersOf } from './protection.ts'
 import { statefulHolders } from './stateful-sets.ts'
+import { Suspects } from './suspects.ts'
 
 export interface Controller {
   /** Resolves when a pass over what is known now has been made. */
@@ -36,6 +40,8 @@ const isSystemDefault = ({ metadata }: Network): boolean =>
 
 /** Changes that come within this time of each other are handled together. */
 const batchMs = 20
+/** The longest that changes wait for others where there are so many that passes take all the time. */
+const restMs = 200
 
 /** How often the StatefulSets are looked at that addresses are kept for. */
 const holdersEveryMs = 60_000
@@ -43,8 +49,8 @@ const holdersEveryMs = 60_000
 /**
  * The cluster-wide decisions: VXLAN identifiers, tunnel ports, MTUs,
  * conditions, and the removal of what belonged to nodes that are gone. One
- * pass looks at everything and writes only what differs, so a pass that
- * nothing called for does nothing.
+ * pass looks at what has changed and writes only what differs; what only
+ * people read of it, at leisure.
  */
 export async function startController(deps: { kube: Kube; clock: Clock; log: Log }): Promise<Controller> {
   const { kube, clock, log } = deps
@@ -61,7 +67,24 @@ export async function startController(deps: { kube: Kube; clock: Clock; log: Log
   const slices = watch(resources.attachmentSlices)
   const nodes = watch(resources.nodes)
   const claims = watch(resources.ipamClaims)
+  const blocksOf = new NetworkBlocks(blocks)
+  const suspects = new Suspects({ networks, hosts, blocks, slices, nodes, claims })
   const all: Mirror<KubeObject>[] = [networks, physicalNetworks, hosts, blocks, slices, nodes, claims]
+  /** Grow with what their names say. */
+  let revisions = { surroundings: 0, systemNetworks: 0, identifiers: 0 }
+  const revise = (kind: keyof typeof revisions) => {
+    revisions = { ...revisions, [kind]: revisions[kind] + 1 }
+  }
+  let inOrder: HostPhysicalNetwork[] | undefined
+  hosts.onChange(() => {
+    inOrder = undefined
+    revise('surroundings')
+  })
+  physicalNetworks.onChange(() => revise('surroundings'))
+  networks.onChange(({ type, object, before }) => {
+    if (object.metadata.namespace === 'polynet-system') revise('systemNetworks')
+    if (type === 'DELETED' || !before || !sameIdentity(object, before)) revise('identifiers')
+  })
   await Promise.all(all.map((m) => m.synced))
 
   const stop = new AbortController()
@@ -69,7 +92,7 @@ export async function startController(deps: { kube: Kube; clock: Clock; log: Log
 
   const physicalPass = async () => {
     const ports = tunnelPortsFor(physicalNetworks.list())
-    const inOrder = byName(hosts.list())
+    inOrder ??= byName(hosts.list())
     for (const physical of physicalNetworks.list()) {
       const { usable, ready } = physicalReady(physical, inOrder)
       const tunnelPort =
@@ -82,53 +105,110 @@ export async function startController(deps: { kube: Kube; clock: Clock; log: Log
     }
   }
 
+  /** What networks were found to be, by UID. */
+  const findings = new Map<string, Findings>()
+  const leisure = new Leisure(clock)
+
   const networkPass = async () => {
     const list = networks.list()
     await giveIdentifiers(list)
-    const inOrder = byName(hosts.list())
-    const blocksOf = Map.groupBy(blocks.list(), (b) => b.spec.networkUID)
+    const late: [Network, Findings][] = []
     for (const network of list) {
-      const mine: AddressBlock[] = blocksOf.get(network.metadata.uid ?? '') ?? []
-      const users = network.metadata.deletionTimestamp === undefined ? [] : usersOf(network, slices.list())
-      // Before it gets what agents need to attach pods, so that none is attached to a network without it.
-      const used = users.length > 0 || (mine.length > 0 && mayBeUnseen(network))
-      if (!(await protect(network, used))) continue
-      const parsed = parseNetwork(network)
-      const around: Surroundings = {
-        physical: physicalNetworks.list(),
-        hosts: inOrder,
-        networks: list,
-        blocks: mine,
-        problems: parsed.ok ? [] : parsed.problems,
-        users,
+      const found = await findingsOf(network, list)
+      if (!found || found.written) continue
+      if (equal(network.status ?? {}, found.status)) found.written = true
+      else if (sameButWords(network.status ?? {}, found.status)) late.push([network, found])
+      else await write(network, found)
+    }
+    late.sort(([, a], [, b]) => a.writtenAt - b.writtenAt)
+    for (const [network, found] of late) {
+      if (!leisure.take(nodes.list().length)) {
+        void clock.sleep(leisure.waitMs, stop.signal).then(() => loop?.wake())
+        break
       }
-      const uid = network.metadata.uid ?? ''
-      const vni = identifiers.get(uid)
-      const ready = networkReady(network, around, vni)
-      const own = isRendered(network)
-      await writeStatus(resources.networks, network, {
-        ...(own && network.spec.topology !== 'Direct' ? { vni } : {}),
-        ...(own ? { mtu: mtuFor(network, around) } : {}),
-        ...shownOf(network),
-        nodes: new Set(mine.map((b) => b.spec.node)).size,
-        ...(own ? { addresses: addressesText(network, mine) } : {}),
-        conditions: conditionsWith(
-          network.status?.conditions,
-          [ready, networkConfined(network)],
-          network.metadata.generation,
-          now(),
-        ),
-      })
+      await write(network, found)
+    }
+  }
+
+  const write = async (network: Network, found: Findings) => {
+    await writeStatus(resources.networks, network, found.status)
+    found.written = true
+    found.writtenAt = clock.now()
+  }
+
+  /** What the network is found to be now; undefined while others must have their say first. */
+  const findingsOf = async (network: Network, list: Network[]): Promise<Findings | undefined> => {
+    const { uid = '', namespace, deletionTimestamp } = network.metadata
+    const before = findings.get(uid)
+    const from = [
+      network,
+      identifiers.get(uid),
+      blocksOf.revisionOf(uid),
+      revisions.surroundings,
+      namespace === 'polynet-system' ? revisions.systemNetworks : 0,
+    ]
+    if (before && deletionTimestamp === undefined && equalItems(before.from, from)) return before
+    const mine = blocksOf.of(uid)
+    const users = deletionTimestamp === undefined ? [] : usersOf(network, slices.list())
+    // Before it gets what agents need to attach pods, so that none is attached to a network without it.
+    const used = users.length > 0 || (mine.length > 0 && mayBeUnseen(network))
+    if (!(await protect(network, used))) return undefined
+    const status = statusOf(network, { list, mine, users })
+    const found: Findings = { from, status, written: false, writtenAt: before?.writtenAt ?? 0 }
+    findings.set(uid, found)
+    return found
+  }
+
+  const statusOf = (
+    network: Network,
+    { list, mine, users }: { list: Network[]; mine: AddressBlock[]; users: string[] },
+  ): object => {
+    inOrder ??= byName(hosts.list())
+    const parsed = parseNetwork(network)
+    const around: Surroundings = {
+      physical: physicalNetworks.list(),
+      hosts: inOrder,
+      networks: list,
+      blocks: mine,
+      problems: parsed.ok ? [] : parsed.problems,
+      users,
+    }
+    const vni = identifiers.get(network.metadata.uid ?? '')
+    const ready = networkReady(network, around, vni)
+    const own = isRendered(network)
+    return {
+      ...network.status,
+      ...(own && network.spec.topology !== 'Direct' ? { vni } : {}),
+      ...(own ? { mtu: mtuFor(network, around) } : {}),
+      ...shownOf(network),
+      nodes: new Set(mine.map((b) => b.spec.node)).size,
+      ...(own ? { addresses: addressesText(network, mine) } : {}),
+      conditions: conditionsWith(
+        network.status?.conditions,
+        [ready, networkConfined(network)],
+        network.metadata.generation,
+        now(),
+      ),
     }
   }
 
   /** By the networks' UIDs: what was given, though a watch may not show it yet. */
   const identifiers = new Map<string, number | undefined>()
   let latest: number | undefined
+  /** For which networks all have been given. */
+  let givenFor = -1
 
   const giveIdentifiers = async (list: Network[]) => {
+    const { identifiers: revision } = revisions
+    if (givenFor === revision) return
+    await giveThem(list)
+    givenFor = revision
+  }
+
+  const giveThem = async (list: Network[]) => {
     const uids = new Set(list.map((n) => n.metadata.uid))
-    for (const uid of identifiers.keys()) if (!uids.has(uid)) identifiers.delete(uid)
+    for (const known of [identifiers, findings])
+      for (const uid of known.keys()) if (!uids.has(uid)) known.delete(uid)
     const seen = list.map((n) => {
       const vni = identifiers.get(n.metadata.uid ?? '') ?? n.status?.vni
       return vni === undefined ? n : { ...n, status: { ...n.status, vni } }
@@ -195,9 +275,24 @@ export async function startController(deps: { kube: Kube; clock: Clock; log: Log
   }
 
   const cleanPass = async () => {
+    const kept = await holders()
+    if (kept) suspects.everything()
+    try {
+      await clean(suspects.take(), kept)
+    } catch (error) {
+      suspects.everything()
+      throw error
+    }
+  }
+
+  const clean = async (
+    left: ReturnType<Suspects['take']>,
+    kept: Awaited<ReturnType<typeof statefulHolders>>,
+  ) => {
+    if (left.blocks.length + left.slices.length + left.hosts.length === 0) return
     const known = nodes.list()
-    const around = { nodes: known, blocks: blocks.list(), networks: networks.list(), claims: claims.list() }
-    const removed = await removeStaleBlocks(kube, { ...around, slices: slices.list(), ...(await holders()) })
+    const around = { nodes: known, blocks: left.blocks, networks: networks.list(), claims: claims.list() }
+    const removed = await removeStaleBlocks(kube, { ...around, slices: slices.list(), ...kept })
     for (const { metadata, spec } of removed)
       log.info('removed a block that nobody uses', {
         namespace: metadata.namespace,
@@ -207,9 +302,9 @@ export async function startController(deps: { kube: Kube; clock: Clock; log: Log
       })
     const uids = new Set(known.map((n) => n.metadata.uid))
     const names = new Set(known.map((n) => n.metadata.name))
-    for (const slice of slices.list())
+    for (const slice of left.slices)
       if (!uids.has(slice.nodeUID)) await remove(resources.attachmentSlices, slice)
-    for (const host of hosts.list())
+    for (const host of left.hosts)
       if (!names.has(host.metadata.name) && (host.spec.mappings ?? []).length === 0)
         await remove(resources.hostPhysicalNetworks, host)
   }
@@ -234,6 +329,7 @@ export async function startController(deps: { kube: Kube; clock: Clock; log: Log
     clock,
     log,
     batchMs,
+    restMs,
   })
   loop.wake()
   return {
@@ -245,6 +341,23 @@ export async function startController(deps: { kube: Kube; clock: Clock; log: Log
     },
   }
 }
+
+interface Findings {
+  /** What it follows from: the same, item by item, gives the same. */
+  from: unknown[]
+  status: object
+  written: boolean
+  writtenAt: number
+}
+
+const equalItems = (a: unknown[], b: unknown[]): boolean => a.every((item, i) => item === b[i])
+
+/** Whether both need the same identifier, or none. */
+const sameIdentity = (a: Network, b: Network): boolean =>
+  a.metadata.uid === b.metadata.uid &&
+  a.metadata.deletionTimestamp === b.metadata.deletionTimestamp &&
+  a.status?.vni === b.status?.vni &&
+  equal(a.spec, b.spec)
 
 /** Conditions name the nodes in this order, always: another one would be a change that everybody is told of. */
 const byName = <T extends KubeObject>(objects: T[]): T[] =>
