@@ -72,6 +72,7 @@ const ids: [program: string, user: number][] = [
   ['polynet-controller', 65532],
   ['polynet-webhook', 65532],
   ['polynet-agent', 0],
+  ['polynet', 0],
 ]
 for (const [program, user] of ids)
   test(`${program} starts as user ${user} where nothing can be written`, { skip }, () => {
@@ -107,6 +108,7 @@ test('there is no shell and no package manager in it', () => {
     programs.map((entry) => `${entry.path}${entry.kind === 'link' ? ` -> ${entry.target}` : ''}`).join('\n'),
     `\
 usr/bin/node
+usr/bin/polynet -> /polynet/src/polynet/main.js
 usr/bin/polynet-agent -> /polynet/src/agent/main.js
 usr/bin/polynet-controller -> /polynet/src/controller/main.js
 usr/bin/polynet-webhook -> /polynet/src/webhook/main.js`,

@@ -1,6 +1,7 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
+import { Fault } from '../src/lib/fault.ts'
 import { archiveOf, type Image } from './archive.ts'
 import { debianPackages, lockText, type Pin, readLock } from './debian.ts'
 import { agnhost, dnsTesting, testPackages } from './kubernetes-tests.ts'
@@ -67,6 +68,12 @@ export async function buildRoot(which: ImageName, say: (line: string) => void, d
 }
 
 async function imageOf(which: ImageName, say: (line: string) => void) {
+  if (process.platform !== 'linux' || process.arch !== 'x64')
+    throw new Fault(
+      'unsupported',
+      `build image ${which}`,
+      'images are for linux/amd64; build them on such a machine',
+    )
   const epochS = Number(process.env.SOURCE_DATE_EPOCH ?? 0)
   const pins = readLock(readFileSync(lockPath, 'utf8'))
   const cache = join(cacheDir(), 'debian')

@@ -17,7 +17,7 @@ const programs = {
   'polynet-agent': 'agent',
   'polynet-controller': 'controller',
   'polynet-webhook': 'webhook',
-  polynet: 'cli',
+  polynet: 'polynet',
 }
 
 /** What Node is linked to. It brings its own certificates, time zones and the rest. */
@@ -63,7 +63,7 @@ export const polynet: Recipe = async ({ root, pins, cache, epochS }, say) => {
         version,
         license,
         purl: `pkg:generic/${name}@${version}`,
-        comment: 'polynet-cni is linked with libc6, statically',
+        comment: 'polynet-cni is linked statically with the C library of the machine that built it',
       },
     ],
   }
