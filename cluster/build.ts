@@ -16,6 +16,8 @@ interface Recipe {
   tags?: string
   /** Go variables that tell the program its version. */
   stamp?: (version: string) => Record<string, string>
+  /** Part of it is C. */
+  cgo?: boolean
   /** Programs that people know by another name than their folder's. */
   rename?: Record<string, string>
 }
@@ -60,9 +62,12 @@ export const tools = {
   flannel: {
     module: 'github.com/flannel-io/flannel',
     expectS: 60,
+    cgo: true,
     rename: { flannel: 'flanneld' },
     stamp: (version) => ({ 'github.com/flannel-io/flannel/pkg/version.Version': version }),
   },
+  // The last release of the reference plugins that has it; its own repository is not to be had as a module.
+  'flannel-plugin': { module: 'github.com/containernetworking/plugins', expectS: 10 },
   helm: {
     module: 'helm.sh/helm/v4',
     expectS: 90,
@@ -161,7 +166,13 @@ function pinOf(tool: Tool): { version: string; digest: string; programs: string[
 function go(tool: Tool, lock: string, args: string[]): Promise<void> {
   const cwd = join(import.meta.dirname, 'modules', tool)
   const path = `${process.env.PATH}:/usr/local/go/bin:/usr/lib/go/bin`
-  const env = { ...process.env, PATH: path, CGO_ENABLED: '0', GOFLAGS: '', GOWORK: 'off' }
+  const env = {
+    ...process.env,
+    PATH: path,
+    CGO_ENABLED: (tools[tool] as Recipe).cgo ? '1' : '0',
+    GOFLAGS: '',
+    GOWORK: 'off',
+  }
   const child = spawn('flock', [lock, 'go', ...args], { cwd, env, stdio: ['ignore', 'ignore', 'pipe'] })
   let said = ''
   child.stderr.setEncoding('utf8').on('data', (text: string) => {

@@ -47,6 +47,9 @@ export async function startCluster(options: ClusterOptions = {}): Promise<Cluste
     containerd: await toolDir('containerd', say),
     etcd: await toolDir('etcd', say),
     plugins: await toolDir('plugins', say),
+    ...(defaultNetwork === 'flannel' && {
+      flannel: { flannel: await toolDir('flannel', say), plugin: await toolDir('flannel-plugin', say) },
+    }),
   }
   const cache = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'polynet')
   const images = await baseImages(cache, say)

@@ -13,6 +13,7 @@ import { plan } from './wiring.ts'
 export interface Users {
   admin: string
   proxy: string
+  flannel: string
   /** Of a node, by its name. */
   nodes: Record<string, string>
 }
@@ -41,12 +42,14 @@ export class ControlPlane {
     this.users = {
       admin: token(),
       proxy: token(),
+      flannel: token(),
       nodes: Object.fromEntries(nodes.map((name) => [name, token()])),
     }
     const own = { manager: token(), scheduler: token() }
     const lines = [
       [this.users.admin, 'admin', 'admin', '"system:masters"'],
       [this.users.proxy, 'system:kube-proxy', 'kube-proxy'],
+      [this.users.flannel, 'flannel', 'flannel'],
       [own.manager, 'system:kube-controller-manager', 'controller-manager'],
       [own.scheduler, 'system:kube-scheduler', 'scheduler'],
       ...nodes.map((name) => [this.users.nodes[name], `system:node:${name}`, name, '"system:nodes"']),

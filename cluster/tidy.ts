@@ -1,0 +1,76 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { KubeObject, Resource } from '../src/api/meta.ts'
+import { resources } from '../src/api/resources.ts'
+import type { Kube } from '../src/kube/port.ts'
+import { Fault, isFault } from '../src/lib/fault.ts'
+import { isSystem } from './place.ts'
+
+const builtIn = (group: string, kind: string): Resource => ({
+  group,
+  version: 'v1',
+  kind,
+  plural: `${kind.toLowerCase()}s`,
+  namespaced: true,
+})
+
+/** What people make, that which makes others first. */
+const made: Resource[] = [
+  ...['Deployment', 'StatefulSet', 'DaemonSet', 'ReplicaSet'].map((kind) => builtIn('apps', kind)),
+  builtIn('batch', 'Job'),
+  builtIn('', 'Service'),
+  resources.pods,
+  resources.networkAttachmentDefinitions,
+  resources.ipamClaims,
+  resources.networks,
+  resources.physicalNetworks,
+]
+
+const kept = ['default', 'kube-node-lease', 'kube-public', 'kube-system', 'polynet-system']
+
+/** Takes away all that people made on a cluster, and resolves when it is gone. What the cluster and Polynet are made of stays. */
+export async function tidy(kube: Kube, withinMs = 60_000): Promise<void> {
+  const until = performance.now() + withinMs
+  for (;;) {
+    const left = await leftOf(kube)
+    if (left.length === 0) return
+    if (performance.now() > until)
+      throw new Fault(
+        'unavailable',
+        'take away what was made',
+        `${left.map(nameOf).join(', ')} is still there after ${withinMs / 1000} s`,
+      )
+    await Promise.all(
+      left.filter((each) => !each.object.metadata.deletionTimestamp).map((each) => remove(kube, each)),
+    )
+    await sleep(200)
+  }
+}
+
+interface Left {
+  resource: Resource
+  object: KubeObject
+}
+
+async function leftOf(kube: Kube): Promise<Left[]> {
+  const lists = made.map(async (resource) =>
+    (await kube.list(resource)).items
+      .filter(({ metadata }) => !isSystem(metadata.namespace) && metadata.name !== 'kubernetes')
+      .map((object): Left => ({ resource, object })),
+  )
+  const spaces = (await kube.list(resources.namespaces)).items
+    .filter(({ metadata }) => !kept.includes(metadata.name))
+    .map((object): Left => ({ resource: resources.namespaces, object }))
+  return [...(await Promise.all(lists)).flat(), ...spaces]
+}
+
+async function remove(kube: Kube, { resource, object }: Left): Promise<void> {
+  const { namespace, name, uid } = object.metadata
+  try {
+    await kube.delete(resource, { namespace, name }, { uid })
+  } catch (error) {
+    if (!isFault(error, 'missing', 'conflict')) throw error
+  }
+}
+
+const nameOf = ({ object: { kind, metadata } }: Left): string =>
+  `${kind} ${metadata.namespace ? `${metadata.namespace}/` : ''}${metadata.name}`
