@@ -69,7 +69,7 @@ type Problems = Extract<ReturnType<typeof attachmentsFor>, { ok: false }>['probl
 /** What the pod's own namespace lacks may be applied after it; all else is refused. */
 function verdictOn(problems: Problems, { namespace, name }: AskingPod): Verdict {
   if (problems.every((p) => p.lacking === 'here'))
-    return { warnings: problems.map((p) => `${sentence([p])}; the pod waits for it`), lacking: true }
+    return { warnings: problems.map((p) => sentence([p])), lacking: true }
   return {
     refused: `attach pod ${namespace}/${name}: ${sentence(problems)}`,
     warnings: [],

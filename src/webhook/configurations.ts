@@ -81,7 +81,10 @@ export function webhookConfigurations(reached: Reached) {
   })
   const { validate, mutate } = paths
   const created = [rule([''], ['pods'], ['CREATE'])]
-  const configuration = (kind: string, webhooks: ReturnType<typeof webhook>[]) => ({
+  const configuration = (
+    kind: string,
+    webhooks: (ReturnType<typeof webhook> & { reinvocationPolicy?: string })[],
+  ) => ({
     apiVersion: 'admissionregistration.k8s.io/v1',
     kind,
     metadata: { name: configurationName },
@@ -106,11 +109,8 @@ export function webhookConfigurations(reached: Reached) {
       webhook('cron-jobs', validate, 'Ignore', [rule(['batch'], ['cronjobs'])], on('jobTemplateAsks')),
     ]),
     configuration('MutatingWebhookConfiguration', [
-      {
-        ...webhook('placement', mutate, 'Fail', created, on('asks')),
-        // Others may add containers and terms after it.
-        reinvocationPolicy: 'IfNeeded',
-      },
+      // Others may change terms and containers after it.
+      { ...webhook('placement', mutate, 'Fail', created, on('asks')), reinvocationPolicy: 'IfNeeded' },
     ]),
   ] as const
 }

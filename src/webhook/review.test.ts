@@ -51,7 +51,7 @@ const pods: [what: string, annotations: Record<string, string>, want: string[]][
     'asks for a Network that is not there yet',
     { networks: 'later data' },
     [
-      'warning: annotation networks[0]: there is no Network later in namespace blue; create it, or correct the name; the pod waits for it',
+      'warning: annotation networks[0]: there is no Network later in namespace blue; create it, or correct the name',
     ],
   ],
   [
