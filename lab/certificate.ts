@@ -1,109 +1,21 @@
-import { createSign, generateKeyPairSync, randomBytes } from 'node:crypto'
+import * as certificate from '../src/lib/certificate.ts'
 
-export interface Identity {
-  key: string
-  certificate: string
-}
+export type Identity = certificate.Identity
 
-/** Who a certificate is for; `addresses` are IPv4. */
+/** Who a certificate is for. */
 export interface Subject {
   commonName: string
   organization?: string
-  names?: string[]
-  addresses?: string[]
+  names?: readonly string[]
+  addresses?: readonly string[]
 }
 
 /** For a server on this machine's loopback: valid as 127.0.0.1 and localhost. */
 export const loopbackCertificate = (now = new Date()): Identity =>
   selfSigned({ commonName: 'polynet lab', names: ['localhost'], addresses: ['127.0.0.1'] }, now)
 
-/**
- * A key and a certificate that vouches for itself, PEM, valid for ten years.
- * RFC 5280 in DER, as far as one certificate needs it.
- */
-export function selfSigned(subject: Subject, now = new Date()): Identity {
-  const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
-  const until = new Date(now.getTime() + 3650 * 86_400_000)
-  const algorithm = sequence(oid([1, 2, 840, 10045, 4, 3, 2])) // ecdsa-with-SHA256
-  const { commonName, organization } = subject
-  const name = sequence(...(organization ? [attribute(10, organization)] : []), attribute(3, commonName))
-  const body = sequence(
-    der(0xa0, integer(Buffer.from([2]))), // version 3
-    integer(Buffer.concat([Buffer.from([1]), randomBytes(15)])),
-    algorithm,
-    name,
-    sequence(time(now), time(until)),
-    name,
-    publicKey.export({ type: 'spki', format: 'der' }),
-    der(0xa3, sequence(basicConstraints(), ...alternativeNames(subject))),
-  )
-  const signature = createSign('sha256').update(body).sign(privateKey)
-  const certificate = sequence(body, algorithm, der(0x03, Buffer.from([0]), signature))
-  return {
-    key: privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
-    certificate: pem(certificate),
-  }
+/** A key and a certificate that vouches for itself, PEM, valid for ten years. */
+export function selfSigned({ names = [], addresses = [], ...subject }: Subject, from = new Date()): Identity {
+  const until = new Date(from.getTime() + 3650 * 86_400_000)
+  return certificate.selfSigned({ ...subject, names: [...names, ...addresses], from, until })
 }
-
-/** It may sign itself, and that is all that it is asked to. */
-const basicConstraints = (): Buffer =>
-  sequence(
-    oid([2, 5, 29, 19]),
-    der(0x01, Buffer.from([0xff])),
-    octets(sequence(der(0x01, Buffer.from([0xff])))),
-  )
-
-/** Of the X.520 kind `type`: 3 is a common name, 10 an organization. */
-const attribute = (type: number, text: string): Buffer =>
-  set(sequence(oid([2, 5, 4, type]), der(0x0c, Buffer.from(text))))
-
-function alternativeNames({ names = [], addresses = [] }: Subject): Buffer[] {
-  const all = [
-    ...names.map((name) => der(0x82, Buffer.from(name))),
-    ...addresses.map((address) => der(0x87, Buffer.from(address.split('.').map(Number)))),
-  ]
-  return all.length > 0 ? [sequence(oid([2, 5, 29, 17]), octets(sequence(...all)))] : []
-}
-
-/** A tag, the length of what follows, and what follows. */
-function der(tag: number, ...parts: Buffer[]): Buffer {
-  const content = Buffer.concat(parts)
-  const length =
-    content.length < 128
-      ? [content.length]
-      : content.length < 256
-        ? [0x81, content.length]
-        : [0x82, content.length >> 8, content.length & 255]
-  return Buffer.concat([Buffer.from([tag, ...length]), content])
-}
-
-const sequence = (...parts: Buffer[]): Buffer => der(0x30, ...parts)
-const set = (...parts: Buffer[]): Buffer => der(0x31, ...parts)
-const octets = (content: Buffer): Buffer => der(0x04, content)
-/** Positive: `bytes` begins with neither a zero nor a set sign bit. */
-const integer = (bytes: Buffer): Buffer => der(0x02, bytes)
-
-function oid([first = 0, second = 0, ...rest]: number[]): Buffer {
-  const bytes = [first * 40 + second]
-  for (const part of rest) {
-    const sevens = [part & 127]
-    for (let left = part >> 7; left > 0; left >>= 7) sevens.unshift((left & 127) | 128)
-    bytes.push(...sevens)
-  }
-  return der(0x06, Buffer.from(bytes))
-}
-
-/** UTCTime: two digits of the year, until 2049. */
-const time = (date: Date): Buffer =>
-  der(
-    0x17,
-    Buffer.from(
-      `${date
-        .toISOString()
-        .replace(/[-:T]|\..*/g, '')
-        .slice(2)}Z`,
-    ),
-  )
-
-const pem = (bytes: Buffer): string =>
-  `-----BEGIN CERTIFICATE-----\n${bytes.toString('base64').replace(/.{64}/g, '$&\n').trimEnd()}\n-----END CERTIFICATE-----\n`
