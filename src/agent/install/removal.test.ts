@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import type { KubeObject } from '../../api/meta.ts'
 import { resources } from '../../api/resources.ts'
 import { anythingGoes, customResourceDefinitions } from '../../kube/memory/crd.ts'
 import { MemoryKube } from '../../kube/memory/store.ts'
@@ -18,15 +19,19 @@ async function cluster() {
   await kube.create(customResourceDefinitions, anythingGoes(daemonSets))
   const make = (finalizers: string[] = []) =>
     kube.create(daemonSets, { apiVersion: 'apps/v1', kind: 'DaemonSet', metadata: { ...ref, finalizers } })
-  /** What goes wrong with every request from now on. */
-  let wrong: (() => Promise<never>) | undefined
-  const between = { get: (...args: Parameters<Kube['get']>) => wrong?.() ?? kube.get(...args) } as Kube
+  /** How requests for the DaemonSet are answered from now on. */
+  let answer: (() => Promise<KubeObject>) | undefined
+  const between = {
+    get: (...args: Parameters<Kube['get']>) =>
+      (args[0] === daemonSets ? answer?.() : undefined) ?? kube.get(...args),
+  } as Kube
   return {
     kube: between,
     make,
     remove: () => kube.delete(daemonSets, ref),
-    breaks: (how: () => Promise<never>) => {
-      wrong = how
+    removeNamespace: () => kube.delete(resources.namespaces, { name: ref.namespace }),
+    answers: (how: () => Promise<KubeObject>) => {
+      answer = how
     },
   }
 }
@@ -51,35 +56,46 @@ test('a DaemonSet that is gone, or on its way, makes it a removal', async () => 
   }
 })
 
+test('a namespace that is on its way makes it a removal, though the DaemonSet is there yet', async () => {
+  const { kube, make, removeNamespace, answers } = await cluster()
+  const before = await make(['keeps-it'])
+  const removal = removalOf(kube, ref, realClock)
+  await seen()
+  await removeNamespace()
+  // What goes with a namespace goes in any order.
+  answers(async () => before)
+  assert.equal(await removal.ask(), 'removed')
+})
+
 test('who may not ask any more was removed with the right to', async () => {
-  const { kube, make, breaks } = await cluster()
+  const { kube, make, answers } = await cluster()
   await make()
   const removal = removalOf(kube, ref, realClock)
   await seen()
-  breaks(refused)
+  answers(refused)
   assert.equal(await removal.ask(), 'removed')
 })
 
 test('a DaemonSet that was never seen is not missed: its name may be wrong, or the rights', async () => {
-  const { kube, breaks } = await cluster()
+  const { kube, answers } = await cluster()
   const never = removalOf(kube, ref, realClock)
   await seen()
   assert.match(await never.ask(), /polynet-agent/)
-  breaks(refused)
+  answers(refused)
   assert.equal(await removalOf(kube, ref, realClock).ask(), 'get DaemonSet: not yours')
 })
 
 test('an API server that does not answer, or answers that it cannot, makes it a restart', async () => {
-  const { kube, make, breaks } = await cluster()
+  const { kube, make, answers } = await cluster()
   await make()
   const clock = new ManualClock()
   const removal = removalOf(kube, ref, clock)
   await seen()
-  breaks(() => new Promise(() => {}))
+  answers(() => new Promise(() => {}))
   const asked = removal.ask()
   await clock.advance(2000)
   assert.equal(await asked, 'the API server does not answer')
-  breaks(() => Promise.reject(new Fault('unavailable', 'get DaemonSet', 'no etcd')))
+  answers(() => Promise.reject(new Fault('unavailable', 'get DaemonSet', 'no etcd')))
   assert.equal(await removal.ask(), 'get DaemonSet: no etcd')
 })
 

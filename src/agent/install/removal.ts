@@ -1,4 +1,5 @@
 import type { KubeObject, Resource } from '../../api/meta.ts'
+import { resources } from '../../api/resources.ts'
 import type { Kube, Ref } from '../../kube/port.ts'
 import type { Clock } from '../../lib/clock.ts'
 import { asFault, Fault, isFault } from '../../lib/fault.ts'
@@ -17,7 +18,7 @@ const patienceMs = 2000
 /** Tells a removal from a restart: both end an agent by SIGTERM. */
 export interface Removal {
   /**
-   * `removed` when the agents' DaemonSet is gone or on its way, else why it is
+   * `removed` when the agents' DaemonSet or its namespace is gone or on its way, else why it is
    * supposed to be there. A removal takes the right to ask away as well: who
    * may not ask any more is removed. A DaemonSet that was never seen cannot be
    * missed, and no answer is no removal.
@@ -28,6 +29,12 @@ export interface Removal {
 export function removalOf(kube: Kube, daemonSet: Ref, clock: Clock): Removal {
   const { namespace, name } = daemonSet
   const get = () => kube.get(daemonSets, daemonSet)
+  /** Of a namespace that goes, pods may go first. */
+  const namespaceGoes = () =>
+    kube.get(resources.namespaces, { name: namespace ?? '' }).then(
+      ({ metadata }) => metadata.deletionTimestamp !== undefined,
+      () => false,
+    )
   const over = new AbortController()
   let seen = false
   const look = async () => {
@@ -44,7 +51,8 @@ export function removalOf(kube: Kube, daemonSet: Ref, clock: Clock): Removal {
     async ask() {
       over.abort()
       const answer = get().then(
-        ({ metadata }) => (metadata.deletionTimestamp ? 'removed' : 'its DaemonSet is there'),
+        async ({ metadata }) =>
+          metadata.deletionTimestamp || (await namespaceGoes()) ? 'removed' : 'its DaemonSet is there',
         (error) => {
           if (seen && isFault(error, 'missing', 'forbidden')) return 'removed'
           return asFault(error, `ask for DaemonSet ${namespace}/${name}`).message
