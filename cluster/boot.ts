@@ -16,7 +16,7 @@ import { listenerOn } from '../lab/boot.ts'
 import { enter, type Way } from '../lab/enter.ts'
 import { Fault } from '../src/lib/fault.ts'
 import { removeCgroup } from './cgroups.ts'
-import { callsTo } from './control.ts'
+import { callsTo, Unanswered } from './control.ts'
 import { calls, cgroupOf, type Machines, type MachinesOptions } from './machines.ts'
 
 const prefix = 'polynet-cluster-'
@@ -170,8 +170,8 @@ async function up(child: ChildProcess, cluster: Connected, doing: string, log: s
         await Promise.race([cluster.ready(), gone])
         return
       } catch (error) {
-        // Its socket is not there yet.
-        if (over || existsSync(join(log, '../control.sock'))) throw over ?? error
+        // It has not come that far yet, or it has just ended, which its log explains.
+        if (over || !(error instanceof Unanswered)) throw over ?? error
         await new Promise((resolve) => setTimeout(resolve, 20))
       }
     throw over

@@ -58,10 +58,10 @@ export const tools = {
       'github.com/containernetworking/plugins/pkg/utils/buildversion.BuildVersion': version,
     }),
   },
-  coredns: { module: 'github.com/coredns/coredns', expectS: 120 },
+  coredns: { module: 'github.com/coredns/coredns', expectS: 180 },
   flannel: {
     module: 'github.com/flannel-io/flannel',
-    expectS: 60,
+    expectS: 120,
     cgo: true,
     rename: { flannel: 'flanneld' },
     stamp: (version) => ({ 'github.com/flannel-io/flannel/pkg/version.Version': version }),

@@ -26,18 +26,18 @@ export function serveCalls<T extends object>(
   return server.listen(socketPath)
 }
 
-/** The other side of `serveCalls`. Rejects with `unavailable` when nobody answers (any more). */
+/** Nobody answers, or not any more. */
+export class Unanswered extends Fault {
+  constructor(call: string, why: string) {
+    super('unavailable', `ask the cluster to ${call}`, `${why}; start one with npm run cluster -- up`)
+  }
+}
+
+/** The other side of `serveCalls`. */
 export function callsTo<T extends object>(socketPath: string, names: readonly (keyof T & string)[]): T {
   const call = (name: string, args: unknown[]) =>
     new Promise((resolve, reject) => {
-      const lost = (why: string) =>
-        reject(
-          new Fault(
-            'unavailable',
-            `ask the cluster to ${name}`,
-            `${why}; start one with npm run cluster -- up`,
-          ),
-        )
+      const lost = (why: string) => reject(new Unanswered(name, why))
       const asked = request(
         { socketPath, path: `/${name}`, method: 'POST', agent: false },
         async (answer) => {

@@ -1,7 +1,8 @@
 import { execFileSync, spawnSync } from 'node:child_process'
+import { existsSync } from 'node:fs'
 import { Fault } from '../src/lib/fault.ts'
 
-/** What a cluster runs that Debian has, by the package it is in. */
+/** What a cluster runs that Debian has, by the package it is in: programs, and files. */
 const packages: Record<string, string[]> = {
   runc: ['runc'],
   'busybox-static': ['busybox'],
@@ -10,7 +11,7 @@ const packages: Record<string, string[]> = {
   iptables: ['iptables'],
   conntrack: ['conntrack'],
   gcc: ['cc'],
-  'libc6-dev': [],
+  'libc6-dev': ['/usr/include/stdio.h'],
   tar: ['tar'],
   mount: ['mount'],
   'util-linux': ['nsenter', 'unshare', 'flock'],
@@ -38,6 +39,8 @@ export function ensureDebian(say: (line: string) => void): void {
 }
 
 const isHere = (program: string): boolean =>
+  // `command -v` takes a path only when it can be executed.
+  existsSync(program) ||
   spawnSync('sh', ['-c', 'command -v "$1"', 'sh', program], { env: { PATH: systemPath } }).status === 0
 
 /** A root's path, whoever called us. */

@@ -33,7 +33,10 @@ export function clusterPlan(wiring: Wiring): NamespacePlan[] {
   }
   const way = { to: '0.0.0.0/0', link: 'eth0', via: routerAddress }
   const plans = wiringPlan(wiring).map((each): NamespacePlan => {
-    if (each.netns === 'switch-eth0') return { ...each, links: [...each.links, cable] }
+    if (each.netns === 'switch-eth0') {
+      const router = { link: 'switch', address: `${managementV6(1)}/64` }
+      return { ...each, links: [...each.links, cable], addresses: [...each.addresses, router] }
+    }
     const node = wiring.nodes.indexOf(each.netns)
     if (node < 0) return each
     return {
