@@ -12,7 +12,7 @@ import { memoryDatapath } from '../src/datapath/memory/datapath.ts'
 import { type Journey, MemoryFabric } from '../src/datapath/memory/fabric.ts'
 import { serve } from '../src/kube/memory/http.ts'
 import { MemoryKube } from '../src/kube/memory/store.ts'
-import { realClock } from '../src/lib/clock.ts'
+import { type Clock, realClock } from '../src/lib/clock.ts'
 import { Fault } from '../src/lib/fault.ts'
 import { type Log, silentLog } from '../src/lib/log.ts'
 import { gatewayMac } from '../src/lib/mac.ts'
@@ -30,8 +30,11 @@ export interface Simulated extends Place {
  * controller, scheduler and kubelets as the lab's, on an API server and
  * kernels in memory. A packet walks the plans that the agents made.
  */
-export async function startSim(wiring: Wiring, log: Log = silentLog): Promise<Simulated> {
-  const clock = realClock
+export async function startSim(
+  wiring: Wiring,
+  log: Log = silentLog,
+  clock: Clock = realClock,
+): Promise<Simulated> {
   const kube = new MemoryKube({ clock })
   const outage = new Outage()
   await found(kube)
