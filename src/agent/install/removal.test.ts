@@ -24,6 +24,7 @@ async function cluster() {
   const between = {
     get: (...args: Parameters<Kube['get']>) =>
       (args[0] === daemonSets ? answer?.() : undefined) ?? kube.get(...args),
+    list: (...args: Parameters<Kube['list']>) => kube.list(...args),
   } as Kube
   return {
     kube: between,

@@ -31,8 +31,8 @@ export function removalOf(kube: Kube, daemonSet: Ref, clock: Clock): Removal {
   const get = () => kube.get(daemonSets, daemonSet)
   /** Of a namespace that goes, pods may go first. */
   const namespaceGoes = () =>
-    kube.get(resources.namespaces, { name: namespace ?? '' }).then(
-      ({ metadata }) => metadata.deletionTimestamp !== undefined,
+    kube.list(resources.namespaces, { fields: `metadata.name=${namespace}` }).then(
+      ({ items }) => items.some(({ metadata }) => metadata.deletionTimestamp),
       () => false,
     )
   const over = new AbortController()
