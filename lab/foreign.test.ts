@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { chmodSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { kubectl } from '../scenarios/kubectl.ts'
@@ -102,4 +102,42 @@ test('a conf that comes half-written or broken changes no pod', { skip, timeout:
   assert.deepEqual(await lab.leftovers('n1'), before)
   for (const file of ['01-half.conflist', '02-none.conf', '03-empty.json'])
     rmSync(join(root, 'etc/cni/net.d', file))
+})
+
+test('Multus beside Polynet: its conf comes first by name, and pods have their networks once', {
+  skip,
+}, async () => {
+  const confs = () =>
+    readdirSync(join(root, 'etc/cni/net.d'))
+      .filter((file) => file.includes('polynet'))
+      .join()
+  const until = async (want: string) => {
+    for (const late = Date.now() + 10_000; confs() !== want && Date.now() < late; )
+      await new Promise((resolve) => setTimeout(resolve, 50))
+    assert.equal(confs(), want)
+  }
+  const multus = join(root, 'etc/cni/net.d/00-multus.conf')
+  // It would execute ours for the default network, and read the same annotation itself.
+  const delegate = { cniVersion: '1.0.0', name: 'polynet', plugins: [{ type: 'polynet-cni' }] }
+  writeFileSync(
+    multus,
+    JSON.stringify({
+      cniVersion: '0.3.1',
+      name: 'multus-cni-network',
+      type: 'multus',
+      delegates: [delegate],
+    }),
+  )
+  await until('0-polynet.conflist')
+  await say('apply -f -', pod('beside', 'blue@net1'))
+  await say('wait pod beside --for=condition=Ready')
+  const { output } = await lab.exec('default/beside', ['ip', '-brief', 'link'])
+  assert.deepEqual(output.match(/^[^\s@]+/gm)?.sort(), ['eth0', 'lo', 'net1'])
+  assert.match(
+    await say('get events --field-selector reason=CNIConfBefore'),
+    /node\/n1 .*00-multus\.conf comes before/,
+  )
+  await say('delete pod beside')
+  rmSync(multus)
+  await until('00-polynet.conflist')
 })
