@@ -112,7 +112,8 @@ async function run(around: Around, ...call: Parameters<Spawn>): Promise<Ended> {
   const status = await ended
   over = true
   clearTimeout(timer)
-  const linger = setTimeout(() => [stdout, stderr].map((s) => s.stop()), lingerMs)
+  // Not before what is in the pipes by then is read: this loop may have stood still for longer.
+  const linger = setTimeout(() => setImmediate(() => [stdout, stderr].map((s) => s.stop())), lingerMs)
   const [out, err] = await Promise.all([stdout.whole, stderr.whole])
   clearTimeout(linger)
   input.destroy()
