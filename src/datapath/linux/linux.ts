@@ -4,7 +4,7 @@ import type { Nic } from '../../api/host-physical-network.ts'
 import { Fault } from '../../lib/fault.ts'
 import type { Log } from '../../lib/log.ts'
 import type { Datapath, Report } from '../port.ts'
-import type { Answer, Method } from './hands.ts'
+import type { Answer, Method, Request } from './hands.ts'
 import { NETLINK_ROUTE, Netlink } from './netlink.ts'
 import { inside } from './netns.ts'
 import { concernsNics, nicGroups } from './nics.ts'
@@ -61,7 +61,7 @@ export async function linuxDatapath(options: {
       const id = ++last
       hands.ref()
       waiting.set(id, { resolve, reject })
-      hands.postMessage([id, method, argument])
+      hands.postMessage([id, method, JSON.stringify(argument)] satisfies Request)
     })
   }
   const listeners = new Set<() => void>()

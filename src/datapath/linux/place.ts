@@ -1,6 +1,6 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { Fault } from '../../lib/fault.ts'
-import { errnoName } from '../../lib/libc.ts'
+import { addressOf, errnoName } from '../../lib/libc.ts'
 import { Batch, NETLINK_NETFILTER, NETLINK_ROUTE, Netlink } from './netlink.ts'
 import { inside } from './netns.ts'
 import type { DataType } from './nft-values.ts'
@@ -8,6 +8,8 @@ import { getLink, seenLink } from './route.ts'
 import { close, ioctl, open } from './syscall.ts'
 
 const SIOCGIFINDEX = 0x8933
+const SIOCETHTOOL = 0x8946
+const ETHTOOL_GLINK = 10
 
 /**
  * One network namespace, held open: its sockets stay in it, whichever
@@ -73,6 +75,16 @@ export class Place {
     const index = request.readInt32LE(16)
     this.indexes.set(name, index)
     return index
+  }
+
+  /** Has the kernel work off what happened to the link's carrier, before anything else does. Absent: nothing happens. */
+  settle(name: string): void {
+    const value = Buffer.alloc(8)
+    value.writeUInt32LE(ETHTOOL_GLINK, 0)
+    const request = Buffer.alloc(40)
+    request.write(name, 0, 15)
+    request.writeBigUInt64LE(addressOf(value), 16)
+    ioctl(this.route.fd, SIOCETHTOOL, request)
   }
 
   /** Writes settings below /proc/sys/net; the names of those that differed. Throws for one that this kernel does not have. */

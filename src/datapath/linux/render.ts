@@ -2,7 +2,6 @@ import type { Table } from '../../plan/ruleset.ts'
 import { sysctlLine } from '../lines.ts'
 import { configure } from './entries.ts'
 import { createLinks, removeLinks } from './links.ts'
-import { Batch } from './netlink.ts'
 import type { Place } from './place.ts'
 import * as rt from './route.ts'
 import { type Job, Links, type MadeLink, type Side, within } from './side.ts'
@@ -61,20 +60,13 @@ export function render(
 /**
  * A link that just got its carrier drops packets until the kernel has worked
  * off that event (and a bridge does not use it as a port): for a millisecond,
- * but the first ARP request lost means a second. Asking for a link makes the
- * kernel work off its events first (since Linux 6.9).
+ * but the first ARP request lost means a second. Asking whether a link has its
+ * carrier makes the kernel work off its event first (ethtool_op_get_link).
  */
 function settle(job: Job): void {
-  const batches = new Map<Place, Batch>()
-  for (const { netns, wanted } of job.made) {
-    if (wanted.origin.kind !== 'veth' && wanted.origin.kind !== 'peer') continue
-    const place = job.bySide.get(netns)?.place
-    if (!place) continue
-    const batch = batches.get(place) ?? new Batch()
-    batches.set(place, batch)
-    rt.getLink(batch, `find link ${wanted.name} in ${netns}`, wanted.name)
-  }
-  for (const [place, batch] of batches) place.route.send(batch)
+  for (const { netns, wanted } of job.made)
+    if (wanted.origin.kind === 'veth' || wanted.origin.kind === 'peer')
+      job.bySide.get(netns)?.place.settle(wanted.name)
 }
 
 function look(side: Side, links: Links): void {
