@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process'
 import { globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { build } from '../scripts/build.ts'
 import { buildShim } from '../src/cni/shim/build.ts'
 import { Fault } from '../src/lib/fault.ts'
@@ -86,7 +86,9 @@ export const polynet: Recipe = async ({ root, pins, cache, epochS }, say) => {
         : file(inImage(path), from(path)),
     ),
     ...reached.packages.flatMap(({ files }) => files.map((path) => file(inImage(path), from(path)))),
-    ...globSync('deploy/crds/*.yaml', { cwd: root }).map((path) => file(`polynet/${path}`, from(path))),
+    ...globSync('deploy/chart/{crds,definitions}/*.yaml', { cwd: root }).map((path) =>
+      file(`polynet/deploy/crds/${basename(path)}`, from(path)),
+    ),
     ...mains.map(({ program, main }) => link(`usr/bin/${program}`, `/${inImage(main)}`)),
     file('polynet/package.json', JSON.stringify({ name, version, license, type: 'module' })),
     file('polynet/LICENSE', from('LICENSE')),

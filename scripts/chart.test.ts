@@ -6,6 +6,7 @@ import { group } from '../src/api/meta.ts'
 import { webhookConfigurations } from '../src/webhook/configurations.ts'
 import { serviceName } from '../src/webhook/start.ts'
 import { helmHere, manifestOf, rendered } from './helm.ts'
+import { withValues } from './values.ts'
 
 const deploy = new URL('../deploy/', import.meta.url)
 const read = (path: string): string => readFileSync(new URL(path, deploy), 'utf8')
@@ -106,4 +107,9 @@ test('the webhook of a chart without one is nowhere in it', { skip }, () => {
     names.filter((name) => /webhook/i.test(name)),
     [],
   )
+})
+
+test('docs/install.md has the values that there are', () => {
+  const page = readFileSync(new URL('../docs/install.md', deploy), 'utf8')
+  assert.equal(page, withValues(page), 'run: npm run manifest')
 })
