@@ -17,8 +17,8 @@ export const conditions = {
   asks: `${keys}.exists(k, ${saidIn('object.metadata')} != '') && !object.spec.?hostNetwork.orValue(false)`,
   /** A pod whose annotations say another thing than before. */
   asksAnew: `${keys}.exists(k, ${saidIn('object.metadata')} != ${saidIn('oldObject.metadata')})`,
-  /** Polynet writes the status and the finalizers of its kinds whether or not a webhook is there. */
-  says: "request.operation == 'CREATE' || object.spec != oldObject.spec",
+  /** Polynet writes its kinds whether or not a webhook is there: nodes join without it. */
+  says: "!request.userInfo.username.startsWith('system:serviceaccount:polynet-system:polynet-') && (request.operation == 'CREATE' || object.spec != oldObject.spec)",
   /** Templates of pods that ask for networks. */
   templateAsks: `${unowned} && ${keys}.exists(k, ${saidIn('object.spec.template.?metadata')} != '')`,
   jobTemplateAsks: `${unowned} && ${keys}.exists(k, ${saidIn('object.spec.jobTemplate.spec.template.?metadata')} != '')`,
