@@ -7,7 +7,8 @@ import { inspect } from 'node:util'
 /**
  * `npm test`: types, format and lint, then every test, in the order of what
  * fails soonest. Closes with one line, `N passed, N failed, N skipped`, and
- * exits with 1 when something failed. With paths as arguments, only the tests
+ * exits with 1 when something failed. With `--cluster`, the tests on real
+ * Kubernetes instead. With paths as arguments, only the tests
  * below them run: `npm test -- src/attach`; a path without any is a failure.
  */
 interface Tally {
@@ -23,10 +24,17 @@ const checks: [title: string, command: string, args: string[]][] = [
   ['format and lint', 'biome', ['check', '.']],
 ]
 
-const stages: { title: string; patterns: string[]; concurrency: number; timeoutMs: number }[] = [
+interface Stage {
+  title: string
+  patterns: string[]
+  concurrency: number
+  timeoutMs: number
+}
+
+const ordinary: Stage[] = [
   {
     title: 'pure, effects and sim',
-    patterns: ['src/**/*.test.ts', 'scripts/**/*.test.ts', 'sim/**/*.test.ts', 'bench/**/*.test.ts'],
+    patterns: ['src', 'scripts', 'sim', 'images', 'bench'].map((dir) => `${dir}/**/*.test.ts`),
     concurrency: 2,
     timeoutMs: 240_000,
   },
@@ -37,6 +45,11 @@ const stages: { title: string; patterns: string[]; concurrency: number; timeoutM
     concurrency: 1,
     timeoutMs: 480_000,
   },
+]
+
+/** `npm run test:cluster`: on real Kubernetes, which is built when there is none yet. */
+const clusters: Stage[] = [
+  { title: 'real clusters', patterns: ['cluster/**/*.test.ts'], concurrency: 1, timeoutMs: 2_400_000 },
 ]
 
 /** Runs one tool; its output is shown when it complains. */
@@ -134,11 +147,14 @@ function filesOf(patterns: string[], paths: string[]): string[] {
 
 const isBelow = (path: string, file: string): boolean => file === path || file.startsWith(`${path}/`)
 
-const paths = process.argv.slice(2)
+const onClusters = process.argv.includes('--cluster')
+const stages = onClusters ? clusters : ordinary
+const paths = process.argv.slice(2).filter((arg) => arg !== '--cluster')
 const tallies: Tally[] = []
 const reasons = new Reasons()
 
-if (paths.length === 0) for (const [title, command, args] of checks) tallies.push(check(title, command, args))
+if (paths.length === 0 && !onClusters)
+  for (const [title, command, args] of checks) tallies.push(check(title, command, args))
 
 for (const { title, patterns, concurrency, timeoutMs } of stages) {
   const files = filesOf(patterns, paths)

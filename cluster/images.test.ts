@@ -4,8 +4,8 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { type Built, buildImage } from './images.ts'
-import { type Entry, entriesOf, sorted } from './tar.ts'
+import { type Built, buildImage } from '../images/images.ts'
+import { type Entry, entriesOf, sorted } from '../images/tar.ts'
 
 /** Builds the image of all programs and runs them from it, as a container runtime would have them. Takes half a minute. */
 const project = join(import.meta.dirname, '..')
