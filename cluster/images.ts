@@ -93,7 +93,7 @@ export async function baseImages(cache: string, say: (line: string) => void): Pr
       config: { Entrypoint: ['/pause'], User: '65535' },
     }
     busyboxRoot(root('busybox'))
-    const busybox = { name: busyboxImage, root: join(fresh, 'busybox'), config: { Cmd: ['sh'] } }
+    const busybox = { name: busyboxImage, root: join(fresh, 'busybox'), config: { Cmd: idle } }
     copyFileSync(coredns, join(root('coredns'), 'coredns'))
     const dns = { name: corednsImage(), root: join(fresh, 'coredns'), config: { Entrypoint: ['/coredns'] } }
     for (const image of [pause, busybox, dns]) {
@@ -110,6 +110,9 @@ export async function baseImages(cache: string, say: (line: string) => void): Pr
     rmSync(fresh, { recursive: true, force: true })
   }
 }
+
+/** What a container does whose pod says nothing: goes on, and ends when it is asked to. */
+const idle = ['sh', '-c', 'trap exit TERM; sleep infinity & wait']
 
 /** Debian's static busybox, and a link for each program that it is. */
 function busyboxRoot(root: string): void {

@@ -11,6 +11,7 @@ import { Fault } from '../src/lib/fault.ts'
 import type { Cluster } from './cluster.ts'
 import { leftoversOn } from './leftovers.ts'
 import type { PodEndpoint } from './machines.ts'
+import { plan } from './wiring.ts'
 
 /** A real cluster on which Polynet is installed, as stories handle it. Closing it leaves the cluster as it is. */
 export async function clusterPlace(cluster: Cluster): Promise<Place> {
@@ -71,8 +72,15 @@ export async function clusterPlace(cluster: Cluster): Promise<Place> {
       throw new Fault('unsupported', `ask CNI to ${command}`, 'containerd asks here; play it on the lab')
     },
 
+    /** Pods on the nodes' own network reach it by its Service; kubelets and people do not. */
     async outage(on) {
-      await (on ? cluster.stopApi() : cluster.startApi())
+      const closed = `add table inet outage; add chain inet outage out { type filter hook output priority -150; };
+        add rule inet outage out ip daddr ${plan.apiService} meta l4proto tcp reject with tcp reset`
+      const commands = `add table inet outage; delete table inet outage; ${on ? closed : ''}`
+      for (const node of await cluster.nodes()) {
+        const { exit, output } = await cluster.exec(node, ['nft', commands])
+        if (exit !== 0) throw new Fault('kernel', `cut ${node} off from the API server`, output.trim())
+      }
     },
 
     leftovers: (node) => leftoversOn(cluster, node),

@@ -8,6 +8,8 @@ export interface Story {
   title: string
   /** Where it is played; absent: everywhere. The page says so, and why: `<!-- only lab: reason -->`. */
   only?: 'sim' | 'lab'
+  /** Where it is not played: `<!-- not on cluster: reason -->`. */
+  notOn?: 'cluster'
   steps: Step[]
 }
 
@@ -24,6 +26,7 @@ export function parseStory(page: string): Story {
   const lines = page.split('\n')
   const title = lines.find((line) => line.startsWith('# '))?.slice(2) ?? 'a story without a title'
   const only = /^<!-- only (sim|lab):/m.exec(page)?.[1] as Story['only']
+  const notOn = /^<!-- not on cluster: /m.test(page) ? 'cluster' : undefined
   const steps: Step[] = []
   let yaml: string | undefined
   for (let i = 0; i < lines.length; i++) {
@@ -37,7 +40,7 @@ export function parseStory(page: string): Story {
     if (fence[2] === 'yaml') yaml = block.join('\n')
     if (fence[2] === 'console') steps.push(...stepsIn(block, start + 1, yaml))
   }
-  return { title, only, steps }
+  return { title, ...(only && { only }), ...(notOn && { notOn }), steps }
 }
 
 function stepsIn(block: string[], firstLine: number, yaml: string | undefined): Step[] {
