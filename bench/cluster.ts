@@ -46,16 +46,19 @@ export class Cluster {
     this.size = size
   }
 
-  /** Nodes and networks, and an agent on each node that is ready. */
+  /** Nodes and networks, and an agent on each node that is ready. Nodes join one after another, as they do. */
   async start(): Promise<void> {
     const { nodes, networks } = this.size
     this.#controller = await startController({ kube: this.kube, clock, log })
     for (let i = 0; i < networks; i++) await this.#addNetwork(i)
     this.#fabric.addSwitch('eth0')
-    for (let i = 0; i < nodes; i++) await this.#addNode(i)
-    while (this.agents.some((agent) => agent.unready() !== undefined)) await clock.sleep(20)
     const waits = async () => (await this.kube.list(resources.networks)).items.some((n) => !n.status?.mtu)
-    while (await waits()) await clock.sleep(20)
+    for (let i = 0; i < nodes; i++) {
+      await this.#addNode(i)
+      while (i === 0 && (await waits())) await clock.sleep(20)
+      await clock.sleep(0)
+    }
+    while (this.agents.some((agent) => agent.unready() !== undefined)) await clock.sleep(20)
   }
 
   /** Makes the pod, and has its node's agent attach it as the shim would ask. */
@@ -95,6 +98,15 @@ export class Cluster {
     const perNode = Math.min(networks, networksPerNode)
     const share = Math.floor((node * networks) / nodes)
     return (share + Math.floor((pod * perNode) / podsPerNode)) % networks
+  }
+
+  /** All pods in the order they come: tenant after tenant, each tenant's next to each other on all of its nodes. */
+  pods(): { node: number; pod: number; network: number }[] {
+    const { nodes, podsPerNode } = this.size
+    const all = Array.from({ length: podsPerNode }, (_, pod) =>
+      Array.from({ length: nodes }, (_, node) => ({ node, pod, network: this.networkOf(node, pod) })),
+    )
+    return all.flat().sort((a, b) => a.network - b.network)
   }
 
   /** Resolves when no kernel was changed for `quietMs`, and none is any more: when the last was. */

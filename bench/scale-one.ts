@@ -10,6 +10,8 @@ export interface Scaled {
   startS: number
   attachS: number
   convergeS: number
+  /** CPU of the process till then, which other processes on the machine change less than the time. */
+  cpuS: number
   /** By agents, from the first pod to the last: all, and those that are no watch or list. */
   requests: Record<string, number>
   /** From a network's new subnet to the last node's plan; and how many nodes made one. */
@@ -28,25 +30,27 @@ const startS = seconds(begun)
 cluster.requests.clear()
 
 begun = performance.now()
-const all = Array.from({ length: size.podsPerNode }, (_, pod) =>
-  Array.from({ length: size.nodes }, (_, node) => ({ node, pod })),
-).flat()
+const all = cluster.pods().reverse()
 const pods = all.length
-const progress = setInterval(
-  () =>
-    console.error(
-      `${size.nodes} nodes: ${pods - all.length} of ${pods} pods, ${seconds(begun).toFixed(0)} s`,
-    ),
-  10_000,
-)
+/** Not by a timer: a process as busy as this seldom gets to those. */
+let toldAt = begun
+const tell = () => {
+  if (seconds(toldAt) < 10) return
+  toldAt = performance.now()
+  const done = pods - all.length
+  console.error(`${size.nodes} nodes: ${done} of ${pods} pods, ${seconds(begun).toFixed(0)} s`)
+}
 const work = async () => {
-  for (let next = all.pop(); next; next = all.pop())
-    await cluster.addPod(next.node, cluster.networkOf(next.node, next.pod), `p${next.node}-${next.pod}`)
+  for (let next = all.pop(); next; next = all.pop()) {
+    await cluster.addPod(next.node, next.network, `p${next.node}-${next.pod}`)
+    tell()
+  }
 }
 await Promise.all(Array.from({ length: 64 }, work))
-clearInterval(progress)
 const attachS = seconds(begun)
 const convergeS = seconds(begun, await cluster.quiet())
+const cpu = process.cpuUsage()
+const cpuS = (cpu.user + cpu.system) / 1e6
 const requests = Object.fromEntries(cluster.requests)
 
 const replaces = cluster.replaces
@@ -61,6 +65,7 @@ const scaled: Scaled = {
   startS,
   attachS,
   convergeS,
+  cpuS,
   requests,
   changeMs,
   changed: cluster.replaces - replaces,

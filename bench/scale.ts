@@ -38,7 +38,8 @@ export async function scale({ small }: { small: boolean }): Promise<Figures[]> {
         row('s until all agents are ready', (s) => s.startS),
         row('s until all pods are attached', (s) => s.attachS),
         row('s until all kernels follow', (s) => s.convergeS),
-        row('ms of this process a pod', (s) => (s.convergeS * 1000) / podsOf(s)),
+        row('s of CPU for all of this', (s) => s.cpuS),
+        row('ms of CPU a pod', (s) => (s.cpuS * 1000) / podsOf(s)),
         row('API requests a pod, watches apart', (s) => sum(s.requests, /^(?!watch)/) / podsOf(s)),
         row('of these: network-status', (s) => sum(s.requests, /^patch pods/) / podsOf(s)),
         row('of these: who is where', (s) => sum(s.requests, /attachmentslices/) / podsOf(s)),
@@ -51,6 +52,7 @@ export async function scale({ small }: { small: boolean }): Promise<Figures[]> {
       ],
       notes: [
         'One CPU does the work of all nodes, so times are the sum of what nodes do beside each other.',
+        'Pods come tenant after tenant, 64 at a time.',
         'The change: a network gets another subnet; every node with pods on it plans anew.',
       ],
     },

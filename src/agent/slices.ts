@@ -42,7 +42,7 @@ export function startSlices(deps: {
     const now = slicesOf(deps.records(), node)
     for (const [key, slice] of now) {
       if (equal(written.get(key)?.attachments, slice.attachments)) continue
-      await put(kube, slice)
+      await put(kube, slice, written.has(key))
       written.set(key, slice)
     }
     for (const [key, { metadata }] of written) {
@@ -150,19 +150,16 @@ const attachmentOf = (
   ips: addresses.map((a) => withoutLength(a.address)),
 })
 
-async function put(kube: Kube, slice: AttachmentSlice): Promise<void> {
+/** `there`: as far as is known; when it is otherwise, it takes one request more. */
+async function put(kube: Kube, slice: AttachmentSlice, there: boolean): Promise<void> {
   const { namespace, name } = slice.metadata
+  const body = { nodeUID: slice.nodeUID, attachments: slice.attachments }
+  const change = () => kube.patch(resources.attachmentSlices, { namespace, name }, { type: 'merge', body })
+  const make = () => kube.create(resources.attachmentSlices, slice)
   try {
-    await kube.patch(
-      resources.attachmentSlices,
-      { namespace, name },
-      {
-        type: 'merge',
-        body: { nodeUID: slice.nodeUID, attachments: slice.attachments },
-      },
-    )
+    await (there ? change() : make())
   } catch (error) {
-    if (!isFault(error, 'missing')) throw error
-    await kube.create(resources.attachmentSlices, slice)
+    if (!isFault(error, there ? 'missing' : 'exists')) throw error
+    await (there ? make() : change())
   }
 }

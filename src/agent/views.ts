@@ -1,7 +1,13 @@
 import type { HostPhysicalNetwork, Nic, NicMapping } from '../api/host-physical-network.ts'
 import type { Network } from '../api/network.ts'
 import { sharedByDefault } from '../attach/asking.ts'
-import { defaultNetwork, isDefaultNetwork, overlapOf, overlapWith } from '../attach/overlap.ts'
+import {
+  defaultNetwork,
+  isDefaultNetwork,
+  overlapOf,
+  overlapWith,
+  subnetsOverlap,
+} from '../attach/overlap.ts'
 import { Fault } from '../lib/fault.ts'
 import { bitsOf, contains, formatPrefix, type Prefix, parsePrefix, withoutLength } from '../lib/ip.ts'
 import { equal } from '../lib/json.ts'
@@ -21,7 +27,7 @@ export class Views {
   readonly #alwaysClosed: string[]
   #nics: Nic[] = []
   /** What each network overlaps, by UID. */
-  readonly #overlaps = new Map<string, string | undefined>()
+  readonly #overlaps = new Map<string, { network: Network; what: string | undefined }>()
   /** Each network as it was last seen, by UID. */
   readonly #seen = new Map<string, Seen>()
 
@@ -31,7 +37,8 @@ export class Views {
     this.#watched = watched
     this.#node = node
     watched.networks.onChange(({ type, object, before }) => {
-      if (type !== 'MODIFIED' || !equal(object.spec.subnets, before?.spec.subnets)) this.#overlaps.clear()
+      if (type !== 'MODIFIED' || !equal(object.spec.subnets, before?.spec.subnets))
+        this.#forgetOverlaps(object, before ?? object)
       if (type === 'DELETED') this.#seen.delete(object.metadata.uid ?? '')
     })
     watched.node.onChange(() => this.#overlaps.clear())
@@ -113,8 +120,23 @@ export class Views {
   /** Why pods cannot have the network as eth0, nor the host routes to it: what its subnets overlap, in words. */
   overlap(network: Network): string | undefined {
     const { uid = '' } = network.metadata
-    if (!this.#overlaps.has(uid)) this.#overlaps.set(uid, this.#overlapOf(network))
-    return this.#overlaps.get(uid)
+    const known = this.#overlaps.get(uid)
+    if (known) return known.what
+    const what = this.#overlapOf(network)
+    this.#overlaps.set(uid, { network, what })
+    return what
+  }
+
+  /** Of the network that has changed, and of those that it overlaps or did. */
+  #forgetOverlaps(now: Network, before: Network): void {
+    for (const [uid, { network }] of this.#overlaps)
+      if (
+        uid === now.metadata.uid ||
+        uid === before.metadata.uid ||
+        subnetsOverlap(now, network) ||
+        subnetsOverlap(before, network)
+      )
+        this.#overlaps.delete(uid)
   }
 
   #overlapOf(network: Network): string | undefined {

@@ -16,11 +16,14 @@ export function overlapOf(network: Network, networks: Network[]): string | undef
   for (const other of networks) {
     if (other.metadata.uid === network.metadata.uid) continue
     if (!isDefaultNetwork(other) && !older(other, network)) continue
-    if (prefixesOf(network).some((a) => prefixesOf(other).some((b) => overlaps(a, b))))
-      return `Network ${other.metadata.namespace}/${other.metadata.name}`
+    if (subnetsOverlap(network, other)) return `Network ${other.metadata.namespace}/${other.metadata.name}`
   }
   return undefined
 }
+
+/** Whether the two share an address. */
+export const subnetsOverlap = (one: Network, other: Network): boolean =>
+  prefixesOf(one).some((a) => prefixesOf(other).some((b) => overlaps(a, b)))
 
 /** Where networks have their addresses; everything else is somebody's on the internet (RFC 1918, RFC 6598, RFC 4193). */
 const privateRanges = ['10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16', '100.64.0.0/10', 'fc00::/7'].map(

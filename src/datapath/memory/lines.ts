@@ -83,7 +83,7 @@ const insideOf = (link: PortLink): string => {
   return `${link.kind} ${link.parent} ${link.kind === 'vlan' ? link.id : link.mode}`
 }
 
-function tableLines(at: string, table: Table): string[] {
+export function tableLines(at: string, table: Table): string[] {
   const head = `${at} ${table.family} ${table.name}`
   const lines = [`table ${head}`]
   for (const set of table.sets) {

@@ -1,9 +1,11 @@
 import { isDeepStrictEqual } from 'node:util'
 import { Fault } from '../../lib/fault.ts'
+import { equal } from '../../lib/json.ts'
 import { emptyNamespace, type NamespacePlan, type NodePlan, type PortPlan } from '../../plan/node-plan.ts'
-import { addressLine, forwardingLine, neighbourLine, routeLine } from '../lines.ts'
+import type { Table } from '../../plan/ruleset.ts'
+import { addressLine, elementLine, forwardingLine, neighbourLine, routeLine } from '../lines.ts'
 import type { Report } from '../port.ts'
-import { difference, linkLine, namespaceLines, portElementLines, portLines } from './lines.ts'
+import { difference, linkLine, namespaceLines, portElementLines, portLines, tableLines } from './lines.ts'
 import { refusedNamespace, refusedPort } from './refused.ts'
 
 /** A NIC of a node, and the switch its cable goes to. */
@@ -57,6 +59,8 @@ export class MemoryNode {
   readonly nicListeners = new Set<() => void>()
   readonly name: string
   readonly #around: Surroundings
+  /** Ports as they were planned again, and what was there already. */
+  readonly #same = new WeakMap<PortPlan, PortPlan>()
 
   constructor(name: string, around: Surroundings) {
     this.name = name
@@ -219,7 +223,7 @@ export class MemoryNode {
   #makePort(port: PortPlan, changes: string[]): void {
     const old = this.ports.get(port.key)
     const intact = !this.broken.has(port.key) && this.lost.size === 0
-    if (old && intact && (old === port || isDeepStrictEqual(old, port))) return
+    if (old && intact && this.#isSame(old, port)) return
     const { gone, added } = difference(old ? this.#actual(old) : [], portLines(port), (l) => l)
     this.#note(changes, '-', gone)
     this.#note(changes, '+', added)
@@ -231,6 +235,14 @@ export class MemoryNode {
     if (parentOf(port) !== undefined) this.#onNics.add(port)
     this.#around.claim(port.inside.netns, this, port)
     if (gone.length + added.length > 0) this.#touched(port, old)
+  }
+
+  /** Compared once: the same plans come again with every change of the cluster. */
+  #isSame(old: PortPlan, port: PortPlan): boolean {
+    if (old === port || this.#same.get(port) === old) return true
+    if (!isDeepStrictEqual(old, port)) return false
+    this.#same.set(port, old)
+    return true
   }
 
   #remove(port: PortPlan, changes: string[]): void {
@@ -268,18 +280,64 @@ export class MemoryNode {
   }
 }
 
+/** Parts that are the same are not written down: a node plans much more often than most of them change. */
 function planDifference(old: NamespacePlan, next: NamespacePlan): { gone: string[]; added: string[] } {
   const at = next.netns
   if (old === next) return { gone: [], added: [] }
-  const thin = (p: NamespacePlan): NamespacePlan => ({ ...p, routes: [], neighbours: [], forwarding: [] })
+  const thin = (p: NamespacePlan): NamespacePlan => ({
+    ...p,
+    routes: [],
+    neighbours: [],
+    forwarding: [],
+    tables: [],
+  })
+  const [before, after] = [thin(old), thin(next)]
   const parts = [
-    difference(namespaceLines(thin(old)), namespaceLines(thin(next)), (l) => l),
+    equal(before, after)
+      ? { gone: [], added: [] }
+      : difference(namespaceLines(before), namespaceLines(after), (l) => l),
     difference(old.routes, next.routes, (r) => routeLine(at, r)),
     difference(old.neighbours, next.neighbours, (n) => neighbourLine(at, n)),
     difference(old.forwarding, next.forwarding, (f) => forwardingLine(at, f)),
+    tableDifference(at, old.tables, next.tables),
   ]
   return { gone: parts.flatMap((p) => p.gone), added: parts.flatMap((p) => p.added) }
 }
+
+function tableDifference(at: string, old: Table[], next: Table[]): { gone: string[]; added: string[] } {
+  const [before, after] = [old.map(withoutElements), next.map(withoutElements)]
+  const parts = [
+    equal(before, after)
+      ? { gone: [], added: [] }
+      : difference(
+          before.flatMap((t) => tableLines(at, t)),
+          after.flatMap((t) => tableLines(at, t)),
+          (l) => l,
+        ),
+  ]
+  const [was, is] = [elementsOf(old), elementsOf(next)]
+  for (const key of new Set([...was.keys(), ...is.keys()])) {
+    const { family, table, set } = (is.get(key) ?? was.get(key))!
+    parts.push(
+      difference(was.get(key)?.elements ?? [], is.get(key)?.elements ?? [], (e) =>
+        elementLine(at, family, table, set, e),
+      ),
+    )
+  }
+  return { gone: parts.flatMap((p) => p.gone), added: parts.flatMap((p) => p.added) }
+}
+
+const withoutElements = (table: Table): Table => ({
+  ...table,
+  sets: table.sets.map((set) => ({ ...set, elements: [] })),
+})
+
+const elementsOf = (tables: Table[]) =>
+  new Map(
+    tables.flatMap(({ family, name: table, sets }) =>
+      sets.map(({ name: set, elements }) => [`${family} ${table} ${set}`, { family, table, set, elements }]),
+    ),
+  )
 
 function hangingOn(plan: NamespacePlan, name: string): string[] {
   const at = plan.netns
