@@ -85,7 +85,7 @@ export class Node {
     const children = pid === undefined ? '' : readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8')
     const first = Number(children.trim().split(' ')[0])
     if (!first)
-      throw new Fault('unavailable', `run something on ${this.name}`, 'it is switched off; reboot it')
+      throw new Fault('unavailable', `run something on ${this.name}`, 'it is switched off; start it')
     return first
   }
 
