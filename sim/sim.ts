@@ -17,6 +17,7 @@ import { Fault } from '../src/lib/fault.ts'
 import { type Log, silentLog } from '../src/lib/log.ts'
 import { gatewayMac } from '../src/lib/mac.ts'
 import { emptyNamespace } from '../src/plan/node-plan.ts'
+import { inProcess } from '../src/webhook/in-process.ts'
 import { Machine } from './machine.ts'
 import { clockThrough, cord, kubeThrough, Outage } from './severed.ts'
 
@@ -28,12 +29,14 @@ export interface Simulated extends Place {
 /**
  * A whole cluster in this process, all nodes Ready: the same agents,
  * controller, scheduler and kubelets as the lab's, on an API server and
- * kernels in memory. A packet walks the plans that the agents made.
+ * kernels in memory. A packet walks the plans that the agents made. With
+ * `admission`, the webhook has its say about what comes by kubectl.
  */
 export async function startSim(
   wiring: Wiring,
   log: Log = silentLog,
   clock: Clock = realClock,
+  { admission = false }: { admission?: boolean } = {},
 ): Promise<Simulated> {
   const kube = new MemoryKube({ clock })
   const outage = new Outage()
@@ -83,7 +86,8 @@ export async function startSim(
     switchOn(node)
   }
 
-  const served = await serve(kube, { logs: async () => '' })
+  const webhook = admission ? inProcess({ kube, clock, log }) : undefined
+  const served = await serve(kube, { logs: async () => '', admission: webhook?.admission })
   const place: Simulated = {
     kind: 'sim',
     api: (request) => apiAt(served, request),
@@ -159,6 +163,7 @@ export async function startSim(
       for (const machine of machines.values()) machine.killAgent()
       life.cut()
       void controller.close()
+      webhook?.close()
       await served.close()
     },
   }

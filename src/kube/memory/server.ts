@@ -5,11 +5,13 @@ import { failure, faultOf, type Status, statusOf } from '../status.ts'
 import { discovery } from './discovery.ts'
 import { openapi } from './openapi.ts'
 import type { MemoryKube } from './store.ts'
-import { type Answer, type Call, type Logs, Verbs } from './verbs.ts'
+import { type Admission, type Answer, type Call, type Logs, Verbs } from './verbs.ts'
 
 export interface Extras {
   /** What a container printed; absent: `kubectl logs` is not implemented. */
   logs?: Logs
+  /** Who decides about what clients write; absent: nobody. Programs that hold the `MemoryKube` are not asked about. */
+  admission?: Admission
 }
 
 /**
@@ -18,7 +20,7 @@ export interface Extras {
  * must listen on loopback or on a socket that only its owner can open.
  */
 export function serveKube(kube: MemoryKube, extras: Extras = {}): Server {
-  const verbs = new Verbs(kube, extras.logs)
+  const verbs = new Verbs(kube, extras.logs, extras.admission)
   const server = createServer({ keepAliveTimeout: 90_000, requestTimeout: 60_000 }, (request, response) => {
     void answer(kube, verbs, request, response)
   })

@@ -38,6 +38,19 @@ export type Logs = (
   options: { follow: boolean; tailLines?: number; previous: boolean; signal: AbortSignal },
 ) => Promise<string> | AsyncIterable<string | Uint8Array>
 
+/** What somebody wants to write, as it would be written. */
+export interface Admitted {
+  operation: 'CREATE' | 'UPDATE'
+  resource: Resource
+  object: KubeObject
+  oldObject?: KubeObject
+}
+
+/** Decides about what clients write, as webhooks do: the object as it shall be, or why it shall not. */
+export type Admission = (
+  asked: Admitted,
+) => Promise<{ object: KubeObject; warnings: string[] } | { refused: string }>
+
 /** Where a path leads: a kind, and in it one object, and of that one part. */
 interface Target {
   resource: Resource
@@ -51,11 +64,13 @@ interface Target {
 export class Verbs {
   readonly #kube: MemoryKube
   readonly #logs: Logs | undefined
+  readonly #admission: Admission | undefined
   readonly #pages: Pages
 
-  constructor(kube: MemoryKube, logs: Logs | undefined) {
+  constructor(kube: MemoryKube, logs: Logs | undefined, admission?: Admission) {
     this.#kube = kube
     this.#logs = logs
+    this.#admission = admission
     this.#pages = new Pages(kube)
   }
 
@@ -211,8 +226,11 @@ export class Verbs {
     const object = objectOf(call) as unknown as KubeObject
     const metadata = { ...object.metadata, namespace: this.#namespaceOf(object, namespace, resource) }
     const options = writeOptions(call)
-    const created = await this.#kube.create(resource, typed({ ...object, metadata }, resource), options)
-    return { ...this.#shown(call, kind!, created), code: 201, headers: warningsOf(kind!, object, call) }
+    const given = typed({ ...object, metadata }, resource)
+    const admitted = await this.#admitted('CREATE', resource, given, undefined, options)
+    const created = await this.#kube.create(resource, admitted.object, options)
+    const headers = warningsOf(kind!, object, call, admitted.warnings)
+    return { ...this.#shown(call, kind!, created), code: 201, headers }
   }
 
   async #update(call: Call, target: Target, status: 'status' | undefined): Promise<Answer> {
@@ -228,8 +246,11 @@ export class Verbs {
       )
     const metadata = { ...object.metadata, namespace: this.#namespaceOf(object, namespace, resource) }
     const next = typed({ ...object, metadata }, resource)
-    const updated = await this.#kube.update(resource, next, status, writeOptions(call))
-    return { ...this.#shown(call, kind!, updated), headers: warningsOf(kind!, object, call) }
+    const options = writeOptions(call)
+    const dry = () => this.#kube.update(resource, next, status, { ...options, dryRun: true })
+    const warnings = status ? [] : await this.#changed(resource, { namespace, name }, dry)
+    const updated = await this.#kube.update(resource, next, status, options)
+    return { ...this.#shown(call, kind!, updated), headers: warningsOf(kind!, object, call, warnings) }
   }
 
   async #patch(call: Call, target: Target, subresource: 'status' | undefined): Promise<Answer> {
@@ -251,8 +272,40 @@ export class Verbs {
       )
     }
     const patch = { type, body: parsed(call), subresource }
-    const patched = await this.#kube.patch(resource, { namespace, name }, patch, writeOptions(call))
-    return this.#shown(call, kind!, patched)
+    const options = writeOptions(call)
+    const ref = { namespace, name }
+    const dry = () => this.#kube.patch(resource, ref, patch, { ...options, dryRun: true })
+    const warnings = subresource ? [] : await this.#changed(resource, ref, dry)
+    const patched = await this.#kube.patch(resource, ref, patch, options)
+    return { ...this.#shown(call, kind!, patched), headers: warningHeader(warnings) }
+  }
+
+  /** What a client is told of a change, unless it is refused. */
+  async #changed(resource: Resource, ref: Ref, dry: () => Promise<KubeObject>): Promise<string[]> {
+    if (!this.#admission) return []
+    const before = await this.#kube.get(resource, ref)
+    return (await this.#admitted('UPDATE', resource, await dry(), before, {})).warnings
+  }
+
+  async #admitted(
+    operation: Admitted['operation'],
+    resource: Resource,
+    given: KubeObject,
+    oldObject: KubeObject | undefined,
+    options: WriteOptions,
+  ): Promise<{ object: KubeObject; warnings: string[] }> {
+    if (!this.#admission) return { object: given, warnings: [] }
+    // What is wrong in itself is said first, as an API server does.
+    if (!oldObject) await this.#kube.create(resource, given, { ...options, dryRun: true })
+    const answer = await this.#admission({
+      operation,
+      resource,
+      object: given,
+      ...(oldObject && { oldObject }),
+    })
+    if ('refused' in answer)
+      throw faultOf(failure('BadRequest', answer.refused), doing('write', resource, given.metadata))
+    return answer
   }
 
   #delete(call: Call, { resource, kind, namespace }: Target, name: string): Answer {
@@ -372,12 +425,19 @@ function warningsOf(
   kind: ServedKind,
   object: KubeObject,
   { query }: Call,
+  more: string[],
 ): Record<string, string> | undefined {
-  if (['Strict', 'Ignore'].includes(query.get('fieldValidation') ?? '')) return undefined
-  const unknown = kind
-    .unknown(object)
-    .map((path) => `299 - "unknown field \\"${path.replace(/[^\x20-\x7e]|["\\]/g, '?')}\\""`)
-  return unknown.length > 0 ? { Warning: unknown.join(', ') } : undefined
+  const silent = ['Strict', 'Ignore'].includes(query.get('fieldValidation') ?? '')
+  const unknown = silent
+    ? []
+    : kind.unknown(object).map((path) => `unknown field "${path.replace(/["\\]/g, '?')}"`)
+  return warningHeader([...unknown, ...more])
+}
+
+function warningHeader(warnings: string[]): Record<string, string> | undefined {
+  if (warnings.length === 0) return undefined
+  const quoted = warnings.map((text) => text.replace(/[^\x20-\x7e]/g, '?').replace(/["\\]/g, '\\$&'))
+  return { Warning: quoted.map((text) => `299 - "${text}"`).join(', ') }
 }
 
 function deleteOptions(call: Call) {
