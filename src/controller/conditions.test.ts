@@ -7,6 +7,7 @@ import type { PhysicalNetwork } from '../api/physical-network.ts'
 import {
   addressesText,
   conditionsWith,
+  isBesideTunnels,
   mtuFor,
   networkConfined,
   networkReady,
@@ -210,6 +211,17 @@ for (const [title, network, want] of confined)
     const { status, reason } = networkConfined(network)
     assert.equal(`${status} ${reason}`, want)
   })
+
+test('a Direct network is beside tunnels where another network has them on its wire, and no VLAN parts them', () => {
+  const wire = blue({ topology: 'Direct' })
+  const vlan = blue({ topology: 'Direct', direct: { mode: 'vlan' }, vlan: 7 })
+  const elsewhere = blue({ physicalNetwork: 'phy-net1' })
+  assert.equal(isBesideTunnels(wire, [wire, vlan, elsewhere, blue({ plugin: 'bridge' })]), false)
+  assert.equal(isBesideTunnels(wire, [wire, blue()]), true)
+  assert.equal(isBesideTunnels(vlan, [vlan, blue()]), false)
+  assert.equal(isBesideTunnels(blue(), [blue()]), false)
+  assert.equal(networkConfined(wire, true).reason, 'BesideTunnels')
+})
 
 test('a condition that does not change keeps its time', () => {
   const finding = { type: 'Ready', status: 'True' as const, reason: 'Ready', message: 'reached by 2 nodes' }

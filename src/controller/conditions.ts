@@ -1,7 +1,7 @@
 import type { AddressBlock } from '../api/address-block.ts'
 import type { HostPhysicalNetwork } from '../api/host-physical-network.ts'
 import type { Condition } from '../api/meta.ts'
-import type { Network } from '../api/network.ts'
+import { isRendered, type Network } from '../api/network.ts'
 import type { PhysicalNetwork } from '../api/physical-network.ts'
 import { type Problem, sentence } from '../lib/fault.ts'
 import { contains, overlaps, type Prefix, parseAddress, parsePrefix, sizeOf } from '../lib/ip.ts'
@@ -176,7 +176,10 @@ const noWire = (physicalNetwork: string | undefined, { hosts }: Surroundings): s
     : `no node maps a NIC to PhysicalNetwork ${physicalNetwork}; give it spec.nics, or map it in a HostPhysicalNetwork`
 
 /** Where what pods send is held to their own addresses, and so who could undo it. */
-export function networkConfined({ spec: { plugin = 'polynet', topology } }: Network): Finding {
+export function networkConfined(
+  { spec: { plugin = 'polynet', topology } }: Network,
+  beside = false,
+): Finding {
   const found = (status: Finding['status'], reason: string, message: string): Finding => ({
     type: 'Confined',
     status,
@@ -185,6 +188,12 @@ export function networkConfined({ spec: { plugin = 'polynet', topology } }: Netw
   })
   if (plugin !== 'polynet')
     return found('Unknown', 'Delegated', `plugin ${plugin} decides what pods may send`)
+  if (topology === 'Direct' && beside)
+    return found(
+      'False',
+      'BesideTunnels',
+      'tunnels of other networks run over the same wire, and a pod with NET_ADMIN can send into them as a node does; give this network a wire of its own, or a VLAN (spec.vlan)',
+    )
   if (topology === 'Direct')
     return found(
       'False',
@@ -193,6 +202,18 @@ export function networkConfined({ spec: { plugin = 'polynet', topology } }: Netw
     )
   return found('True', 'CheckedOnNode', 'what pods send is checked on their node, where no pod can undo it')
 }
+
+/** Whether its pods are, untagged, on a wire by which nodes send each other tunnel packets. */
+export const isBesideTunnels = (
+  { spec: { physicalNetwork, topology, direct } }: Network,
+  networks: Network[],
+): boolean =>
+  topology === 'Direct' &&
+  direct?.mode !== 'vlan' &&
+  networks.some(
+    ({ spec }) =>
+      isRendered({ spec }) && spec.topology !== 'Direct' && spec.physicalNetwork === physicalNetwork,
+  )
 
 /** At most a few of them: a message has its limits. */
 function podsIn(users: string[]): string {

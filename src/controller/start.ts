@@ -14,6 +14,7 @@ import { removeStaleBlocks } from './addresses.ts'
 import {
   addressesText,
   conditionsWith,
+  isBesideTunnels,
   mtuFor,
   networkConfined,
   networkReady,
@@ -146,6 +147,7 @@ export async function startController(deps: { kube: Kube; clock: Clock; log: Log
       blocksOf.revisionOf(uid),
       revisions.surroundings,
       namespace === 'polynet-system' ? revisions.systemNetworks : 0,
+      isBesideTunnels(network, list),
     ]
     if (before && deletionTimestamp === undefined && equalItems(before.from, from)) return before
     const mine = blocksOf.of(uid)
@@ -185,7 +187,7 @@ export async function startController(deps: { kube: Kube; clock: Clock; log: Log
       ...(own ? { addresses: addressesText(network, mine) } : {}),
       conditions: conditionsWith(
         network.status?.conditions,
-        [ready, networkConfined(network)],
+        [ready, networkConfined(network, isBesideTunnels(network, list))],
         network.metadata.generation,
         now(),
       ),
