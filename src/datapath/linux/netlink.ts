@@ -35,22 +35,31 @@ const SOL_SOCKET = 1
 const SO_SNDBUFFORCE = 32
 const SO_RCVBUFFORCE = 33
 
-/** Messages on their way to the kernel. `what` of each message names it when the kernel refuses it. */
+/** What a message is for, said when the kernel refuses it; a function where saying it takes longer than sending it. */
+export type What = string | (() => string)
+
+/** Messages on their way to the kernel. */
 export class Batch {
   bytes = Buffer.allocUnsafe(8192)
   length = 0
-  readonly what: string[] = []
+  readonly #what: What[] = []
   #lastMessage = 0
 
   get count(): number {
-    return this.what.length
+    return this.#what.length
+  }
+
+  /** What that message is for. */
+  what(index: number): string {
+    const what = this.#what[index] ?? 'netlink'
+    return typeof what === 'string' ? what : what()
   }
 
   /** Starts a message; what follows belongs to it until the next one starts. */
-  message(type: number, flags: number, what: string): this {
+  message(type: number, flags: number, what: What): this {
     this.#finish()
     this.#lastMessage = this.length
-    this.what.push(what)
+    this.#what.push(what)
     this.u32(0)
       .u16(type)
       .u16(flags | REQUEST)
@@ -67,13 +76,21 @@ export class Batch {
 
   u16(value: number): this {
     this.#room(2)
-    this.length = this.bytes.writeUInt16LE(value, this.length)
+    const { bytes, length: at } = this
+    bytes[at] = value
+    bytes[at + 1] = value >>> 8
+    this.length = at + 2
     return this
   }
 
   u32(value: number): this {
     this.#room(4)
-    this.length = this.bytes.writeUInt32LE(value >>> 0, this.length)
+    const { bytes, length: at } = this
+    bytes[at] = value
+    bytes[at + 1] = value >>> 8
+    bytes[at + 2] = value >>> 16
+    bytes[at + 3] = value >>> 24
+    this.length = at + 4
     return this
   }
 
@@ -337,11 +354,7 @@ export class Netlink {
       const length = receive(this.fd, received, flags)
       if (length === -1) return { messages, refusals, interrupted }
       if (length < 0)
-        throw new Fault(
-          'kernel',
-          batch.what[0] ?? 'netlink',
-          `${errnoName(-length)} while reading the answer`,
-        )
+        throw new Fault('kernel', batch.what(0), `${errnoName(-length)} while reading the answer`)
       for (let at = 0; at + 16 <= length; ) {
         const size = received.readUInt32LE(at)
         if (size < 16) break
@@ -355,8 +368,7 @@ export class Netlink {
         if (type === NLMSG_ERROR || type === NLMSG_DONE) {
           const code = payload.length >= 4 ? -payload.readInt32LE(0) : 0
           if (code !== 0) {
-            const what = batch.what[index] ?? 'netlink'
-            refusals.push({ index, what, code, text: words(type, messageFlags, payload) })
+            refusals.push({ index, what: batch.what(index), code, text: words(type, messageFlags, payload) })
           }
           if (untilDone) return { messages, refusals, interrupted }
         } else messages.push({ type, flags: messageFlags, payload: Buffer.from(payload), index })

@@ -12,6 +12,7 @@ import {
   type Message,
   REPLACE,
   textOf,
+  type What,
 } from './netlink.ts'
 
 /** rtnetlink(7): what is written to it (functions on a batch) and what it says (`seen…`). */
@@ -120,7 +121,7 @@ function linkBody(batch: Batch, link: LinkMessage): void {
 
 function newLink(
   batch: Batch,
-  what: string,
+  what: What,
   link: LinkMessage,
   kind: string,
   data?: (batch: Batch) => void,
@@ -140,7 +141,7 @@ const [MULTI_BOOLOPT, NO_LL_LEARN] = [46, 1]
  * pass no netfilter hook at all (br_handle_frame, Linux 6.18), so a pod could
  * take any MAC by them, and as many as it likes.
  */
-export const newBridge = (batch: Batch, what: string, link: LinkMessage): void =>
+export const newBridge = (batch: Batch, what: What, link: LinkMessage): void =>
   newLink(batch, what, link, 'bridge', () =>
     // Value and mask.
     batch.attribute(MULTI_BOOLOPT, Buffer.from(Uint32Array.of(NO_LL_LEARN, NO_LL_LEARN).buffer)),
@@ -153,7 +154,7 @@ export const newBridge = (batch: Batch, what: string, link: LinkMessage): void =
  * and an event, and the kernel's own choice is one per CPU (0.55 ms instead
  * of 0.30 ms to make a pair on two CPUs).
  */
-export function newVeth(batch: Batch, what: string, link: LinkMessage, peer: LinkMessage): void {
+export function newVeth(batch: Batch, what: What, link: LinkMessage, peer: LinkMessage): void {
   const oneQueue = () => batch.attribute32(IFLA.NUM_TX_QUEUES, 1).attribute32(IFLA.NUM_RX_QUEUES, 1)
   newLink(batch, what, link, 'veth', () =>
     batch.nest(1, () => {
@@ -164,13 +165,7 @@ export function newVeth(batch: Batch, what: string, link: LinkMessage, peer: Lin
   oneQueue()
 }
 
-export const newVxlan = (
-  batch: Batch,
-  what: string,
-  link: LinkMessage,
-  vxlan: Vxlan,
-  underlay: number,
-): void =>
+export const newVxlan = (batch: Batch, what: What, link: LinkMessage, vxlan: Vxlan, underlay: number): void =>
   newLink(batch, what, link, 'vxlan', () => {
     batch.attribute32(1, vxlan.vni).attribute32(3, underlay)
     batch.attribute(vxlan.local.includes(':') ? 17 : 4, ipBytes(vxlan.local))
@@ -183,7 +178,7 @@ const ipvlanModes = { l2: 0, l3: 1, l3s: 2 } as const
 /** A link that stands on another: `link.parent`. */
 export function newUpper(
   batch: Batch,
-  what: string,
+  what: What,
   link: LinkMessage,
   port: Exclude<PortLink, { kind: 'veth' | 'host-device' }>,
 ): void {
@@ -194,24 +189,24 @@ export function newUpper(
   else newLink(batch, what, link, 'vlan', () => batch.attribute16(1, port.id))
 }
 
-export const setLink = (batch: Batch, what: string, link: LinkMessage): void =>
+export const setLink = (batch: Batch, what: What, link: LinkMessage): void =>
   linkBody(batch.message(SETLINK, 0, what), link)
 
 /** Bridge port flags: what `isolated` of a port means. */
-export function setBridgePort(batch: Batch, what: string, index: number, isolated: boolean): void {
+export function setBridgePort(batch: Batch, what: What, index: number, isolated: boolean): void {
   batch.message(SETLINK, 0, what).u32(AF_BRIDGE).u32(index).u32(0).u32(0)
   batch.nest(IFLA.PROTINFO, () =>
     batch.attribute8(BRPORT_ISOLATED, isolated ? 1 : 0).attribute8(BRPORT_UNICAST_FLOOD, isolated ? 0 : 1),
   )
 }
 
-export const deleteLink = (batch: Batch, what: string, name: string): void =>
+export const deleteLink = (batch: Batch, what: What, name: string): void =>
   linkBody(batch.message(DELLINK, 0, what), { name })
 
-export const deleteGroup = (batch: Batch, what: string, group: number): void =>
+export const deleteGroup = (batch: Batch, what: What, group: number): void =>
   linkBody(batch.message(DELLINK, 0, what), { group })
 
-export const getLink = (batch: Batch, what: string, name: string): void => {
+export const getLink = (batch: Batch, what: What, name: string): void => {
   linkBody(batch.message(GETLINK, 0, what), { name })
   batch.attribute32(IFLA.EXT_MASK, SKIP_STATS)
 }
@@ -317,7 +312,7 @@ function addressMessage(
   batch: Batch,
   type: number,
   flags: number,
-  what: string,
+  what: What,
   index: number,
   prefix: string,
 ): void {
@@ -340,10 +335,10 @@ function broadcast(bytes: Uint8Array, length: number): Uint8Array {
   return bytes.map((byte, i) => byte | (255 >> Math.min(8, Math.max(0, length - 8 * i))))
 }
 
-export const newAddress = (batch: Batch, what: string, index: number, prefix: string): void =>
+export const newAddress = (batch: Batch, what: What, index: number, prefix: string): void =>
   addressMessage(batch, NEWADDR, CREATE | REPLACE, what, index, prefix)
 
-export const deleteAddress = (batch: Batch, what: string, index: number, prefix: string): void =>
+export const deleteAddress = (batch: Batch, what: What, index: number, prefix: string): void =>
   addressMessage(batch, DELADDR, 0, what, index, prefix)
 
 export const dumpAddresses = (): Batch => new Batch().message(GETADDR, DUMP, 'list addresses').u32(0).u32(0)
@@ -378,7 +373,7 @@ function routeMessage(
   batch: Batch,
   type: number,
   flags: number,
-  what: string,
+  what: What,
   index: number,
   route: Route,
 ): void {
@@ -408,10 +403,10 @@ function routeMessage(
   else batch.attribute(18, Buffer.concat([Buffer.from([via.length === 4 ? AF_INET : AF_INET6, 0]), via]))
 }
 
-export const newRoute = (batch: Batch, what: string, index: number, route: Route): void =>
+export const newRoute = (batch: Batch, what: What, index: number, route: Route): void =>
   routeMessage(batch, NEWROUTE, CREATE | REPLACE, what, index, route)
 
-export const deleteRoute = (batch: Batch, what: string, index: number, route: Route): void =>
+export const deleteRoute = (batch: Batch, what: What, index: number, route: Route): void =>
   routeMessage(batch, DELROUTE, 0, what, index, route)
 
 export const dumpRoutes = (family: number): Batch =>
@@ -463,7 +458,7 @@ export function seenRoute({ payload }: Message): SeenRoute | undefined {
 const FRA = { SRC: 2, PRIORITY: 6, SUPPRESS_PREFIXLEN: 14, TABLE: 15, PROTOCOL: 21 } as const
 const FR_ACT_TO_TBL = 1
 
-function ruleMessage(batch: Batch, type: number, flags: number, what: string, rule: SourceRule): void {
+function ruleMessage(batch: Batch, type: number, flags: number, what: What, rule: SourceRule): void {
   const from = ipBytes(rule.from)
   batch
     .message(type, flags, what)
@@ -478,10 +473,10 @@ function ruleMessage(batch: Batch, type: number, flags: number, what: string, ru
 }
 
 /** The kernel would take the same rule twice. */
-export const newRule = (batch: Batch, what: string, rule: SourceRule): void =>
+export const newRule = (batch: Batch, what: What, rule: SourceRule): void =>
   ruleMessage(batch, NEWRULE, CREATE | EXCL, what, rule)
 
-export const deleteRule = (batch: Batch, what: string, rule: SourceRule): void =>
+export const deleteRule = (batch: Batch, what: What, rule: SourceRule): void =>
   ruleMessage(batch, DELRULE, 0, what, rule)
 
 export const dumpRules = (family: number): Batch =>
@@ -515,7 +510,7 @@ function neighbourMessage(
   batch: Batch,
   type: number,
   flags: number,
-  what: string,
+  what: What,
   index: number,
   n: Neighbour,
 ): void {
@@ -528,17 +523,17 @@ function neighbourMessage(
   if (type === NEWNEIGH) batch.attribute(2, macBytes(n.mac))
 }
 
-export const newNeighbour = (batch: Batch, what: string, index: number, n: Neighbour): void =>
+export const newNeighbour = (batch: Batch, what: What, index: number, n: Neighbour): void =>
   neighbourMessage(batch, NEWNEIGH, CREATE | REPLACE, what, index, n)
 
-export const deleteNeighbour = (batch: Batch, what: string, index: number, n: Neighbour): void =>
+export const deleteNeighbour = (batch: Batch, what: What, index: number, n: Neighbour): void =>
   neighbourMessage(batch, DELNEIGH, 0, what, index, n)
 
 function forwardingMessage(
   batch: Batch,
   type: number,
   flags: number,
-  what: string,
+  what: What,
   index: number,
   f: Forwarding,
 ): void {
@@ -553,10 +548,10 @@ function forwardingMessage(
   if (f.endpoint !== undefined) batch.attribute(1, ipBytes(f.endpoint))
 }
 
-export const newForwarding = (batch: Batch, what: string, index: number, f: Forwarding): void =>
+export const newForwarding = (batch: Batch, what: What, index: number, f: Forwarding): void =>
   forwardingMessage(batch, NEWNEIGH, CREATE | (f.mac === everyone ? APPEND : REPLACE), what, index, f)
 
-export const deleteForwarding = (batch: Batch, what: string, index: number, f: Forwarding): void =>
+export const deleteForwarding = (batch: Batch, what: What, index: number, f: Forwarding): void =>
   forwardingMessage(batch, DELNEIGH, 0, what, index, f)
 
 export const dumpNeighbours = (family: number): Batch =>

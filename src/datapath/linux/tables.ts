@@ -303,7 +303,7 @@ function setType(
   const { messages, refusals } = place.nft.try(batch)
   const found = messages[0] && attributes(messages[0].payload, 4)
   const types = found && typesOf(found.get(4)?.readUInt32BE(0) ?? 0)
-  if (!found || !types) throw refused(refusals[0] ?? { index: 0, what: batch.what[0]!, code: 2, text: '' })
+  if (!found || !types) throw refused(refusals[0] ?? { index: 0, what: batch.what(0), code: 2, text: '' })
   const made = { types, interval: ((found.get(3)?.readUInt32BE(0) ?? 0) & 4) !== 0 }
   place.sets.set(key, made)
   return made

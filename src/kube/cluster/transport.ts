@@ -22,6 +22,9 @@ export interface Request {
   deadlineMs?: number
 }
 
+/** How long a connection may be silent before the kernel asks whether the other side is there; the same in use and at rest, so that it is set once. */
+const keepAliveMsecs = 15_000
+
 /**
  * Requests to one API server over kept-alive connections. What is safe to
  * repeat is repeated until the deadline: reads after any failure, writes only
@@ -43,7 +46,7 @@ export class Transport {
     this.#random = random
     this.deadlineMs = deadlineMs
     // Idle connections go before the server closes them (90 s at kube-apiserver), so that no write meets a closing one.
-    const options = { keepAlive: true, timeout: 60_000, maxFreeSockets: 16 }
+    const options = { keepAlive: true, keepAliveMsecs, timeout: 60_000, maxFreeSockets: 16 }
     this.#agent =
       server.url.protocol === 'https:'
         ? new https.Agent({
@@ -136,7 +139,7 @@ export class Transport {
           }),
         },
       })
-      call.on('socket', (socket) => socket.setKeepAlive(true, 15_000))
+      call.on('socket', (socket) => socket.setKeepAlive(true, keepAliveMsecs))
       call.once('response', resolve)
       call.once('error', reject)
       call.end(body)
