@@ -29,7 +29,9 @@ export function attachmentResults(record: SandboxRecord, wanted: Wanted[]): CniR
         const gateway = a.held?.addresses[i]?.gateway
         return { address, ...(gateway ? { gateway } : {}), interface: 0 }
       }),
-      routes: (port?.inside.routes ?? []).map(({ to, via }) => ({ dst: to, ...(via ? { gw: via } : {}) })),
+      routes: (port?.inside.routes ?? [])
+        .filter(({ table }) => table === undefined)
+        .map(({ to, via }) => ({ dst: to, ...(via ? { gw: via } : {}) })),
       ...(spec?.dns
         ? { dns: { nameservers: spec.dns.nameservers, search: spec.dns.searches, options: spec.dns.options } }
         : {}),
