@@ -109,8 +109,10 @@ export class Cluster {
     return all.flat().sort((a, b) => a.network - b.network)
   }
 
-  /** Resolves when no kernel was changed for `quietMs`, and none is any more: when the last was. */
-  async quiet(quietMs = 1000): Promise<number> {
+  /** Resolves when no kernel was changed for a while, and none is any more: when the last was. */
+  async quiet(): Promise<number> {
+    // Longer than an agent rests between two rounds; a large cluster keeps this process from its timers.
+    const quietMs = this.size.nodes < 100 ? 300 : 1000
     const since = performance.now()
     while (performance.now() - Math.max(since, this.lastReplace) < quietMs) await clock.sleep(10)
     return this.lastReplace
