@@ -113,7 +113,9 @@ export async function startSim(
       )
       const netns = [...names].find(([, name]) => name === sent.pod)?.[0] ?? ''
       const { delivered } = sentOn(fabric, netns, from, sent)
-      const got = delivered.map((each) => names.get(each.netns) ?? nameOf(each.netns))
+      // Nobody lives in a network's own namespace.
+      const heard = delivered.filter((each) => !/^node:[^/]+\//.test(each.netns))
+      const got = heard.map((each) => names.get(each.netns) ?? nameOf(each.netns))
       return [...new Set(got)].filter((name) => name !== sent.pod).sort()
     },
     async exec(pod) {
