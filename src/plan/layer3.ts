@@ -3,6 +3,7 @@ import { gatewayMac, macOf } from '../lib/mac.ts'
 import { ceiling } from './ceiling.ts'
 import { gateway, portName, tunnelName, tunnelTo } from './names.ts'
 import type { Forwarding, NamespacePlan, Neighbour, PortElement, PortPlan, Route } from './node-plan.ts'
+import { outwards } from './outwards.ts'
 import { podPort, podRouting } from './pod-port.ts'
 import type { Table } from './ruleset.ts'
 import { mtuOf, netnsOf, routable, vxlanOf } from './tunnel.ts'
@@ -32,6 +33,7 @@ export function planLayer3(view: NetworkView): NamespacePlan {
   }
   const own = view.place === 'own'
   const up = uplinkWithin(view)
+  const out = own ? { sets: [], chains: [] } : outwards(view)
   return {
     netns: netnsOf(view),
     sysctls: {
@@ -52,8 +54,8 @@ export function planLayer3(view: NetworkView): NamespacePlan {
     tables: [
       {
         ...portTable,
-        sets: [...portTable.sets, ...up.sets],
-        chains: [...portTable.chains, ...up.chains],
+        sets: [...portTable.sets, ...up.sets, ...out.sets],
+        chains: [...portTable.chains, ...up.chains, ...out.chains],
       },
     ],
   }

@@ -2,6 +2,7 @@ import { type Family, formatAddress, parsePrefix } from '../lib/ip.ts'
 import { uplinkInside, uplinkName } from './names.ts'
 import { emptyNamespace, type NamespacePlan, type Route } from './node-plan.ts'
 import type { Element, Rule, Table } from './ruleset.ts'
+import { subnetsOf } from './subnets.ts'
 import { familiesOf, mtuOf, netnsOf } from './tunnel.ts'
 import type { NetworkView } from './view.ts'
 
@@ -208,13 +209,6 @@ export function uplinksInHost(views: NetworkView[], closed: string[]): Namespace
   ]
   return plan
 }
-
-const subnetsOf = (view: NetworkView, family: Family): Element[] =>
-  (view.network.spec.subnets ?? [])
-    .map((s) => s.cidr)
-    .filter((cidr) => parsePrefix(cidr)?.family === family)
-    .sort()
-    .map((cidr) => ({ key: [cidr] }))
 
 const insideOf = (uplink: Uplink, cidr: string): string =>
   parsePrefix(cidr)?.family === 6 ? uplink.inside.ipv6 : uplink.inside.ipv4
