@@ -38,10 +38,9 @@ const cases: [what: string, saddr: string, daddr: string, translated: boolean][]
 
 for (const [what, saddr, daddr, translated] of cases)
   test(`${what} goes by ${translated ? "the node's address" : 'its own address'}`, () => {
-    const ends = { saddr, daddr }
     const packet: Packet = {
       ether: { saddr: '0a:58:0a:f4:00:05', daddr: '0a:58:a9:fe:01:01' },
-      ...(saddr.includes(':') ? { ip6: ends } : { ip: ends }),
+      ip: { saddr, daddr },
       l4proto: 'udp',
       sport: 1234,
       dport: 53,
