@@ -70,6 +70,8 @@ export class Shelf {
       const one = this.get(namespace, name)
       if (one) yield one
     } else if (namespace !== undefined) yield* this.#objects.get(namespace)?.values() ?? []
+    else if (name !== undefined)
+      for (const inside of this.#objects.values()) yield* [inside.get(name) ?? []].flat()
     else for (const inside of this.#objects.values()) yield* inside.values()
   }
 
