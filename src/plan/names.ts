@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import { type Address, formatAddress, parseAddress } from '../lib/ip.ts'
 import { macBytes, tunnelMac } from '../lib/mac.ts'
 
@@ -8,10 +8,10 @@ import { macBytes, tunnelMac } from '../lib/mac.ts'
  */
 
 /** The namespace of a network on every node. */
-export const namespaceName = (networkUID: string): string => `pn-${hash(networkUID, 12)}`
+export const namespaceName = (networkUID: string): string => `pn-${digest(networkUID, 12)}`
 
 /** The node side of a pod's interface. */
-export const portName = (key: string): string => `pn${hash(key, 12)}`
+export const portName = (key: string): string => `pn${digest(key, 12)}`
 
 /** The VXLAN device of a network: one per namespace, so it needs no hash. */
 export const tunnelName = 'pnvx'
@@ -19,7 +19,7 @@ export const tunnelName = 'pnvx'
 export const bridgeName = 'pnbr'
 
 /** The host's end of a network's uplink, and the network's end. */
-export const uplinkName = (networkUID: string): string => `pnu${hash(networkUID, 12)}`
+export const uplinkName = (networkUID: string): string => `pnu${digest(networkUID, 12)}`
 export const uplinkInside = 'pnup'
 
 /** What every Layer3 pod has as its next hop; never resolved, never seen on a wire. */
@@ -49,5 +49,4 @@ function tunnelLinkLocal(endpoint: Address): string {
   return formatAddress({ family: 6, value })
 }
 
-const hash = (text: string, digits: number): string =>
-  createHash('sha256').update(text).digest('hex').slice(0, digits)
+const digest = (text: string, digits: number): string => hash('sha256', text).slice(0, digits)
