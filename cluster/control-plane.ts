@@ -133,6 +133,9 @@ export class ControlPlane {
         // It starts its controllers one after another, each with some calls.
         '--kube-api-qps=500',
         '--kube-api-burst=1000',
+        // A node that is off is known to be so in a quarter of a minute, not in one.
+        '--node-monitor-period=2s',
+        '--node-monitor-grace-period=16s',
         `--root-ca-file=${at('api.crt')}`,
         `--service-account-private-key-file=${at('service-accounts.key')}`,
         '--allocate-node-cidrs',

@@ -223,6 +223,9 @@ const kubeletConfig = (options: { cgroup: string; dir: string }) => ({
   volumePluginDir: '/var/lib/kubelet/volume-plugins',
   failSwapOn: false,
   maxPods: 250,
+  // Four signs of life within what the controller manager waits for.
+  nodeLeaseDurationSeconds: 16,
+  nodeStatusUpdateFrequency: '4s',
   // A full disk of the machine it runs on is no reason to end pods.
   evictionHard: {
     'nodefs.available': '0%',

@@ -5,8 +5,11 @@ import { Fault, isFault } from '../src/lib/fault.ts'
 import { kubectl, type Output } from './kubectl.ts'
 import { type Names, outputMatches, type Story, substituted, wordsOf } from './story.ts'
 
-/** How long a question may go on being answered differently from what the page expects. */
-const patienceMs = 20_000
+/** How long a question may go on being answered differently from what the page expects; a real cluster takes its time. */
+const patienceMs = { sim: 20_000, lab: 20_000, cluster: 60_000 } as const satisfies Record<
+  Place['kind'],
+  number
+>
 
 /**
  * Plays the steps one after another. What only asks (`get`, `describe`,
@@ -20,7 +23,7 @@ export async function play(story: Story, place: Place, page = story.title): Prom
   for (const step of story.steps) {
     const words = wordsOf(substituted(step.command, names))
     const stdin = step.stdin && substituted(step.stdin, names)
-    const until = performance.now() + (asks(words) ? patienceMs : 0)
+    const until = performance.now() + (asks(words) ? patienceMs[place.kind] : 0)
     for (;;) {
       const { output } = await run(words, stdin, place, noted)
       if (outputMatches(step.expected, output, names)) break
