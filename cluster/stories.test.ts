@@ -1,0 +1,62 @@
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { after, before, suite, test } from 'node:test'
+import type { Place } from '../lab/place.ts'
+import { play } from '../scenarios/play.ts'
+import { parseStory } from '../scenarios/story.ts'
+import { type ConnectedKube, connect } from '../src/kube/cluster/connect.ts'
+import { type Cluster, startCluster } from './cluster.ts'
+import { installPolynet } from './install.ts'
+import { clusterPlace } from './place.ts'
+import { tidy } from './tidy.ts'
+
+/** The stories of `scenarios/` and of the manual, one after another on one real cluster. */
+const root = join(import.meta.dirname, '..')
+const pages = ['scenarios', 'docs'].flatMap((dir) =>
+  readdirSync(join(root, dir), { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.md'))
+    .map((name) => join(dir, name))
+    .sort(),
+)
+
+suite('stories on a real Kubernetes', { concurrency: 1 }, () => {
+  let cluster: Cluster
+  let place: Place
+  let kube: ConnectedKube
+
+  before(async () => {
+    cluster = await startCluster({ name: `stories-${process.pid}`, nodes: 3, defaultNetwork: 'none' })
+    await installPolynet(cluster)
+    place = await clusterPlace(cluster)
+    kube = await connect(cluster.kubeconfig)
+    await place.ready()
+  })
+  after(async () => {
+    kube?.close()
+    await place?.close()
+    await cluster?.close()
+  })
+
+  for (const page of pages) {
+    const story = parseStory(readFileSync(join(root, page), 'utf8'))
+    if (story.steps.length === 0 || story.only === 'sim' || story.notOn === 'cluster') continue
+    test(`${story.title} (${page} on a cluster)`, { timeout: 240_000 }, async () => {
+      await tidy(kube)
+      await play(story, place, page)
+    })
+  }
+
+  test('after all of it nothing is left that nobody wants', { timeout: 240_000 }, async () => {
+    await tidy(kube)
+    const args = [`--kubeconfig=${cluster.kubeconfig}`, '-n', 'polynet-system']
+    const run = (...more: string[]) => spawnSync(cluster.kubectl, [...args, ...more], { encoding: 'utf8' })
+    const agents = run('get', 'pods', '-l', 'app.kubernetes.io/component=agent', '-o', 'name')
+    assert.equal(agents.stdout.trim().split('\n').length, 3, agents.stderr)
+    for (const agent of agents.stdout.trim().split('\n')) {
+      const said = run('exec', agent, '--', 'polynet', 'doctor')
+      assert.equal(said.status, 0, `${agent}: ${said.stdout}${said.stderr}`)
+    }
+  })
+})
