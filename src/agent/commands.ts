@@ -8,6 +8,7 @@ import type { CniAnswer } from './agent.ts'
 import type { Attachable } from './attachable.ts'
 import type { Events } from './events.ts'
 import type { IpamPlugin } from './ipam-plugin.ts'
+import { withRuntimeConfig } from './runtime-config.ts'
 import type { Sandboxes } from './sandboxes.ts'
 import { Turns } from './turns.ts'
 
@@ -69,7 +70,8 @@ export class Commands {
     try {
       // What was made once is what the pod has, whatever its annotations say by now.
       const made = sandboxes.find(request.containerID)?.state === 'added'
-      const wanted = made ? [] : await attachable.of(pod, request)
+      const { config, args } = request
+      const wanted = made ? [] : withRuntimeConfig(await attachable.of(pod, request), config, args)
       return answerOf(await sandboxes.add(pod, request, wanted), request)
     } catch (error) {
       const fault = asFault(error, `attach pod ${pod.metadata.namespace}/${pod.metadata.name}`)

@@ -15,11 +15,12 @@ import type { Journal } from './journal/journal.ts'
 import {
   type AttachmentRecord,
   type ForeignAttachment,
+  type RenderedAttachment,
   recordKey,
   recordsIn,
   type SandboxRecord,
 } from './journal/record.ts'
-import { resultOf } from './results.ts'
+import { attachmentResults, resultOf } from './results.ts'
 import { statusAnnotations } from './status.ts'
 import type { Wanted } from './wanted.ts'
 
@@ -201,7 +202,7 @@ export class Sandboxes {
   async #lease(record: SandboxRecord, wanted: Wanted[], pod: Pod): Promise<AttachmentRecord[]> {
     // What cannot be rendered leases nothing.
     const views = wanted.map(({ by }) => (by.kind === 'polynet' ? this.#deps.view(by.network) : undefined))
-    const leaseOne = async ({ request, by }: Wanted, index: number): Promise<AttachmentRecord> => {
+    const leaseOne = async ({ request, by, ports }: Wanted, index: number): Promise<AttachmentRecord> => {
       if (by.kind === 'plugin')
         return {
           kind: 'plugin',
@@ -240,6 +241,7 @@ export class Sandboxes {
         },
         default: request.default,
         held,
+        ...(ports ? { ports } : {}),
       }
     }
     try {
@@ -298,6 +300,8 @@ export class Sandboxes {
     const first = record.attachments.findIndex((a) => a.default)
     if (first >= 0) await run(record.attachments[first] as AttachmentRecord, first)
     await this.#attach(record)
+    for (const a of record.attachments)
+      if (a.kind === 'polynet' && a.ports) await this.#deps.plugins.add(toPorts(record, a, a.ports))
     for (const [index, a] of record.attachments.entries()) if (index !== first) await run(a, index)
     if (results.size === 0) return record
     return {
@@ -321,9 +325,10 @@ export class Sandboxes {
     at('del:journaled')
     const errors: string[] = []
     for (const a of record.attachments.toReversed()) {
-      if (a.kind !== 'plugin') continue
+      const made = a.kind === 'plugin' ? invocation(record, a) : a.ports && toPorts(record, a, a.ports)
+      if (!made) continue
       try {
-        await plugins.del(invocation(record, a))
+        await plugins.del(made)
       } catch (error) {
         errors.push(asFault(error, `take ${a.interface} away`).message)
       }
@@ -416,6 +421,17 @@ const ownerOf = (record: SandboxRecord, name: string): Owner => ({
 
 const portsOf = (record: SandboxRecord) =>
   record.attachments.flatMap((a) => (a.kind === 'polynet' && a.port ? [a.port] : []))
+
+/** As a plugin that is chained behind what Polynet has made. */
+function toPorts(
+  record: SandboxRecord,
+  a: RenderedAttachment,
+  ports: NonNullable<RenderedAttachment['ports']>,
+) {
+  const { containerID, netns } = record
+  const prevResult = attachmentResults({ ...record, attachments: [a] }, [])[0]
+  return { ...ports, containerID, netns, ifName: a.interface, ...(prevResult && { prevResult }) }
+}
 
 function invocation(record: SandboxRecord, a: ForeignAttachment) {
   return {

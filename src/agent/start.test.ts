@@ -53,6 +53,15 @@ ADD) echo '{"cniVersion":"1.0.0","interfaces":[{"name":"'$CNI_IFNAME'","sandbox"
 DEL) [ -e ${dir}/free ] || { echo '{"cniVersion":"1.0.0","code":102,"msg":"it will not let go"}'; exit 1; } ;;
 esac`,
   )
+  plugin(
+    'portmap',
+    `input=$(cat); [ $CNI_COMMAND = VERSION ] || echo "$CNI_COMMAND portmap $CNI_IFNAME $input" >>${calls}
+case $CNI_COMMAND in
+VERSION) echo '{"cniVersion":"1.0.0","supportedVersions":["1.0.0"]}' ;;
+ADD) [ ! -e ${dir}/taken ] || { echo '{"cniVersion":"1.0.0","code":103,"msg":"no rule fits"}'; exit 1; }
+  echo '{"cniVersion":"1.0.0"}' ;;
+esac`,
+  )
   function plugin(name: string, script: string) {
     writeFileSync(join(dir, name), `#!/bin/sh\n${script}\n`)
     chmodSync(join(dir, name), 0o755)
@@ -145,6 +154,7 @@ esac`,
     pod,
     cni,
     free: () => writeFileSync(join(dir, 'free'), ''),
+    taken: () => writeFileSync(join(dir, 'taken'), ''),
     calls: () => (existsSync(calls) ? readFileSync(calls, 'utf8').trim().split('\n') : []),
     /** What is held for pods: in the journal and in the kernel. */
     left: async () => [
@@ -233,6 +243,49 @@ test('the answer names every interface and address, and the pod says so when the
       ['default/good', 'net1', undefined],
     ],
   )
+})
+
+const portMappings = [{ hostPort: 8080, containerPort: 80, protocol: 'tcp', hostIP: '' }]
+const withPorts = {
+  config: { cniVersion: '1.0.0', name: 'polynet', type: 'polynet-cni', runtimeConfig: { portMappings } },
+}
+
+test('portmap follows the default network where the runtime tells of ports, and is asked once more at the end', async () => {
+  const { pod, cni, calls, left } = await node()
+  await pod('web', 'good@net1')
+  const { interfaces, ips, exit } = await cni('ADD', 'web', withPorts)
+  assert.equal(exit, 0)
+  assert.deepEqual(
+    interfaces.map((i: { name: string }) => i.name),
+    ['eth0', 'net1'],
+  )
+  const [ported, good, ...more] = calls()
+  assert.deepEqual([good, more], ['ADD good net1', []])
+  const { prevResult, ...given } = JSON.parse(ported!.replace('ADD portmap eth0 ', ''))
+  assert.deepEqual(given, {
+    type: 'portmap',
+    name: 'polynet',
+    cniVersion: '1.0.0',
+    runtimeConfig: { portMappings },
+  })
+  assert.deepEqual(prevResult.ips, [ips[0]])
+  assert.equal((await cni('DEL', 'web')).exit, 0)
+  assert.deepEqual(
+    calls()
+      .slice(2)
+      .map((line) => line.split(' {')[0]),
+    ['DEL good net1', 'DEL portmap eth0'],
+  )
+  assert.deepEqual(await left(), [])
+})
+
+test('a pod whose ports cannot be had is told, and leaves nothing', async () => {
+  const { pod, cni, left, taken } = await node()
+  taken()
+  await pod('web')
+  const answer = await cni('ADD', 'web', withPorts)
+  assert.match(answer.msg, /ADD by plugin portmap of the containers' hostPort: no rule fits/)
+  assert.deepEqual(await left(), [])
 })
 
 test('a DEL goes on after an error, says all of them, and what it could not take away stays known', async () => {

@@ -11,6 +11,8 @@ import type { Watched } from './watched.ts'
 export interface Wanted {
   request: AttachmentRequest
   by: Making
+  /** What executes the plugin that leads the host's ports to it. */
+  ports?: Omit<Extract<Making, { kind: 'plugin' }>, 'kind' | 'name'>
 }
 
 /** What there is on the node, and in the cluster as the node sees it. */

@@ -54,7 +54,7 @@ export function foreignPlugins(options: ForeignPlugins): Plugins {
 async function add(run: Runner, invocation: Invocation, log: Log): Promise<CniResult> {
   const { conf } = invocation
   const version = await run.versionFor(conf)
-  let result: CniResult | undefined
+  let result = invocation.prevResult
   try {
     for (const plugin of conf.plugins) {
       const doing = doingWith('ADD', plugin, conf)
@@ -243,7 +243,8 @@ class Runner {
   ): Promise<string> {
     const doing = doingWith(command, plugin, conf)
     const path = await this.found(plugin, conf, command)
-    const stdin = Buffer.from(JSON.stringify(configFor(plugin, conf, version, invocation)))
+    const given = await this.#withAddresses(plugin)
+    const stdin = Buffer.from(JSON.stringify(configFor(given, conf, version, invocation)))
     const variables = {
       CNI_COMMAND: command,
       CNI_PATH: this.#options.binDirs.join(':'),
@@ -257,6 +258,13 @@ class Runner {
     const ended = await this.#run(path, variables, stdin, timeoutMs)
     if (ended.code === 0 && !ended.killed) return ended.stdout.toString()
     throw faultOf(ended, doing, path, timeoutMs)
+  }
+
+  /** Addresses by Whereabouts come from us where Whereabouts is not installed. */
+  async #withAddresses(plugin: Plugin): Promise<Plugin> {
+    const ipam = plugin.ipam as Plugin | undefined
+    if (ipam?.type !== 'whereabouts' || (await this.find(ipam.type)).path !== undefined) return plugin
+    return { ...plugin, ipam: { ...ipam, type: 'polynet-ipam' } }
   }
 
   async #run(path: string, variables: Plugin, stdin: Uint8Array, timeoutMs: number): Promise<Ended> {

@@ -36,6 +36,6 @@ export interface Invocation {
   args: Record<string, string>
   /** Values for the capabilities that plugins of the list declare. */
   capabilityArgs: Record<string, unknown>
-  /** The result of the ADD, for DEL and CHECK. */
+  /** The result of the ADD, for DEL and CHECK; for ADD, what the first plugin follows. */
   prevResult?: CniResult
 }

@@ -1,7 +1,10 @@
 import { isConfName } from '../../cni/conf.ts'
 
+/** What the default network's own plugin may want to know of a pod, and so must be told to us. */
+const capabilities = { portMappings: true, bandwidth: true }
+
 /** What the runtime reads: every pod's network is asked of the shim. */
-export const confText = `${JSON.stringify({ cniVersion: '1.1.0', name: 'polynet', plugins: [{ type: 'polynet-cni' }] }, null, 2)}\n`
+export const confText = `${JSON.stringify({ cniVersion: '1.1.0', name: 'polynet', plugins: [{ type: 'polynet-cni', capabilities }] }, null, 2)}\n`
 
 /** The name of our conf, and the one it has where another's would come before that: a runtime takes the first of all. */
 export const confNames = ['00-polynet.conflist', '0-polynet.conflist'] as const

@@ -33,6 +33,8 @@ export interface RenderedAttachment {
   /** Absent until addresses are leased. */
   held?: HeldAttachment
   port?: PortPlan
+  /** What the plugin was given that leads the host's ports to it. */
+  ports?: Pick<ForeignAttachment, 'conf' | 'args' | 'capabilityArgs'>
 }
 
 export interface ForeignAttachment {
