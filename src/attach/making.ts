@@ -8,7 +8,7 @@ import { genieConf } from './genie.ts'
 import { admits, noneFor } from './permission.ts'
 import { confOf } from './plugin-name.ts'
 import type { AttachmentRequest } from './request.ts'
-import { confFor, missingCapabilities, runtimeConfigFor } from './runtime-config.ts'
+import { argsFor, confFor, missingCapabilities, runtimeConfigFor, unheardRoute } from './runtime-config.ts'
 
 /** A configuration that users of a namespace wrote has at most so many characters: each of their pods keeps it in the node's journal. */
 const longestConfig = 65536
@@ -150,11 +150,11 @@ class Maker {
     }
     if (forbidden.length > 0) throw new Fault('forbidden', doing, sentence(forbidden))
     const capabilityArgs = runtimeConfigFor(request)
-    const problems = missingCapabilities(conf, capabilityArgs)
+    const problems = [...missingCapabilities(conf, capabilityArgs), ...unheardRoute(conf, request)]
     if (problems.length > 0) throw new Fault('invalid', doing, sentence(problems))
     const { target } = request
     const name = target.kind === 'Plugin' ? conf.name : `${target.namespace}/${target.name}`
-    const { args } = this.#makers
+    const args = { ...this.#makers.args, ...argsFor(conf, request) }
     return { kind: 'plugin', name, conf: confFor(conf, request), args, capabilityArgs }
   }
 

@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import type { NetworkConf } from '../cni/plugins.ts'
 import { sentence } from '../lib/fault.ts'
 import type { AttachmentRequest } from './request.ts'
-import { confFor, missingCapabilities, runtimeConfigFor } from './runtime-config.ts'
+import { argsFor, confFor, missingCapabilities, runtimeConfigFor, unheardRoute } from './runtime-config.ts'
 
 const plain: AttachmentRequest = {
   interface: 'net1',
@@ -57,7 +57,7 @@ test('what no plugin of the chain takes is named', () =>
   assert.equal(
     told(
       conf(
-        { type: 'macvlan', capabilities: { ips: true, mac: false } },
+        { type: 'ipvlan', capabilities: { ips: true, mac: false } },
         { type: 'portmap', capabilities: { portMappings: true } },
       ),
     ),
@@ -85,3 +85,54 @@ test('the pod’s cni-args win over each plugin’s, and the device goes to the 
       { type: 'tuning', args: { cni: { mode: 'fast' } } },
     ],
   ))
+
+const given = (...plugins: Record<string, unknown>[]) => ({
+  args: argsFor(conf(...plugins), full),
+  lacking: missingCapabilities(
+    conf(...plugins),
+    runtimeConfigFor({ ...plain, ips: full.ips, mac: full.mac }),
+  ),
+})
+
+test('addresses and MACs go by CNI_ARGS to plugins that read them there and declare nothing', () => {
+  assert.deepEqual(given({ type: 'macvlan', ipam: { type: 'static' } }), {
+    args: { IP: '10.1.0.7/16', MAC: '02:00:00:00:00:07' },
+    lacking: [],
+  })
+  const both = { ips: true, mac: true }
+  assert.deepEqual(given({ type: 'macvlan', ipam: { type: 'static' }, capabilities: both }), {
+    args: {},
+    lacking: [],
+  })
+  assert.deepEqual(given({ type: 'ipvlan', ipam: { type: 'dhcp' } }).args, {})
+  assert.equal(given({ type: 'ipvlan', ipam: { type: 'dhcp' } }).lacking.length, 2)
+})
+
+test('the default route goes to the address plugin, in place of its own, or is refused where none hears of it', () => {
+  const request = { ...plain, defaultRoute: ['10.1.0.1', 'fd00:10:1::1'] }
+  const routes = [{ dst: '10.2.0.0/16' }, { dst: '0.0.0.0/0', gw: '10.1.0.9' }]
+  const macvlan = { type: 'macvlan', ipam: { type: 'static', routes } }
+  assert.deepEqual(confFor(conf(macvlan, { type: 'tuning' }), request).plugins, [
+    {
+      type: 'macvlan',
+      ipam: {
+        type: 'static',
+        routes: [
+          { dst: '10.2.0.0/16' },
+          { dst: '0.0.0.0/0', gw: '10.1.0.1' },
+          { dst: '::/0', gw: 'fd00:10:1::1' },
+        ],
+      },
+    },
+    { type: 'tuning' },
+  ])
+  assert.deepEqual(unheardRoute(conf(macvlan), request), [])
+  assert.equal(
+    sentence(unheardRoute(conf({ type: 'macvlan', ipam: { type: 'dhcp' } }), request)),
+    'default-route: no address plugin of NetworkAttachmentDefinition blue/macvlan-conf takes it; ' +
+      'let it be [], and the conf name the gateway',
+  )
+  const own = { ...plain, defaultRoute: [] }
+  assert.deepEqual(unheardRoute(conf({ type: 'macvlan' }), own), [])
+  assert.deepEqual(confFor(conf(macvlan), own).plugins, [macvlan])
+})
