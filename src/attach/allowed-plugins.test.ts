@@ -94,6 +94,7 @@ test('the Networks that a configuration takes addresses of are found wherever th
     [{ type: 'bridge', ipam }, ['tenant-b/red']],
     [{ type: 'polynet-ipam', ipam: { network: 'tenant-b/red' } }, ['tenant-b/red']],
     [{ type: 'flannel', delegate: { type: 'bridge', ipam } }, ['tenant-b/red']],
+    [{ type: 'bridge', ipam: { ...ipam, type: 'whereabouts' } }, ['tenant-b/red']],
     [{ type: 'bridge', ipam: { type: 'host-local', network: 'mine' } }, []],
   ]
   for (const [plugin, want] of confs) assert.deepEqual(ipamNetworks({ plugins: [plugin] }), want)

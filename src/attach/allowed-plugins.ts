@@ -48,10 +48,11 @@ export function kindProblem(type: string, author: Author): string | undefined {
   return `${type} is not for namespace ${author.namespace}; ${remedy(author, type)}`
 }
 
-/** The Networks that a configuration takes addresses from by polynet-ipam, as it names them. */
+/** The Networks that a configuration takes addresses from by polynet-ipam, which also answers for Whereabouts, as it names them. */
 export function ipamNetworks({ plugins }: Pick<NetworkConf, 'plugins'>): string[] {
   const values = valuesIn(plugins, 'plugins')
-  if (!values.some(({ key, value }) => key === 'type' && value === 'polynet-ipam')) return []
+  const asksUs = ({ key, value }: Found) => key === 'type' && (value === harmless || value === 'whereabouts')
+  if (!values.some(asksUs)) return []
   return values.flatMap(({ key, value }) => (key === 'network' && value !== undefined ? [value] : []))
 }
 

@@ -228,6 +228,17 @@ test('a plugin that is missing, not executable, no program or no name is named, 
   ])
 })
 
+test('addresses by Whereabouts come from us, and from it where it is installed', async (t) => {
+  const m = machine(t, { first: good })
+  const ipam = { type: 'whereabouts', range: '10.1.0.0/16' }
+  const conf = { ...m.conf(), plugins: [{ type: 'first', ipam }] }
+  await m.plugins.add(ask(conf))
+  assert.deepEqual(m.stdin('first').ipam, { type: 'polynet-ipam', range: '10.1.0.0/16' })
+  m.install('whereabouts', '')
+  await m.plugins.del(ask(conf))
+  assert.deepEqual(m.stdin('first').ipam, ipam)
+})
+
 test('a list is spoken in the newest version that all its plugins know; each is asked once until it is replaced', async (t) => {
   const m = machine(t, { young: good })
   const old = '{"cniVersion":"0.4.0","supportedVersions":["0.3.0","0.3.1","0.4.0"]}'
