@@ -4,14 +4,14 @@ import { type Figures, mean, median, quantile } from './figures.ts'
 import { BenchNode, type BenchPod } from './node.ts'
 import { missingReference, reference } from './reference.ts'
 
-/** How long the agent may go on with what follows from an answer: batches of slices, what the journal keeps. */
-const settleMs = 200
+/** How long the agent may go on with what follows from an answer: slices are written a second later. */
+const settleMs = 1500
 
 interface Sample {
   ms: number
   /** Of all processes, until the answer. */
   cpu: number
-  /** And with what the agent does after it. */
+  /** And with what the agent does after it, less what it does at rest. */
   whole: number
 }
 
@@ -29,7 +29,11 @@ export async function attach(dir: string, { small }: { small: boolean }): Promis
   const node = await BenchNode.start(dir)
   try {
     await warmUp(node, small ? 2 : 200)
-    return [await oneByOne(node, small ? 1 : 40), await manyAtOnce(node, small ? 1 : 3, small ? 4 : 200)]
+    const measured = meterOf(node, await atRest(node, small ? 200 : 5000))
+    return [
+      await oneByOne(node, measured, small ? 1 : 30),
+      await manyAtOnce(node, measured, small ? 1 : 3, small ? 4 : 200),
+    ]
   } finally {
     await node.close()
   }
@@ -44,7 +48,7 @@ async function warmUp(node: BenchNode, count: number): Promise<void> {
 }
 
 /** One pod at a time, the sides and sizes taking turns. */
-async function oneByOne(node: BenchNode, rounds: number): Promise<Figures> {
+async function oneByOne(node: BenchNode, measured: Meter, rounds: number): Promise<Figures> {
   const sides = actsOf(node)
   const samples = new Map<string, Sample[]>()
   // One pod of each size stays, so that bridges and networks are there for those that are measured.
@@ -57,7 +61,7 @@ async function oneByOne(node: BenchNode, rounds: number): Promise<Figures> {
         const pods = await node.pods(`${side}-${networks}-${round}`, 1, networks)
         for (const command of ['ADD', 'DEL'] as const) {
           const key = keyOf(command, networks, side)
-          const sample = await measured(node, () => sides[side][command](pods[0]!))
+          const sample = await measured(side, () => sides[side][command](pods[0]!))
           samples.set(key, [...(samples.get(key) ?? []), sample])
         }
         await node.remove(pods)
@@ -79,7 +83,7 @@ async function oneByOne(node: BenchNode, rounds: number): Promise<Figures> {
     notes: [
       'The agent had attached 200 pods before; the plugins are new processes each time anyway.',
       "CPU: mean of all processes, children included; the kernel's own threads are in neither.",
-      'What follows: what the agent still does after the answer (the journal, slices, its watches).',
+      'What follows: what the agent still does after the answer (the journal, slices, its watches), less what it does at rest.',
     ],
   }
 }
@@ -116,7 +120,7 @@ const ratioOf = (ours: Sample[], theirs: Sample[]): Figures['rows'][number] => {
 }
 
 /** A node full of pods that come and go at once, on one network each. */
-async function manyAtOnce(node: BenchNode, rounds: number, count: number): Promise<Figures> {
+async function manyAtOnce(node: BenchNode, measured: Meter, rounds: number, count: number): Promise<Figures> {
   const sides = actsOf(node)
   const rows: Figures['rows'] = []
   const all = new Map<string, { rate: number; cpu: number }[]>()
@@ -124,7 +128,7 @@ async function manyAtOnce(node: BenchNode, rounds: number, count: number): Promi
     for (const side of ['polynet', 'reference'] as const) {
       const pods = await node.pods(`many-${side}-${round}`, count, 1)
       for (const command of ['ADD', 'DEL'] as const) {
-        const { ms, whole } = await measured(node, () => inFlight(pods, sides[side][command]))
+        const { ms, whole } = await measured(side, () => inFlight(pods, sides[side][command]))
         const key = keyOf(command, 1, side)
         all.set(key, [...(all.get(key) ?? []), { rate: (count / ms) * 1000, cpu: whole / count }])
       }
@@ -175,13 +179,28 @@ const actsOf = (node: BenchNode): Record<Side, Record<'ADD' | 'DEL', Act>> => ({
   },
 })
 
-async function measured(node: BenchNode, act: () => Promise<void>): Promise<Sample> {
-  const cpu = () => cpuOf(node.agent.pid!) + cpuOfChildren()
-  const before = cpu()
-  const begun = performance.now()
-  await act()
-  const ms = performance.now() - begun
-  const then = cpu()
+type Meter = (side: Side, act: () => Promise<void>) => Promise<Sample>
+
+/** The agent hears of what the reference plugins do to the host's links; that is not their cost. */
+const meterOf =
+  (node: BenchNode, atRest: number): Meter =>
+  async (side, act) => {
+    const ours = side === 'polynet'
+    const cpu = () => cpuOfChildren() + (ours ? cpuOf(node.agent.pid!) : 0)
+    const before = cpu()
+    const begun = performance.now()
+    await act()
+    const ms = performance.now() - begun
+    const then = cpu()
+    await realClock.sleep(ours ? settleMs : 0)
+    const rest = ours ? atRest * (performance.now() - begun) : 0
+    return { ms, cpu: then - before, whole: Math.max(then - before, cpu() - before - rest) }
+  }
+
+/** The agent's CPU when nothing happens, milliseconds a millisecond. */
+async function atRest(node: BenchNode, ms: number): Promise<number> {
   await realClock.sleep(settleMs)
-  return { ms, cpu: then - before, whole: cpu() - before }
+  const [before, begun] = [cpuOf(node.agent.pid!), performance.now()]
+  await realClock.sleep(ms)
+  return (cpuOf(node.agent.pid!) - before) / (performance.now() - begun)
 }
