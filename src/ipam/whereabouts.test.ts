@@ -63,6 +63,11 @@ const cases: [title: string, ipam: unknown, want: string][] = [
     '10.1.0.0/16 10.1.2.5-10.1.255.255 via 10.1.0.1 blocks /32 grouped',
   ],
   [
+    'what a template left empty',
+    { range: '', range_start: '', gateway: '', node_slice_size: '', ipRanges: [{ range: '10.1.0.0/24' }] },
+    '10.1.0.0/24 blocks /32 grouped',
+  ],
+  [
     'two families, the outer exclusions shared out',
     {
       ipRanges: [{ range: '10.1.0.0/24', exclude: ['10.1.0.0/28'] }, { range: 'fd00:10:1::/64' }],

@@ -47,7 +47,8 @@ const known = new Set([
   ...['range_end', 'exclude', 'ipRanges', 'gateway', 'network_name', 'node_slice_size', 'exclude_gateway'],
   ...['enable_overlapping_ranges', 'datastore', 'kubernetes', 'configuration_path', 'log_file', 'log_level'],
   ...['sleep_for_race', 'leader_lease_duration', 'leader_renew_deadline', 'leader_retry_period'],
-  ...['reconciler_cron_expression', 'fast_ipam', 'optimistic_ipam'],
+  ...['reconciler_cron_expression', 'fast_ipam', 'optimistic_ipam', 'etcd_host', 'etcd_username'],
+  ...['etcd_password', 'etcd_key_file', 'etcd_cert_file', 'etcd_ca_cert_file'],
 ])
 
 /**
@@ -72,8 +73,7 @@ export function parseIpam(name: string, ipam: unknown, namespace = 'polynet-syst
   }
   if (ipam.network !== undefined) value.network = reader.network(ipam)
   else if (ipam.subnets !== undefined) value.pools = reader.inline(name, ipam, namespace)
-  else if (ipam.range !== undefined || ipam.ipRanges !== undefined)
-    value.pools = reader.ranges(ipam, namespace)
+  else if (isGiven(ipam.range) || ipam.ipRanges !== undefined) value.pools = reader.ranges(ipam, namespace)
   else if (value.addresses.length === 0)
     reader.say('', 'names no addresses; write "network": "namespace/name", "subnets" or "range"')
   return reader.problems.length > 0 ? { ok: false, problems: reader.problems } : { ok: true, value }
@@ -139,12 +139,12 @@ class Reader {
 
   /** Whereabouts' keys: `range` first, then each of `ipRanges`. */
   ranges(ipam: Section, namespace: string): ForeignPool[] {
-    const own = ipam.range === undefined ? [] : [{ at: '', section: ipam }]
+    const own = isGiven(ipam.range) ? [{ at: '', section: ipam }] : []
     const more = this.#list('ipRanges', ipam.ipRanges).map((entry, i) => ({
       at: `ipRanges[${i}].`,
       section: isSection(entry) ? entry : {},
     }))
-    const apart = ipam.enable_overlapping_ranges === false || ipam.node_slice_size !== undefined
+    const apart = ipam.enable_overlapping_ranges === false || isGiven(ipam.node_slice_size)
     const name = typeof ipam.network_name === 'string' ? ipam.network_name : ''
     const used: Prefix[] = []
     const pools = [...own, ...more].flatMap(({ at, section }) => {
@@ -190,16 +190,17 @@ class Reader {
     const subnet: Subnet = { cidr: formatPrefix(cidr) }
     const start = from ?? section.range_start
     const end = from === undefined ? section.range_end : to.slice(0, to.indexOf('/'))
-    if (start !== undefined || end !== undefined) {
+    if (isGiven(start) || isGiven(end)) {
       const all = { start: formatAddress(cidr), end: formatAddress(lastOf(cidr)) }
-      const range = this.#range(`${at}range`, start ?? all.start, end ?? all.end, cidr)
+      const [first, last] = [isGiven(start) ? start : all.start, isGiven(end) ? end : all.end]
+      const range = this.#range(`${at}range`, first, last, cidr)
       if (range.length > 0) subnet.ranges = range
     }
     return { cidr, subnet }
   }
 
   #gateway(gateway: unknown, ranges: Prefix[]): void {
-    if (gateway === undefined || gateway === '') return
+    if (!isGiven(gateway)) return
     const address = this.#address('gateway', gateway)
     if (address && ranges.length > 0 && !ranges.some((r) => contains(r, address)))
       this.say('gateway', `${formatAddress(address)} is in none of the ranges; correct one of them`)
@@ -228,7 +229,7 @@ class Reader {
   }
 
   #blockSize(at: string, value: unknown, cidr: Prefix): number | undefined {
-    if (value === undefined || value === '') return undefined
+    if (!isGiven(value)) return undefined
     const size = Number(String(value).replace(/^\//, ''))
     if (Number.isInteger(size) && size >= cidr.length && size <= bitsOf(cidr.family)) return size
     return this.say(
@@ -290,6 +291,9 @@ function liesIn(entry: unknown, cidr: Prefix): boolean {
   const hole = parsePrefix(text) ?? parsePrefix(`${text}/${bitsOf(cidr.family)}`)
   return hole !== undefined && overlaps(cidr, hole)
 }
+
+/** Templates leave what is not wanted empty, and Whereabouts takes it so. */
+const isGiven = (value: unknown): boolean => value !== undefined && value !== null && value !== ''
 
 const isSection = (value: unknown): value is Section =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
