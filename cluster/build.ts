@@ -20,6 +20,8 @@ interface Recipe {
   cgo?: boolean
   /** Programs that people know by another name than their folder's. */
   rename?: Record<string, string>
+  /** What is built are tests. */
+  tests?: boolean
 }
 
 const kubernetes: Recipe = {
@@ -40,6 +42,8 @@ export const tools = {
   'kubernetes-1.34': kubernetes,
   // The server and client of Kubernetes' own tests.
   agnhost: { ...kubernetes, expectS: 60 },
+  // Those tests: `e2e.test`.
+  e2e: { ...kubernetes, expectS: 300, tests: true },
   containerd: {
     module: 'github.com/containerd/containerd/v2',
     expectS: 60,
@@ -57,6 +61,18 @@ export const tools = {
     stamp: (version) => ({
       'github.com/containernetworking/plugins/pkg/utils/buildversion.BuildVersion': version,
     }),
+  },
+  // What Polynet is measured beside (`bench/peers.ts`).
+  multus: {
+    module: 'gopkg.in/k8snetworkplumbingwg/multus-cni.v4',
+    expectS: 100,
+    stamp: (version) => ({ 'gopkg.in/k8snetworkplumbingwg/multus-cni.v4/pkg/multus.version': version }),
+  },
+  whereabouts: {
+    module: 'github.com/k8snetworkplumbingwg/whereabouts',
+    expectS: 80,
+    rename: { cmd: 'whereabouts', controlloop: 'ip-control-loop' },
+    stamp: (version) => ({ 'github.com/k8snetworkplumbingwg/whereabouts/pkg/version.Version': version }),
   },
   coredns: { module: 'github.com/coredns/coredns', expectS: 180 },
   flannel: {
@@ -101,7 +117,7 @@ export async function toolDir(tool: Tool, say: (line: string) => void = () => {}
     mkdirSync(fresh)
     // Whoever waited for the lock finds the folder there, and Go's own cache full.
     await go(tool, join(cache, `.${tool}.lock`), [
-      'build',
+      ...(recipe.tests ? ['test', '-c'] : ['build']),
       '-trimpath',
       '-buildvcs=false',
       '-mod=readonly',
