@@ -20,6 +20,9 @@ const pages = ['scenarios', 'docs'].flatMap((dir) =>
     .map((name) => join(dir, name))
     .sort(),
 )
+const stories = pages
+  .map((page) => ({ page, story: parseStory(readFileSync(join(root, page), 'utf8')) }))
+  .filter(({ story }) => story.steps.length > 0 && story.only !== 'sim' && story.notOn !== 'cluster')
 
 suite('stories on a real Kubernetes', { concurrency: 1 }, () => {
   let cluster: Cluster
@@ -39,14 +42,17 @@ suite('stories on a real Kubernetes', { concurrency: 1 }, () => {
     await cluster?.close()
   })
 
-  for (const page of pages) {
-    const story = parseStory(readFileSync(join(root, page), 'utf8'))
-    if (story.steps.length === 0 || story.only === 'sim' || story.notOn === 'cluster') continue
-    test(`${story.title} (${page} on a cluster)`, { timeout: 240_000 }, async () => {
-      await tidy(kube)
-      await play(story, place, page)
-    })
+  const played = (pastWebhook: boolean) => {
+    for (const { page, story } of stories.filter((each) => Boolean(each.story.pastWebhook) === pastWebhook))
+      test(`${story.title} (${page} on a cluster)`, { timeout: 300_000 }, async () => {
+        for (const node of await cluster.nodes()) await cluster.start(node)
+        await tidy(kube)
+        await play(story, place, page)
+      })
   }
+  played(false)
+  test('the webhook is taken away', () => installPolynet(cluster, ['webhook.enabled=false']))
+  played(true)
 
   test('after all of it nothing is left that nobody wants', { timeout: 240_000 }, async () => {
     await tidy(kube)

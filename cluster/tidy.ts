@@ -32,7 +32,7 @@ export async function tidy(kube: Kube, withinMs = 60_000): Promise<void> {
   const until = performance.now() + withinMs
   for (;;) {
     const left = await leftOf(kube)
-    if (left.length === 0) return
+    if (left.length === 0) return unmarkNodes(kube)
     if (performance.now() > until)
       throw new Fault(
         'unavailable',
@@ -46,6 +46,21 @@ export async function tidy(kube: Kube, withinMs = 60_000): Promise<void> {
   }
 }
 
+/** Nodes lose what people said of them; labels that agents keep stay. */
+async function unmarkNodes(kube: Kube): Promise<void> {
+  for (const { metadata } of (await kube.list(resources.nodes)).items) {
+    const marks = Object.keys(metadata.annotations ?? {}).filter((key) => key.startsWith('polynet.dev/'))
+    if (marks.length === 0) continue
+    const annotations = Object.fromEntries(marks.map((key) => [key, null]))
+    await kube.patch(resources.nodes, metadata, { type: 'merge', body: { metadata: { annotations } } })
+  }
+}
+
+function isMade(resource: Resource, { namespace, name }: KubeObject['metadata']): boolean {
+  if (resource === resources.networks) return `${namespace}/${name}` !== 'polynet-system/default'
+  return !isSystem(namespace) && name !== 'kubernetes'
+}
+
 interface Left {
   resource: Resource
   object: KubeObject
@@ -54,7 +69,7 @@ interface Left {
 async function leftOf(kube: Kube): Promise<Left[]> {
   const lists = made.map(async (resource) =>
     (await kube.list(resource)).items
-      .filter(({ metadata }) => !isSystem(metadata.namespace) && metadata.name !== 'kubernetes')
+      .filter(({ metadata }) => isMade(resource, metadata))
       .map((object): Left => ({ resource, object })),
   )
   const spaces = (await kube.list(resources.namespaces)).items

@@ -25,7 +25,11 @@ export async function play(story: Story, place: Place, page = story.title): Prom
     const stdin = step.stdin && substituted(step.stdin, names)
     const until = performance.now() + (asks(words) ? patienceMs[place.kind] : 0)
     for (;;) {
-      const { output } = await run(words, stdin, place, noted)
+      const { output } = await run(words, stdin, place, noted).catch((error): Output => {
+        // What is asked for may be there in a moment.
+        if (asks(words) && isFault(error, 'missing')) return { exit: 1, output: error.message }
+        throw error
+      })
       if (outputMatches(step.expected, output, names)) break
       if (performance.now() >= until)
         throw new Fault(

@@ -10,6 +10,8 @@ export interface Story {
   only?: 'sim' | 'lab'
   /** Where it is not played: `<!-- not on cluster: reason -->`. */
   notOn?: 'cluster'
+  /** It is about what the agent says, which a webhook would say first: `<!-- past the webhook: reason -->`. */
+  pastWebhook?: true
   steps: Step[]
 }
 
@@ -27,6 +29,7 @@ export function parseStory(page: string): Story {
   const title = lines.find((line) => line.startsWith('# '))?.slice(2) ?? 'a story without a title'
   const only = /^<!-- only (sim|lab):/m.exec(page)?.[1] as Story['only']
   const notOn = /^<!-- not on cluster: /m.test(page) ? 'cluster' : undefined
+  const pastWebhook = /^<!-- past the webhook: /m.test(page)
   const steps: Step[] = []
   let yaml: string | undefined
   for (let i = 0; i < lines.length; i++) {
@@ -40,7 +43,7 @@ export function parseStory(page: string): Story {
     if (fence[2] === 'yaml') yaml = block.join('\n')
     if (fence[2] === 'console') steps.push(...stepsIn(block, start + 1, yaml))
   }
-  return { title, ...(only && { only }), ...(notOn && { notOn }), steps }
+  return { title, ...(only && { only }), ...(notOn && { notOn }), ...(pastWebhook && { pastWebhook }), steps }
 }
 
 function stepsIn(block: string[], firstLine: number, yaml: string | undefined): Step[] {
