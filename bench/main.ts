@@ -6,11 +6,15 @@ import { addresses } from './addresses.ts'
 import { enclosed, run } from './enclosed.ts'
 import { type Figures, textOf } from './figures.ts'
 import { machineText, thisMachine } from './machine.ts'
+import { peers } from './peers/peers.ts'
+import { rows } from './peers/rows.ts'
 import { scale } from './scale.ts'
 
 interface Options {
   json: boolean
   small: boolean
+  /** Of `peers`: which rows. */
+  rows?: string[]
 }
 
 interface Bench {
@@ -44,6 +48,10 @@ const benches: Record<string, Bench> = {
     about: 'what leasing an address costs, without the agent and the kernel',
     figures: addresses,
   },
+  peers: {
+    about: 'beside Multus and Whereabouts on a real cluster: attachments, pods, requests, addresses, memory',
+    figures: peers,
+  },
 }
 
 async function bench(name: string, options: Options): Promise<void> {
@@ -74,13 +82,16 @@ async function printed(script: string, args: string[]): Promise<string> {
 const program = new Command('npm run bench --').description(
   'Measures what is published about Polynet, on this machine',
 )
-for (const [name, { about }] of Object.entries(benches))
-  program
+for (const [name, { about }] of Object.entries(benches)) {
+  const command = program
     .command(name)
     .description(about)
     .option('--json', 'for machines', false)
     .option('--small', 'as little as shows that it works; its figures mean nothing', false)
     .action((options: Options) => bench(name, options))
+  if (name === 'peers')
+    command.option('--rows <names>', `only these: ${Object.keys(rows).join(',')}`, (text) => text.split(','))
+}
 try {
   await program.parseAsync()
 } catch (error) {

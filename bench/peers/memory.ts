@@ -1,0 +1,64 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { memoryOf } from '../cpu.ts'
+import type { Figures } from '../figures.ts'
+import { NodeRuntime } from './node-runtime.ts'
+import type { Place } from './place.ts'
+import { named, tree } from './processes.ts'
+import type { Size } from './rows.ts'
+import { hostLocal, polynet, type Way, whereabouts } from './ways.ts'
+
+/** Everything of either side that stays. */
+const resident: [title: string, where: string, word: string][] = [
+  ['Polynet agent', 'each node', '/polynet/src/agent/main.js'],
+  ['Polynet controller', 'once', '/polynet/src/controller/main.js'],
+  ['Polynet webhook', 'once', '/polynet/src/webhook/main.js'],
+  ['multus-daemon', 'each node', '/usr/src/multus-cni/bin/multus-daemon'],
+  ['Whereabouts’ control loop', 'each node', '/ip-control-loop'],
+]
+
+/** What stays in memory of either side: at rest, with pods on three networks more, and when they have gone. */
+export async function memory(place: Place, size: Size): Promise<Figures[]> {
+  const count = size({ small: 3, full: 100 })
+  const restMs = size({ small: 500, full: 10_000 })
+  const states: number[][] = []
+  const look = async () => {
+    await sleep(restMs)
+    const pids = tree(place.init)
+    states.push(
+      resident.map(([, , word]) => named(pids, word).reduce((sum, pid) => sum + memoryOf(pid).resident, 0)),
+    )
+  }
+  await look()
+  const ways: [Way, number][] = [
+    [polynet, count],
+    [hostLocal, Math.ceil(count / 2)],
+    [whereabouts, Math.floor(count / 2)],
+  ]
+  const held: (() => Promise<void>)[] = []
+  for (const [way, share] of ways) {
+    const runtime = await NodeRuntime.start(place, way)
+    const pods = await runtime.pods(`memory-${way.prefix}`, share, 4)
+    await sleep(1000)
+    const { failed } = await runtime.cni('ADD', pods, 4)
+    if (failed[0]) throw new Error(failed[0])
+    held.push(async () => {
+      await runtime.cni('DEL', pods, 4)
+      await runtime.remove(pods)
+      runtime.close()
+    })
+  }
+  await look()
+  for (const letGo of held) await letGo()
+  await look()
+  return [
+    {
+      title: `Resident memory (MiB), ${restMs / 1000} s after the last thing done`,
+      columns: ['process', 'where', 'at rest', `${count} pods on 4 networks`, 'these gone'],
+      rows: resident.map(([title, where], i) => [title, where, ...states.map((state) => state[i]!)]),
+      notes: [
+        'Half of Multus’ pods have host-local, half Whereabouts. At rest: after the rows measured before this one. Node’s program file,',
+        'which all of Polynet’s processes on a node share, is in each. Plugins that are executed are not resident.',
+      ],
+    },
+  ]
+}

@@ -1,0 +1,102 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { resources } from '../../src/api/resources.ts'
+import type { Place } from './place.ts'
+import { podOf, type Way } from './ways.ts'
+
+/** A pod that its kubelet holds back: whoever likes may be its runtime. */
+export interface Held {
+  name: string
+  namespace: string
+  uid: string
+}
+
+export interface Question {
+  /** Makes or removes the pods' network namespaces, or attaches and detaches them. */
+  command: 'make' | 'remove' | 'ADD' | 'DEL'
+  pods: Held[]
+  atOnce: number
+}
+
+export interface Answer {
+  /** Of each that succeeded, from the first plugin's start to the last one's result. */
+  times: number[]
+  /** Why the others failed. */
+  failed: string[]
+  ms: number
+  /** Of all processes that had part in it: what was executed, and the daemons; with what they did after it. */
+  cpu: number
+}
+
+const daemons = {
+  bridge: [],
+  polynet: ['/polynet/src/agent/main.js'],
+  multus: ['/usr/src/multus-cni/bin/multus-daemon', '/ip-control-loop'],
+}
+
+/** The runtime of `runtime.ts` on the way's node. It ends with this process. */
+export class NodeRuntime {
+  readonly #way: Way
+  readonly #place: Place
+  readonly #child: ChildProcess
+  readonly #lines: AsyncIterator<string>
+
+  private constructor(place: Place, way: Way, child: ChildProcess) {
+    this.#place = place
+    this.#way = way
+    this.#child = child
+    this.#lines = createInterface({ input: child.stdout! })[Symbol.asyncIterator]()
+  }
+
+  static async start(place: Place, way: Way): Promise<NodeRuntime> {
+    const prefix = await place.cluster.prefixOf(way.node)
+    const into = [`--target=${place.init}`, '--mount', '--net', '--pid', '--', ...prefix]
+    const script = join(import.meta.dirname, 'runtime.ts')
+    const child = spawn('nsenter', [...into, process.execPath, script, ...daemons[way.side]], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    })
+    const runtime = new NodeRuntime(place, way, child)
+    await runtime.#line()
+    return runtime
+  }
+
+  /** Pods that the node's daemons know of after a moment, each with a namespace. */
+  async pods(prefix: string, count: number, networks: number): Promise<Held[]> {
+    const made = Array.from({ length: count }, async (_, i): Promise<Held> => {
+      const pod = podOf(this.#way, `${prefix}-${i}`, networks, true)
+      const { metadata } = await this.#place.kube.create(resources.pods, pod)
+      return { name: metadata.name, namespace: this.#way.namespace, uid: metadata.uid ?? '' }
+    })
+    const pods = await Promise.all(made)
+    await this.#ask({ command: 'make', pods, atOnce: 1 })
+    return pods
+  }
+
+  cni(command: 'ADD' | 'DEL', pods: Held[], atOnce = 1): Promise<Answer> {
+    return this.#ask({ command, pods, atOnce })
+  }
+
+  async remove(pods: Held[]): Promise<void> {
+    await this.#ask({ command: 'remove', pods, atOnce: 1 })
+    for (const { namespace, name } of pods)
+      await this.#place.kube.delete(resources.pods, { namespace, name }, { gracePeriodSeconds: 0 })
+  }
+
+  close(): void {
+    this.#child.stdin!.end()
+  }
+
+  async #ask(question: Question): Promise<Answer> {
+    this.#child.stdin!.write(`${JSON.stringify(question)}\n`)
+    const answer = JSON.parse(await this.#line())
+    if (answer.error) throw new Error(`${question.command} on ${this.#way.node}: ${answer.error}`)
+    return answer
+  }
+
+  async #line(): Promise<string> {
+    const { done, value } = await this.#lines.next()
+    if (done) throw new Error(`the runtime on ${this.#way.node} ended`)
+    return value
+  }
+}

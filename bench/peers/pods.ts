@@ -1,0 +1,157 @@
+import type { Pod } from '../../src/api/core.ts'
+import { resources } from '../../src/api/resources.ts'
+import { type Figures, mean, median } from '../figures.ts'
+import type { Place } from './place.ts'
+import { cpuOfMachine, cpuOfTree } from './processes.ts'
+import { ratioText } from './ratio.ts'
+import type { Size } from './rows.ts'
+import { bare, hostLocal, podOf, polynet, type Way, whereabouts } from './ways.ts'
+
+/** Each with the number of networks of its pods, the default one counted. The first is what the others are compared with. */
+const cases: [Way, number][] = [
+  [bare, 1],
+  [polynet, 1],
+  [hostLocal, 1],
+  [polynet, 4],
+  [hostLocal, 4],
+  [whereabouts, 4],
+]
+
+const titleOf = (way: Way, networks: number): string =>
+  networks === 1 ? (way === hostLocal ? 'Multus' : way.title) : way.title
+
+/** Pods from their creation to Ready, as whoever applies them sees it: one, and many at once. */
+export async function pods(place: Place, size: Size): Promise<Figures[]> {
+  const found: Figures[] = []
+  const all: [count: number, rounds: number][] = [
+    [1, size({ small: 1, full: 7 })],
+    [size({ small: 3, full: 30 }), size({ small: 1, full: 3 })],
+  ]
+  // Whoever comes first does not pay for what all need.
+  for (const [way, networks] of cases) await batch(place, way, networks, 1, 'warm')
+  for (const [count, rounds] of all) found.push(await together(place, count, rounds))
+  return found
+}
+
+async function together(place: Place, count: number, rounds: number): Promise<Figures> {
+  const results = new Map<string, Batch[]>()
+  for (let round = 0; round < rounds; round++)
+    for (const [way, networks] of round % 2 === 0 ? cases : cases.toReversed()) {
+      const key = `${way.title} ${networks}`
+      const result = await batch(place, way, networks, count, `r${count}-${round}`)
+      results.set(key, [...(results.get(key) ?? []), result])
+    }
+  const figuresOf = (all: Batch[]) => {
+    const times = all.map((each) => each.readyMs / 1000)
+    return [
+      median(times),
+      Math.min(...times),
+      Math.max(...times),
+      mean(all.map((each) => each.cpuMs / 1000)),
+      mean(all.map((each) => each.machineMs / 1000)),
+      median(all.map((each) => each.goneMs / 1000)),
+    ]
+  }
+  const base = figuresOf(results.get(`${bare.title} 1`)!)
+  return {
+    title: `${count === 1 ? 'One pod' : `${count} pods at once`}: from creation until ${count === 1 ? 'it is' : 'all are'} Ready, ${rounds} rounds in which the sides take turns (seconds)`,
+    columns: [
+      'by',
+      'networks',
+      'median',
+      'min',
+      'max',
+      'of bridge alone',
+      'CPU',
+      'of bridge alone',
+      'machine’s CPU',
+      'gone',
+    ],
+    rows: cases.map(([way, networks]) => {
+      const [mid = 0, low = 0, high = 0, cpu = 0, machine = 0, gone = 0] = figuresOf(
+        results.get(`${way.title} ${networks}`)!,
+      )
+      return [
+        titleOf(way, networks),
+        networks,
+        mid,
+        low,
+        high,
+        ratioText(mid, base[0]!),
+        cpu,
+        ratioText(cpu, base[3]!),
+        machine,
+        gone,
+      ]
+    }),
+    notes: [
+      'CPU: of every process of the cluster, from the first creation until the last is Ready: API server, etcd, kubelets and runtimes of all',
+      'three nodes. machine’s CPU: of everything on this machine, with other work and kernel threads. gone: from deletion until none is left.',
+    ],
+  }
+}
+
+export interface Batch {
+  readyMs: number
+  cpuMs: number
+  machineMs: number
+  goneMs: number
+}
+
+/** Creates so many pods at once, waits until all are Ready, deletes them, waits until none is there. */
+export async function batch(
+  place: Place,
+  way: Way,
+  networks: number,
+  count: number,
+  prefix: string,
+): Promise<Batch> {
+  const { kube, init } = place
+  const { namespace } = way
+  const { resourceVersion } = await kube.list(resources.pods, { namespace })
+  const over = new AbortController()
+  const watch = kube.watch(resources.pods, resourceVersion, { namespace, signal: over.signal })
+  const [allReady, allGone] = [Promise.withResolvers<number>(), Promise.withResolvers<number>()]
+  const names = Array.from(
+    { length: count },
+    (_, i) => `${prefix}-${way.prefix || way.side}-${networks}-${i}`,
+  )
+  const ready = new Set<string>()
+  const gone = new Set<string>()
+  const following = follow()
+  const late = setTimeout(() => {
+    const error = new Error(
+      `${count - ready.size} of ${count} pods of ${way.title} are not Ready after 5 minutes`,
+    )
+    allReady.reject(error)
+    allGone.reject(error)
+  }, 300_000)
+  allGone.promise.catch(() => {})
+  try {
+    const [cpu, machine, began] = [cpuOfTree(init), cpuOfMachine(), performance.now()]
+    await Promise.all(names.map((name) => kube.create(resources.pods, podOf(way, name, networks))))
+    const readyMs = (await allReady.promise) - began
+    const [cpuMs, machineMs] = [cpuOfTree(init) - cpu, cpuOfMachine() - machine]
+    const deleted = performance.now()
+    await Promise.all(names.map((name) => kube.delete(resources.pods, { namespace, name })))
+    return { readyMs, cpuMs, machineMs, goneMs: (await allGone.promise) - deleted }
+  } finally {
+    clearTimeout(late)
+    over.abort()
+    await following
+  }
+
+  async function follow(): Promise<void> {
+    for await (const change of watch) {
+      if (change.type === 'BOOKMARK' || !names.includes(change.object.metadata.name)) continue
+      const { name } = change.object.metadata
+      if (change.type === 'DELETED') gone.add(name)
+      else if (isReady(change.object)) ready.add(name)
+      if (ready.size === count) allReady.resolve(performance.now())
+      if (gone.size === count) allGone.resolve(performance.now())
+    }
+  }
+}
+
+const isReady = ({ status }: Pod): boolean =>
+  status?.conditions?.some((each) => each.type === 'Ready' && each.status === 'True') ?? false

@@ -1,0 +1,108 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { createNamespace, removeNamespace } from '../../src/datapath/linux/netns.ts'
+import { spawn } from '../../src/lib/spawn.ts'
+import { cpuOfChildren } from '../cpu.ts'
+import type { Answer, Held, Question } from './node-runtime.ts'
+import { cpuOfGroup, named, tree } from './processes.ts'
+
+/**
+ * A node's container runtime, as far as CNI goes: executes what the first
+ * conf in the node's directory says, as containerd does. A line on stdin is
+ * a question, a line on stdout its answer. `runtime.ts <word of a daemon's
+ * command line>…`: whose processor time is counted too.
+ */
+const words = process.argv.slice(2)
+const confDir = '/etc/cni/net.d'
+const binDir = '/opt/cni/bin'
+/** How long daemons may go on with what follows from an answer. */
+const settleMs = 300
+
+interface Plugin {
+  type: string
+  capabilities?: Record<string, boolean>
+}
+
+interface Conf {
+  name: string
+  cniVersion: string
+  plugins: Plugin[]
+}
+
+/** As libcni takes it: the first file by name, one plugin being a list of one. */
+function firstConf(): Conf {
+  const [file] = readdirSync(confDir)
+    .filter((name) => /\.(conf|conflist|json)$/.test(name))
+    .sort()
+  const conf = JSON.parse(readFileSync(join(confDir, file!), 'utf8'))
+  return { cniVersion: conf.cniVersion, name: conf.name, plugins: conf.plugins ?? [conf] }
+}
+
+const netnsOf = (pod: Held): string => `/run/netns/${pod.name}`
+const results = new Map<string, unknown>()
+
+async function attachment(
+  command: 'ADD' | 'DEL',
+  pod: Held,
+  { name, cniVersion, plugins }: Conf,
+): Promise<void> {
+  for (const plugin of command === 'ADD' ? plugins : plugins.toReversed()) {
+    const prevResult = results.get(pod.name)
+    const stdin = { ...plugin, name, cniVersion, ...(prevResult !== undefined && { prevResult }) }
+    const env = {
+      PATH: process.env.PATH ?? '/usr/sbin:/usr/bin:/sbin:/bin',
+      CNI_COMMAND: command,
+      CNI_PATH: binDir,
+      CNI_CONTAINERID: pod.name,
+      CNI_NETNS: netnsOf(pod),
+      CNI_IFNAME: 'eth0',
+      CNI_ARGS: `IgnoreUnknown=1;K8S_POD_NAMESPACE=${pod.namespace};K8S_POD_NAME=${pod.name};K8S_POD_INFRA_CONTAINER_ID=${pod.name};K8S_POD_UID=${pod.uid}`,
+    }
+    const path = join(binDir, plugin.type)
+    const ended = await spawn(path, [path], env, Buffer.from(JSON.stringify(stdin)), { timeoutMs: 240_000 })
+    if (ended.code !== 0)
+      throw new Error(`${plugin.type}: ${ended.code ?? ended.signal} ${ended.stdout}${ended.stderr}`)
+    if (command === 'ADD') results.set(pod.name, JSON.parse(ended.stdout.toString()))
+  }
+  if (command === 'DEL') results.delete(pod.name)
+}
+
+const daemons = words.flatMap((word) => named(tree(1), word).slice(0, 1))
+const cpu = (): number => cpuOfChildren() + daemons.reduce((sum, pid) => sum + cpuOfGroup(pid), 0)
+
+async function answer({ command, pods, atOnce }: Question): Promise<Answer> {
+  if (command === 'make') for (const pod of pods) createNamespace(netnsOf(pod))
+  if (command === 'remove') for (const pod of pods) removeNamespace(netnsOf(pod))
+  if (command === 'make' || command === 'remove') return { times: [], failed: [], ms: 0, cpu: 0 }
+  const conf = firstConf()
+  const times: number[] = []
+  const failed: string[] = []
+  const left = [...pods]
+  const work = async () => {
+    for (let pod = left.shift(); pod; pod = left.shift()) {
+      const began = performance.now()
+      try {
+        await attachment(command, pod, conf)
+        times.push(performance.now() - began)
+      } catch (error) {
+        failed.push(`${pod.name}: ${(error as Error).message.slice(0, 500)}`)
+      }
+    }
+  }
+  const before = cpu()
+  const began = performance.now()
+  await Promise.all(Array.from({ length: atOnce }, work))
+  const ms = performance.now() - began
+  await sleep(settleMs)
+  return { times, failed, ms, cpu: cpu() - before }
+}
+
+process.stdout.write('ready\n')
+for await (const line of createInterface({ input: process.stdin }))
+  try {
+    process.stdout.write(`${JSON.stringify(await answer(JSON.parse(line)))}\n`)
+  } catch (error) {
+    process.stdout.write(`${JSON.stringify({ error: String(error) })}\n`)
+  }
