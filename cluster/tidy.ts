@@ -32,7 +32,7 @@ export async function tidy(kube: Kube, withinMs = 60_000): Promise<void> {
   const until = performance.now() + withinMs
   for (;;) {
     const left = await leftOf(kube)
-    if (left.length === 0) return unmarkNodes(kube)
+    if (left.length === 0) return forget(kube)
     if (performance.now() > until)
       throw new Fault(
         'unavailable',
@@ -46,14 +46,22 @@ export async function tidy(kube: Kube, withinMs = 60_000): Promise<void> {
   }
 }
 
-/** Nodes lose what people said of them; labels that agents keep stay. */
-async function unmarkNodes(kube: Kube): Promise<void> {
+/** What people said of nodes, and what was told of things that are gone. */
+async function forget(kube: Kube): Promise<void> {
   for (const { metadata } of (await kube.list(resources.nodes)).items) {
     const marks = Object.keys(metadata.annotations ?? {}).filter((key) => key.startsWith('polynet.dev/'))
     if (marks.length === 0) continue
     const annotations = Object.fromEntries(marks.map((key) => [key, null]))
     await kube.patch(resources.nodes, metadata, { type: 'merge', body: { metadata: { annotations } } })
   }
+  for (const { metadata, spec } of (await kube.list(resources.hostPhysicalNetworks)).items)
+    if (spec?.mappings?.length)
+      await kube.patch(resources.hostPhysicalNetworks, metadata, {
+        type: 'merge',
+        body: { spec: { mappings: null } },
+      })
+  const told = (await kube.list(resources.events, { namespace: 'default' })).items
+  await Promise.all(told.map((object) => remove(kube, { resource: resources.events, object })))
 }
 
 function isMade(resource: Resource, { namespace, name }: KubeObject['metadata']): boolean {
