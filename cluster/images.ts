@@ -15,7 +15,8 @@ import { join } from 'node:path'
 import { toolDir, versionOf } from './build.ts'
 import { systemPath } from './debian.ts'
 
-export const pauseImage = 'registry.k8s.io/pause:3.10'
+/** The one that Kubernetes' own tests name, too. */
+export const pauseImage = 'registry.k8s.io/pause:3.10.2'
 export const busyboxImage = 'docker.io/library/busybox:latest'
 export const corednsImage = (): string => `registry.k8s.io/coredns/coredns:${versionOf('coredns')}`
 

@@ -60,4 +60,4 @@ export function podOf(way: Way, name: string, networks: number, held = false): P
   }
 }
 
-const pauseImage = 'registry.k8s.io/pause:3.10'
+const pauseImage = 'registry.k8s.io/pause:3.10.2'
