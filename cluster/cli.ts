@@ -6,6 +6,7 @@ import { answers, asFault, Fault } from '../src/lib/fault.ts'
 import { clusters, findCluster, initOf, kubeconfigOf } from './boot.ts'
 import { type Tool, toolDir, tools } from './build.ts'
 import { type ClusterOptions, kubernetesVersions, startCluster } from './cluster.ts'
+import { installPolynet } from './install.ts'
 import { defaultNetworks } from './machines.ts'
 
 const program = new Command('npm run cluster --')
@@ -49,6 +50,7 @@ named(program.command('up'))
       stay: true,
       say,
     })
+    if (defaultNetwork === 'polynet') await installPolynet(cluster, [], say)
     const seconds = ((performance.now() - began) / 1000).toFixed(1)
     say(`cluster ${name} is up after ${seconds} s`)
     console.log(`export KUBECONFIG=${cluster.kubeconfig} PATH=${join(cluster.kubectl, '..')}:$PATH`)
