@@ -19,6 +19,8 @@ export interface AgentDeps {
   closed?: readonly string[]
   /** Plugins that the configurations of every namespace may execute; absent: those of namespaces that say so alone. */
   allowedPlugins?: readonly string[]
+  /** Whether a pod's namespace is there; absent: all are. */
+  hasNamespace?: (path: string) => boolean
   /** Called at each step of ADD and DEL; a test dies there. */
   at?: (step: Step) => void
 }

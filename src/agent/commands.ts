@@ -1,9 +1,12 @@
 import type { Pod } from '../api/core.ts'
+import { defaultConf } from '../attach/plugin-name.ts'
 import { errorAnswer } from '../cni/frame.ts'
+import type { Plugins } from '../cni/plugins.ts'
 import type { CniRequest } from '../cni/request.ts'
 import type { CniResult } from '../cni/result.ts'
 import { convertResult } from '../cni/versions.ts'
 import { asFault, Fault } from '../lib/fault.ts'
+import type { Log } from '../lib/log.ts'
 import type { CniAnswer } from './agent.ts'
 import type { Attachable } from './attachable.ts'
 import type { Events } from './events.ts'
@@ -25,7 +28,9 @@ export interface CommandDeps {
   holders(): Holders | undefined
   podOf(request: CniRequest): Promise<Pod>
   attachable: Attachable
+  plugins: Plugins
   events: Events
+  log: Log
 }
 
 /** Does what the shim asks, one thing after another for each container. Rejects with the fault that the runtime is to hear of. */
@@ -45,7 +50,7 @@ export class Commands {
       case 'ADD':
         return this.#turns.take(containerID, () => this.#add(request))
       case 'DEL':
-        await this.#turns.take(containerID, () => this.#known().sandboxes.del(containerID))
+        await this.#turns.take(containerID, () => this.#del(request))
         return done
       case 'CHECK':
         await this.#turns.take(containerID, () => this.#check(containerID))
@@ -78,6 +83,30 @@ export class Commands {
       events.tell(pod, 'Warning', reasons[fault.kind] ?? 'AttachmentFailed', fault.message)
       throw fault
     }
+  }
+
+  /** A pod that was there before Polynet was made by the node's other plugin, which takes it away. */
+  async #del({ containerID, netns, ifName, args }: CniRequest): Promise<void> {
+    const { sandboxes } = this.#known()
+    const isOurs = sandboxes.known().has(containerID)
+    await sandboxes.del(containerID)
+    if (isOurs) return
+    const conf = defaultConf(await this.#deps.plugins.confs())
+    if (conf) await this.#deps.plugins.del({ conf, containerID, netns, ifName, args, capabilityArgs: {} })
+  }
+
+  /** Takes away what is of sandboxes whose namespaces are gone: while Polynet was removed, their DELs went to another plugin. */
+  async forgetGone(isThere: (netns: string) => boolean): Promise<void> {
+    const { sandboxes } = this.#known()
+    const gone = sandboxes.records().filter(({ netns }) => !isThere(netns))
+    for (const { containerID, pod } of gone)
+      await this.#turns
+        .take(containerID, () => sandboxes.del(containerID))
+        .catch((error) =>
+          this.#deps.log.warn(
+            asFault(error, `take away a sandbox of pod ${pod.namespace}/${pod.name}`).message,
+          ),
+        )
   }
 
   async #check(containerID: string): Promise<void> {

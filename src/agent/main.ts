@@ -78,6 +78,7 @@ async function run(options: Options): Promise<void> {
     allowedPlugins: options.allowedPlugins,
     clock: realClock,
     log,
+    hasNamespace: existsSync,
     at: dieAt(at('var/lib/polynet/die-at')),
   })
   let installation: Installation | undefined

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, test } from 'node:test'
@@ -154,6 +154,14 @@ esac`,
     pod,
     cni,
     free: () => writeFileSync(join(dir, 'free'), ''),
+    /** The plugin's conf, as if it were the node's own network. */
+    confOf: (type: string) => {
+      mkdirSync(join(dir, 'net.d'))
+      writeFileSync(
+        join(dir, `net.d/10-${type}.conflist`),
+        JSON.stringify({ cniVersion: '1.0.0', name: type, plugins: [{ type }] }),
+      )
+    },
     taken: () => writeFileSync(join(dir, 'taken'), ''),
     calls: () => (existsSync(calls) ? readFileSync(calls, 'utf8').trim().split('\n') : []),
     /** What is held for pods: in the journal and in the kernel. */
@@ -299,6 +307,17 @@ test('a DEL goes on after an error, says all of them, and what it could not take
   free()
   assert.equal((await cni('DEL', 'web', { netns: '' })).exit, 0)
   assert.deepEqual(await left(), [])
+})
+
+test('a DEL of a pod that was there before Polynet goes to the plugin that made it', async () => {
+  const { pod, cni, calls, confOf } = await node()
+  confOf('good')
+  assert.equal((await cni('DEL', 'before')).exit, 0)
+  assert.deepEqual(calls(), ['DEL good eth0'])
+  await pod('web')
+  assert.equal((await cni('ADD', 'web')).exit, 0)
+  assert.equal((await cni('DEL', 'web')).exit, 0)
+  assert.deepEqual(calls().slice(1), ['ADD good eth0', 'DEL good eth0'])
 })
 
 test('a DEL of what was never added, and a second DEL, are fine', async () => {

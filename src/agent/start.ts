@@ -67,6 +67,7 @@ export function startAgent(deps: AgentDeps): Agent {
     const { sandboxes, rendering } = await be({ name: node, uid })
     await journal.put('node', { name: node, uid })
     await sandboxes.forgetPreviousBoot()
+    if (deps.hasNamespace) await commands.forgetGone(deps.hasNamespace)
     nics = await datapath.nics()
     views.nics = nics
     registration ??= startRegistration({ name: node, uid })
@@ -180,7 +181,9 @@ export function startAgent(deps: AgentDeps): Agent {
     holders: () => core,
     podOf: (request) => askedPod(request, { kube, clock, watched }),
     attachable,
+    plugins,
     events: eventsFrom({ kube, clock, log, component: 'agent', host: node }),
+    log,
   })
 
   return {
