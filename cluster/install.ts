@@ -6,7 +6,7 @@ import { Fault } from '../src/lib/fault.ts'
 import { toolDir } from './build.ts'
 import type { Cluster } from './cluster.ts'
 
-const chart = join(import.meta.dirname, '../deploy/chart')
+export const chart = join(import.meta.dirname, '../deploy/chart')
 
 /**
  * Puts Polynet on the cluster as its users do, by its chart, from this very
@@ -19,12 +19,15 @@ export async function installPolynet(
 ): Promise<void> {
   const { path } = await buildImage('polynet', say)
   await cluster.loadImage('all', path)
-  const helm = join(await toolDir('helm', say), 'helm')
+  await toolDir('helm', say)
   const wanted = [...dualStack, ...values].flatMap((value) => ['--set', value])
-  await run(helm, [
-    ...['upgrade', '--install', 'polynet', chart, '--namespace', 'polynet-system', '--create-namespace'],
-    ...['--kubeconfig', cluster.kubeconfig, '--wait', '--timeout', '120s', ...wanted],
-  ])
+  await helm(cluster, ['upgrade', '--install', 'polynet', chart, '--create-namespace', ...wanted])
+}
+
+/** A command of helm's on the release, and on the cluster; it waits until what that makes is ready, or what it takes away is gone. */
+export async function helm(cluster: Cluster, args: string[]): Promise<void> {
+  const on = ['--namespace', 'polynet-system', '--kubeconfig', cluster.kubeconfig]
+  await run(join(await toolDir('helm'), 'helm'), [...args, ...on, '--wait', '--timeout', '120s'])
 }
 
 const dualStack = ['defaultNetwork.subnets={10.244.0.0/16,fd00:10:244::/56}']
@@ -36,5 +39,5 @@ async function run(program: string, args: string[]): Promise<void> {
     child.on('close', (code) => resolve(code ?? 128))
   })
   const [out, err, code] = await Promise.all([text(child.stdout), text(child.stderr), ended])
-  if (code !== 0) throw new Fault('unavailable', 'install Polynet by helm', (err || out).trim())
+  if (code !== 0) throw new Fault('unavailable', `helm ${args[0]}`, (err || out).trim())
 }

@@ -1,0 +1,98 @@
+import assert from 'node:assert/strict'
+import { join } from 'node:path'
+import { after, before, suite, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { endpointsOf } from '../lab/reach.ts'
+import type { Pod } from '../src/api/core.ts'
+import { clusterDir } from './boot.ts'
+import { toolDir } from './build.ts'
+import { type Cluster, startCluster } from './cluster.ts'
+import { chart, helm, installPolynet } from './install.ts'
+import { agentPods, blueAndRed, eventually, findings, idlePod, type Kubectl, kubectlOf } from './kubectl.ts'
+import { type Stream, startStreams } from './stream.ts'
+
+/** Two pods on two nodes stream on three networks while what happens to agents happens; not one packet may be lost. */
+suite('agents come and go under traffic', { concurrency: 1 }, () => {
+  let cluster: Cluster
+  let kubectl: Kubectl
+  let uids: [string, string]
+  let streams: Stream[]
+
+  before(async () => {
+    cluster = await startCluster({ name: `upgrade-${process.pid}`, nodes: 2, defaultNetwork: 'none' })
+    kubectl = kubectlOf(cluster)
+    await installPolynet(cluster)
+    const pods = idlePod('one', 'n1', 'blue,red') + idlePod('two', 'n2', 'blue,red')
+    await kubectl(['apply', '-f', '-'], blueAndRed + pods)
+    await kubectl(['wait', 'pods', 'one', 'two', '--for=condition=Ready', '--timeout=60s'])
+    const { items } = JSON.parse(await kubectl(['get', 'pods', '-o', 'json'])) as { items: Pod[] }
+    const [one, two] = ['one', 'two'].map((name) => items.find((pod) => pod.metadata.name === name)!)
+    uids = [one!.metadata.uid!, two!.metadata.uid!]
+    streams = streamsBetween(one!, two!)
+  })
+  after(async () => {
+    await cluster?.close()
+  })
+
+  const during = async (act: () => Promise<void>) => {
+    const flowing = await startStreams(cluster, clusterDir(cluster.name), uids, streams)
+    try {
+      await act()
+    } finally {
+      const { sent, lost } = await flowing.stop()
+      console.log(`${sent} packets`)
+      assert.deepEqual(lost, [])
+      // 12 directions, and a busy machine: a millisecond may be longer.
+      assert.ok(sent > 1000, `${sent} packets`)
+    }
+  }
+
+  test('agents killed again and again lose no packet', { timeout: 120_000 }, async () => {
+    await during(async () => {
+      for (let round = 0; round < 3; round++) {
+        await Promise.all(['n1', 'n2'].map((node) => cluster.killAgent(node)))
+        await sleep(1000)
+        assert.equal(
+          await eventually('true true', () => agents('status.containerStatuses[0].ready')),
+          'true true',
+        )
+      }
+    })
+  })
+
+  test('an upgrade of everything to another version loses no packet', { timeout: 120_000 }, async () => {
+    const ctr = [join(await toolDir('containerd'), 'ctr'), '-n', 'k8s.io', 'images', 'tag']
+    const image = (await agents('spec.containers[0].image')).split(' ')[0]!
+    const next = image.replace(/:.*/, ':next')
+    for (const node of await cluster.nodes()) {
+      const { exit, output } = await cluster.exec(node, [...ctr, image, next])
+      assert.equal(exit, 0, output)
+    }
+    await during(async () => {
+      await helm(cluster, ['upgrade', 'polynet', chart, '--reset-then-reuse-values', '--set=image.tag=next'])
+      await kubectl(['-n', 'polynet-system', 'rollout', 'status', 'daemonset/polynet-agent'])
+      assert.equal(await agents('spec.containers[0].image'), `${next} ${next}`)
+    })
+  })
+
+  test('after it doctors have nothing to say', { timeout: 120_000 }, async () => {
+    assert.deepEqual(await findings(kubectl), [])
+  })
+
+  const agents = (field: string): Promise<string> =>
+    kubectl([...agentPods, '-o', `jsonpath={.items[*].${field}}`])
+})
+
+function streamsBetween(one: Pod, two: Pod): Stream[] {
+  const [ones, twos] = [endpointsOf(one), endpointsOf(two)]
+  return ones.flatMap((mine, i) => {
+    const other = twos[i]!
+    return mine.addresses.map((address, family) => ({
+      network: `${mine.network} IPv${address.includes(':') ? 6 : 4}`,
+      ends: [
+        { interface: mine.interface, address },
+        { interface: other.interface, address: other.addresses[family]! },
+      ] satisfies Stream['ends'],
+    }))
+  })
+}
