@@ -8,7 +8,7 @@ import { inspect } from 'node:util'
  * `npm test`: types, format and lint, then every test, in the order of what
  * fails soonest. Closes with one line, `N passed, N failed, N skipped`, and
  * exits with 1 when something failed. With `--cluster`, the tests on real
- * Kubernetes instead. With paths as arguments, only the tests
+ * Kubernetes instead; with `--all`, both. With paths as arguments, only the tests
  * below them run: `npm test -- src/attach`; a path without any is a failure.
  */
 interface Tally {
@@ -147,9 +147,11 @@ function filesOf(patterns: string[], paths: string[]): string[] {
 
 const isBelow = (path: string, file: string): boolean => file === path || file.startsWith(`${path}/`)
 
-const onClusters = process.argv.includes('--cluster')
-const stages = onClusters ? clusters : ordinary
-const paths = process.argv.slice(2).filter((arg) => arg !== '--cluster')
+const [flags, paths] = [true, false].map((flag) =>
+  process.argv.slice(2).filter((arg) => arg.startsWith('--') === flag),
+) as [string[], string[]]
+const onClusters = flags.includes('--cluster')
+const stages = onClusters ? clusters : [...ordinary, ...(flags.includes('--all') ? clusters : [])]
 const tallies: Tally[] = []
 const reasons = new Reasons()
 
