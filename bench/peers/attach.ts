@@ -28,7 +28,7 @@ export async function attach(place: Place, size: Size): Promise<Figures[]> {
       await on(way).remove(warm.slice(1))
     }
     return [
-      await oneByOne(on, size({ small: 1, full: 15 })),
+      await oneByOne(on, size({ small: 1, full: 10 })),
       await manyAtOnce(on, size({ small: 1, full: 3 }), size({ small: 4, full: 48 })),
     ]
   } finally {
@@ -85,8 +85,8 @@ async function oneByOne(on: On, rounds: number): Promise<Figures> {
       ]
     }),
     notes: [
-      'networks: the default one counted. CPU: mean of everything executed and of the daemons on the node, until 0.3 s after the answer;',
-      'the API server and kernel threads are in neither.',
+      'networks: the default one counted. CPU: mean of everything executed and of the daemons on the node, until 1.5 s after the answer, less what those take',
+      'at rest; the API server and kernel threads are in neither.',
     ],
   }
 }

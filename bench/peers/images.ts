@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { chmodSync, copyFileSync, mkdirSync, symlinkSync } from 'node:fs'
+import { chmodSync, copyFileSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { toolDir } from '../../cluster/build.ts'
 import { saveImage } from '../../cluster/images.ts'
@@ -28,6 +28,9 @@ export async function peerImages(dir: string, say: (line: string) => void): Prom
     for (const applet of ['sh', 'cp', 'cat', 'mkdir', 'base64', 'tr'])
       symlinkSync('busybox', join(root, 'bin', applet))
     mkdirSync(join(root, 'tmp'))
+    mkdirSync(join(root, 'etc'))
+    // Multus asks who it is.
+    writeFileSync(join(root, 'etc/passwd'), 'root:x:0:0:root:/root:/bin/sh\n')
     saveImage({ name: `peers.bench/${name}:bench`, root }, `${root}.tar`)
     tars.push(`${root}.tar`)
   }

@@ -22,12 +22,18 @@ function statOf(pid: number): Stat | undefined {
   }
 }
 
+/** Every process that this one sees. */
+export const everyProcess = (): number[] =>
+  readdirSync('/proc')
+    .filter((entry) => /^\d+$/.test(entry))
+    .map(Number)
+
 /** A process and everything below it. */
 export function tree(init: number): number[] {
   const children = new Map<number, number[]>()
-  for (const entry of readdirSync('/proc')) {
-    const parent = /^\d+$/.test(entry) ? statOf(Number(entry))?.parent : undefined
-    if (parent !== undefined) children.set(parent, [...(children.get(parent) ?? []), Number(entry)])
+  for (const pid of everyProcess()) {
+    const parent = statOf(pid)?.parent
+    if (parent !== undefined) children.set(parent, [...(children.get(parent) ?? []), pid])
   }
   const found = [init]
   for (let i = 0; i < found.length; i++) found.push(...(children.get(found[i]!) ?? []))

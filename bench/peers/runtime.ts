@@ -2,23 +2,23 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { createNamespace, removeNamespace } from '../../src/datapath/linux/netns.ts'
+import { createNamespace, inside, removeNamespace } from '../../src/datapath/linux/netns.ts'
 import { spawn } from '../../src/lib/spawn.ts'
 import { cpuOfChildren } from '../cpu.ts'
 import type { Answer, Held, Question } from './node-runtime.ts'
-import { cpuOfGroup, named, tree } from './processes.ts'
+import { cpuOfGroup, everyProcess, named } from './processes.ts'
 
 /**
  * A node's container runtime, as far as CNI goes: executes what the first
  * conf in the node's directory says, as containerd does. A line on stdin is
- * a question, a line on stdout its answer. `runtime.ts <word of a daemon's
- * command line>…`: whose processor time is counted too.
+ * a question, a line on stdout its answer. `runtime.ts <JSON list of
+ * words of daemons' command lines>`: whose processor time is counted too.
  */
-const words = process.argv.slice(2)
+const words: string[] = JSON.parse(process.argv[2]!)
 const confDir = '/etc/cni/net.d'
 const binDir = '/opt/cni/bin'
-/** How long daemons may go on with what follows from an answer. */
-const settleMs = 300
+/** How long daemons may go on with what follows from an answer: Polynet writes slices a second later. */
+const settleMs = 1500
 
 interface Plugin {
   type: string
@@ -69,8 +69,28 @@ async function attachment(
   if (command === 'DEL') results.delete(pod.name)
 }
 
-const daemons = words.flatMap((word) => named(tree(1), word).slice(0, 1))
+/** How many the pod has, beside its loopback. */
+const interfacesOf = (pod: Held): number =>
+  inside(
+    netnsOf(pod),
+    () => readFileSync('/proc/thread-self/net/dev', 'latin1').trim().split('\n').length - 3,
+  )
+
+const daemons = words.map((word) => {
+  const [pid] = named(everyProcess(), word)
+  if (pid === undefined) throw new Error(`${word} does not run on this node`)
+  return pid
+})
 const cpu = (): number => cpuOfChildren() + daemons.reduce((sum, pid) => sum + cpuOfGroup(pid), 0)
+
+/** What the daemons take when nothing is asked of them, a millisecond. */
+const idle = await idleShare()
+
+async function idleShare(): Promise<number> {
+  const [before, began] = [cpu(), performance.now()]
+  await sleep(3000)
+  return (cpu() - before) / (performance.now() - began)
+}
 
 async function answer({ command, pods, atOnce }: Question): Promise<Answer> {
   if (command === 'make') for (const pod of pods) createNamespace(netnsOf(pod))
@@ -86,6 +106,8 @@ async function answer({ command, pods, atOnce }: Question): Promise<Answer> {
       try {
         await attachment(command, pod, conf)
         times.push(performance.now() - began)
+        if (command === 'ADD' && interfacesOf(pod) !== pod.networks)
+          failed.push(`${pod.name}: it has ${interfacesOf(pod)} of ${pod.networks} interfaces`)
       } catch (error) {
         failed.push(`${pod.name}: ${(error as Error).message.slice(0, 500)}`)
       }
@@ -96,7 +118,7 @@ async function answer({ command, pods, atOnce }: Question): Promise<Answer> {
   await Promise.all(Array.from({ length: atOnce }, work))
   const ms = performance.now() - began
   await sleep(settleMs)
-  return { times, failed, ms, cpu: cpu() - before }
+  return { times, failed, ms, cpu: cpu() - before - idle * (performance.now() - began) }
 }
 
 process.stdout.write('ready\n')
