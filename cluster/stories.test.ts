@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict'
-import { spawnSync } from 'node:child_process'
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
@@ -9,6 +8,7 @@ import { parseStory } from '../scenarios/story.ts'
 import { type ConnectedKube, connect } from '../src/kube/cluster/connect.ts'
 import { type Cluster, startCluster } from './cluster.ts'
 import { installPolynet } from './install.ts'
+import { findings, kubectlOf } from './kubectl.ts'
 import { clusterPlace } from './place.ts'
 import { tidy } from './tidy.ts'
 
@@ -64,13 +64,6 @@ suite('stories on a real Kubernetes', { concurrency: 1 }, () => {
 
   test('after all of it nothing is left that nobody wants', { timeout: 240_000 }, async () => {
     await tidy(kube)
-    const args = [`--kubeconfig=${cluster.kubeconfig}`, '-n', 'polynet-system']
-    const run = (...more: string[]) => spawnSync(cluster.kubectl, [...args, ...more], { encoding: 'utf8' })
-    const agents = run('get', 'pods', '-l', 'app.kubernetes.io/component=agent', '-o', 'name')
-    assert.equal(agents.stdout.trim().split('\n').length, 3, agents.stderr)
-    for (const agent of agents.stdout.trim().split('\n')) {
-      const said = run('exec', agent, '--', 'polynet', 'doctor')
-      assert.equal(said.status, 0, `${agent}: ${said.stdout}${said.stderr}`)
-    }
+    assert.deepEqual(await findings(kubectlOf(cluster)), [])
   })
 })
