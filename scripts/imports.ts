@@ -45,7 +45,7 @@ function onlyTypes(names: string): boolean {
 
 /** Every source file of the project that is not a test. */
 export function sources(root: string): Map<string, string> {
-  const paths = globSync('{src,sim,lab,scenarios,bench,scripts}/**/*.ts', { cwd: root })
+  const paths = globSync('{src,sim,lab,cluster,images,scenarios,bench,scripts}/**/*.ts', { cwd: root })
   const wanted = paths.filter((path) => !path.endsWith('.test.ts')).sort()
   return new Map(wanted.map((path) => [path, readFileSync(join(root, path), 'utf8')]))
 }
