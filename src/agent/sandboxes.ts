@@ -324,12 +324,14 @@ export class Sandboxes {
     await journal.amend(key, { state: 'deleting' })
     at('del:journaled')
     const errors: string[] = []
+    const stuck: AttachmentRecord[] = []
     for (const a of record.attachments.toReversed()) {
       const made = a.kind === 'plugin' ? invocation(record, a) : a.ports && toPorts(record, a, a.ports)
       if (!made) continue
       try {
         await plugins.del(made)
       } catch (error) {
+        stuck.unshift(a)
         errors.push(asFault(error, `take ${a.interface} away`).message)
       }
       at('del:foreign')
@@ -339,22 +341,26 @@ export class Sandboxes {
       try {
         await datapath.detach(ports)
       } catch (error) {
+        stuck.splice(0, stuck.length, ...record.attachments)
         errors.push(asFault(error, 'take interfaces away').message)
       }
     }
     at('del:detached')
-    // Addresses stay held while anything that may use them is left.
-    if (errors.length > 0)
-      throw new Fault('plugin', `remove sandbox ${record.containerID}`, errors.join('; '))
+    // An address stays held while anything that may use it is left; a plugin that cannot let go keeps no others.
     await Promise.all(
       record.attachments.map((a) =>
-        a.kind === 'polynet' ? addresses.release(ownerOf(record, a.interface)) : undefined,
+        a.kind === 'polynet' && !stuck.includes(a)
+          ? addresses.release(ownerOf(record, a.interface))
+          : undefined,
       ),
     )
     at('del:released')
-    await journal.delete(key)
+    if (stuck.length > 0) await journal.amend(key, { attachments: stuck })
+    else await journal.delete(key)
     this.#deps.changed(record)
     at('del:done')
+    if (errors.length > 0)
+      throw new Fault('plugin', `remove sandbox ${record.containerID}`, errors.join('; '))
   }
 }
 
