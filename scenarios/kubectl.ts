@@ -15,7 +15,7 @@ export interface Output {
 
 /**
  * What kubectl prints for `argv`, asking the place's API server: get,
- * describe, apply, create, delete, wait, label, annotate, patch and logs,
+ * describe, apply, create, delete, wait, label, annotate, patch, scale and logs,
  * with the flags that the manual uses. No kubectl needs to be installed.
  */
 export async function kubectl(
@@ -54,6 +54,7 @@ const verbs: Record<string, (session: Session, rest: string[]) => Promise<string
   label: (session, rest) => mark(session, rest, 'labels', 'labeled'),
   annotate: (session, rest) => mark(session, rest, 'annotations', 'annotated'),
   patch,
+  scale,
   logs,
 }
 
@@ -420,6 +421,11 @@ async function mark(session: Session, rest: string[], field: string, done: strin
 function patch(session: Session, rest: string[]): Promise<string> {
   const type = session.flags.get('--type') ?? 'merge'
   return change(session, rest, JSON.parse(session.flags.get('--patch') ?? '{}'), type, 'patched')
+}
+
+function scale(session: Session, rest: string[]): Promise<string> {
+  const replicas = Number(session.flags.get('--replicas'))
+  return change(session, rest, { spec: { replicas } }, 'merge', 'scaled')
 }
 
 async function change(

@@ -3,6 +3,7 @@ import { type Bound, wordFor } from '../lab/reach.ts'
 import { screenOf } from '../lab/show.ts'
 import { Fault, isFault } from '../src/lib/fault.ts'
 import { kubectl, type Output } from './kubectl.ts'
+import { poolsText } from './pools.ts'
 import { type Names, outputMatches, type Story, substituted, wordsOf } from './story.ts'
 
 /** How long a question may go on being answered differently from what the page expects; a real cluster takes its time. */
@@ -52,6 +53,7 @@ const questions = new Set([
   'send',
   'status',
   'leftovers',
+  'pools',
   'show',
   'changes',
   'cni',
@@ -132,6 +134,8 @@ async function lab(place: Place, [verb = '', ...rest]: string[], noted: Noted): 
       const lines = await place.leftovers(words[0] ?? '')
       return { exit: 0, output: lines.filter((line) => line.includes(part)).join('\n') }
     }
+    case 'pools':
+      return { exit: 0, output: await poolsText(place, words[0] ?? '') }
     case 'note':
       for (const [node, lines] of await atRest(place)) noted.set(node, lines)
       return done

@@ -7,7 +7,7 @@
 export interface Story {
   title: string
   /** Where it is played; absent: everywhere. The page says so, and why: `<!-- only lab: reason -->`. */
-  only?: 'sim' | 'lab'
+  only?: 'sim' | 'lab' | 'cluster'
   /** Where it is not played: `<!-- not on cluster: reason -->`. */
   notOn?: 'cluster'
   /** It is about what the agent says, which a webhook would say first: `<!-- past the webhook: reason -->`. */
@@ -27,7 +27,7 @@ export interface Step {
 export function parseStory(page: string): Story {
   const lines = page.split('\n')
   const title = lines.find((line) => line.startsWith('# '))?.slice(2) ?? 'a story without a title'
-  const only = /^<!-- only (sim|lab):/m.exec(page)?.[1] as Story['only']
+  const only = /^<!-- only (sim|lab|cluster):/m.exec(page)?.[1] as Story['only']
   const notOn = /^<!-- not on cluster: /m.test(page) ? 'cluster' : undefined
   const pastWebhook = /^<!-- past the webhook: /m.test(page)
   const steps: Step[] = []
