@@ -16,6 +16,7 @@ export async function attach(place: Place, size: Size): Promise<Figures[]> {
   const runtimes = new Map<string, NodeRuntime>()
   for (const way of [bare, polynet, hostLocal]) runtimes.set(way.node, await NodeRuntime.start(place, way))
   runtimes.set(whereabouts.title, await NodeRuntime.start(place, whereabouts))
+  const stay: [Way, Held[]][] = []
   const on = (way: Way) => runtimes.get(way === whereabouts ? way.title : way.node)!
   try {
     for (const way of [bare, polynet, hostLocal, whereabouts]) {
@@ -26,11 +27,17 @@ export async function attach(place: Place, size: Size): Promise<Figures[]> {
       succeeded(await on(way).cni('ADD', warm, 4))
       succeeded(await on(way).cni('DEL', warm.slice(1), 4))
       await on(way).remove(warm.slice(1))
+      stay.push([way, warm.slice(0, 1)])
     }
-    return [
+    const found = [
       await oneByOne(on, size({ small: 1, full: 10 })),
       await manyAtOnce(on, size({ small: 1, full: 3 }), size({ small: 4, full: 48 })),
     ]
+    for (const [way, pods] of stay) {
+      await on(way).cni('DEL', pods)
+      await on(way).remove(pods)
+    }
+    return found
   } finally {
     for (const runtime of runtimes.values()) runtime.close()
   }

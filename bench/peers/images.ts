@@ -29,6 +29,9 @@ export async function peerImages(dir: string, say: (line: string) => void): Prom
       symlinkSync('busybox', join(root, 'bin', applet))
     mkdirSync(join(root, 'tmp'))
     mkdirSync(join(root, 'etc'))
+    // As in every distribution; runtimes say /var/run of what is in /run.
+    mkdirSync(join(root, 'var'))
+    symlinkSync('/run', join(root, 'var/run'))
     // Multus asks who it is.
     writeFileSync(join(root, 'etc/passwd'), 'root:x:0:0:root:/root:/bin/sh\n')
     saveImage({ name: `peers.bench/${name}:bench`, root }, `${root}.tar`)
