@@ -216,7 +216,7 @@ export class Machines {
       process.kill(pid, 'SIGKILL')
   }
 
-  /** Takes a NIC out of the node, or puts it back in as new. */
+  /** Takes a NIC out of the node; or puts in, as new, all that are out. */
   async plug(name: string, nic: string, plugged: boolean): Promise<void> {
     if (plugged) return this.#plugIn(this.#on())
     const { exit, output } = await this.exec(name, ['ip', 'link', 'delete', nic])
