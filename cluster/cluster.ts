@@ -8,6 +8,7 @@ import { type Tool, toolDir } from './build.ts'
 import { ensureDebian } from './debian.ts'
 import { baseImages } from './images.ts'
 import type { DefaultNetwork } from './machines.ts'
+import { ensureWatchers } from './watchers.ts'
 
 export const kubernetesVersions = ['1.37', '1.34'] as const
 export type KubernetesVersion = (typeof kubernetesVersions)[number]
@@ -42,6 +43,7 @@ export async function startCluster(options: ClusterOptions = {}): Promise<Cluste
   const { defaultNetwork = 'bridge', port, stay, say = () => {} } = options
   const way = wayOfRoot()
   ensureDebian(say)
+  ensureWatchers(name, nodes)
   const programs = {
     kubernetes: await toolDir(`kubernetes-${kubernetes}` satisfies Tool, say),
     containerd: await toolDir('containerd', say),
