@@ -9,6 +9,7 @@ import { type Cluster, startCluster } from './cluster.ts'
 import { pageWith } from './conformance-page.ts'
 import { networkTests, type Outcome, runTest, type Suite } from './conformance-tests.ts'
 import { installPolynet } from './install.ts'
+import { eventually, findings, kubectlOf } from './kubectl.ts'
 
 /** Kubernetes' own conformance tests of the network, with Polynet as the cluster's only one. */
 
@@ -52,7 +53,9 @@ async function main({ name, focus = '', workers, list }: Options): Promise<numbe
     const count = (state: Outcome['state']) => tests.filter((each) => outcomes.get(each)?.state === state)
     const [passed, skipped, failed] = [count('passed'), count('skipped'), count('failed')]
     console.log(`${passed.length} passed, ${failed.length} failed, ${skipped.length} did not run`)
-    if (failed.length + skipped.length > 0) {
+    const left = cluster ? await leftBehind(cluster) : []
+    for (const line of left) console.log(line)
+    if (failed.length + skipped.length + left.length > 0) {
       console.log(`logs: ${logs}`)
       return 1
     }
@@ -96,6 +99,17 @@ async function runAll(suite: Suite, tests: string[], workers: number): Promise<M
   if (again.length > 0) console.log(`once more, one after another: ${again.length}`)
   for (const name of again) await run(name)
   return outcomes
+}
+
+/** What of the tests' is still there, and what contradicts itself, once their namespaces had the time to go. */
+async function leftBehind(cluster: Cluster): Promise<string[]> {
+  const kubectl = kubectlOf(cluster)
+  const left = await eventually(
+    '',
+    () => kubectl(['get', 'namespaces', '-l', 'e2e-run', '-o', 'name']),
+    180_000,
+  )
+  return [...left.split('\n').filter((line) => line !== ''), ...(await findings(kubectl))]
 }
 
 function writePage(passed: string[]): void {
