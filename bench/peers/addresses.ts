@@ -167,6 +167,8 @@ async function ofPolynet(place: Place, dir: string, count: number): Promise<Outc
 async function ofWhereabouts(place: Place, dir: string, count: number): Promise<Outcome> {
   const program = join(await toolDir('whereabouts'), 'whereabouts')
   const kubeconfig = await kubeconfigFor(place, dir, ['kube-system', 'whereabouts'])
+  const flat = join(dir, 'whereabouts.conf')
+  writeFileSync(flat, JSON.stringify({ datastore: 'kubernetes', kubernetes: { kubeconfig } }))
   const conf = JSON.stringify({
     cniVersion: '1.0.0',
     name: 'scale',
@@ -174,8 +176,7 @@ async function ofWhereabouts(place: Place, dir: string, count: number): Promise<
     ipam: {
       type: 'whereabouts',
       range: '10.151.0.0/16',
-      datastore: 'kubernetes',
-      kubernetes: { kubeconfig },
+      configuration_path: flat,
       log_file: join(dir, 'whereabouts.log'),
       log_level: 'error',
     },

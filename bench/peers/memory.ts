@@ -9,9 +9,9 @@ import { hostLocal, polynet, type Way, whereabouts } from './ways.ts'
 
 /** Everything of either side that stays. */
 const resident: [title: string, where: string, word: string][] = [
-  ['Polynet agent', 'each node', '/polynet/src/agent/main.js'],
-  ['Polynet controller', 'once', '/polynet/src/controller/main.js'],
-  ['Polynet webhook', 'once', '/polynet/src/webhook/main.js'],
+  ['Polynet agent', 'each node', '/usr/bin/polynet-agent'],
+  ['Polynet controller', 'once', '/usr/bin/polynet-controller'],
+  ['Polynet webhook', 'once', '/usr/bin/polynet-webhook'],
   ['multus-daemon', 'each node', '/usr/src/multus-cni/bin/multus-daemon'],
   ['Whereabouts’ control loop', 'each node', '/ip-control-loop'],
 ]

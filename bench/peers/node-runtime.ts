@@ -33,7 +33,7 @@ export interface Answer {
 
 const daemons = {
   bridge: [],
-  polynet: ['/polynet/src/agent/main.js'],
+  polynet: ['/usr/bin/polynet-agent'],
   multus: ['/usr/src/multus-cni/bin/multus-daemon', '/ip-control-loop'],
 }
 

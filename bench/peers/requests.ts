@@ -38,8 +38,11 @@ export async function countAccounts({ kube }: Place): Promise<void> {
         kind: 'FlowSchema',
         metadata: { name: flowOf(name) },
         spec: {
-          priorityLevelConfiguration: { name: 'workload-low' },
-          matchingPrecedence: 1000,
+          priorityLevelConfiguration: {
+            name: namespace === 'kube-system' ? 'workload-high' : 'workload-low',
+          },
+          // Before Kubernetes' own flows of the same accounts.
+          matchingPrecedence: 850,
           distinguisherMethod: { type: 'ByUser' },
           rules: [
             {
