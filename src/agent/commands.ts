@@ -95,10 +95,13 @@ export class Commands {
     if (conf) await this.#deps.plugins.del({ conf, containerID, netns, ifName, args, capabilityArgs: {} })
   }
 
-  /** Takes away what is of sandboxes whose namespaces are gone: while Polynet was removed, their DELs went to another plugin. */
+  /**
+   * Takes away what is of sandboxes whose namespaces are gone: while Polynet was removed, their DELs went to another
+   * plugin. And what a DEL could not take away: a runtime that gave up does not ask again.
+   */
   async forgetGone(isThere: (netns: string) => boolean): Promise<void> {
     const { sandboxes } = this.#known()
-    const gone = sandboxes.records().filter(({ netns }) => !isThere(netns))
+    const gone = sandboxes.records().filter(({ netns, state }) => state === 'deleting' || !isThere(netns))
     for (const { containerID, pod } of gone)
       await this.#turns
         .take(containerID, () => sandboxes.del(containerID))

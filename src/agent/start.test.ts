@@ -112,8 +112,19 @@ esac`,
   const shared = { kube, clock: realClock, log: silentLog }
   const controller = await startController(shared)
   const plugins = foreignPlugins({ confDir: join(dir, 'net.d'), binDirs: [dir], log: silentLog })
-  const agent = startAgent({ ...shared, node: 'n1', datapath, journal, plugins })
-  while (agent.unready()) await realClock.sleep(5)
+  const start = async () => {
+    const started = startAgent({
+      ...shared,
+      node: 'n1',
+      datapath,
+      journal,
+      plugins,
+      hasNamespace: () => true,
+    })
+    while (started.unready()) await realClock.sleep(5)
+    return started
+  }
+  let agent = await start()
   closing.push(async () => {
     await agent.close()
     await controller.close()
@@ -154,6 +165,10 @@ esac`,
     pod,
     cni,
     free: () => writeFileSync(join(dir, 'free'), ''),
+    startAgain: async () => {
+      await agent.close()
+      agent = await start()
+    },
     /** The plugin's conf, as if it were the node's own network. */
     confOf: (type: string) => {
       mkdirSync(join(dir, 'net.d'))
@@ -308,6 +323,16 @@ test('a DEL goes on after an error, says all of them, and what it could not take
   assert.doesNotMatch(kept, /lease/, 'eth0 is gone, and its address free')
   free()
   assert.equal((await cni('DEL', 'web', { netns: '' })).exit, 0)
+  assert.deepEqual(await left(), [])
+})
+
+test('what a DEL could not take away goes when the agent starts again, though no runtime asks', async () => {
+  const { pod, cni, left, free, startAgain } = await node()
+  await pod('web', 'stuck@net1')
+  assert.equal((await cni('ADD', 'web')).exit, 0)
+  assert.notEqual((await cni('DEL', 'web')).exit, 0)
+  free()
+  await startAgain()
   assert.deepEqual(await left(), [])
 })
 
