@@ -87,6 +87,7 @@ export const logName = (name: string): string =>
 export function outcomeIn(log: string, seconds: number, path: string): Outcome {
   const counts = /(\d+) Passed \| (\d+) Failed/.exec(log)
   if (counts?.[2] === '0') return { state: counts[1] === '0' ? 'skipped' : 'passed', seconds }
-  const why = /\[FAILED\] (.*)/.exec(log)?.[1] ?? log.trim().split('\n').at(-1) ?? ''
+  // Before it stands where it failed, as `[FAILED] in [It] - file`.
+  const why = /^ *\[FAILED\] (?!in \[|\[)(.*)/m.exec(log)?.[1] ?? log.trim().split('\n').at(-1) ?? ''
   return { state: 'failed', seconds, why: why.trim(), log: path }
 }

@@ -42,7 +42,7 @@ const logs: [string, string, object][] = [
   ],
   [
     'one failed',
-    '[FAILED] timed out\n[FAILED] in cleanup\nFAIL! -- 0 Passed | 1 Failed | 0 Pending | 7000 Skipped',
+    '  [FAILED] in [It] - dns.go:7\n• [FAILED] [2 seconds]\n  [FAILED] timed out\nFAIL! -- 0 Passed | 1 Failed | 0 Pending | 7000 Skipped',
     { state: 'failed', seconds: 2, why: 'timed out', log: 'x' },
   ],
   [

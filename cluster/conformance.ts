@@ -44,8 +44,8 @@ async function main({ name, focus = '', workers, list }: Options): Promise<numbe
     return 0
   }
   const kubectl = join(await toolDir('kubernetes-1.37', say), 'kubectl')
-  const logs = mkdtempSync(join(tmpdir(), 'polynet-conformance-'))
   const cluster = process.env.KUBECONFIG ? undefined : await prepared(name)
+  const logs = mkdtempSync(join(tmpdir(), 'polynet-conformance-'))
   try {
     const kubeconfig = cluster?.kubeconfig ?? process.env.KUBECONFIG ?? ''
     const suite: Suite = { program: e2e, kubeconfig, kubectl, logs, timeoutMs: 900_000 }
