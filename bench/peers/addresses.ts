@@ -188,7 +188,8 @@ async function ofWhereabouts(place: Place, dir: string, count: number): Promise<
       CNI_COMMAND: command,
       CNI_PATH: '/',
       CNI_CONTAINERID: `sandbox-${pod}`,
-      CNI_NETNS: '/proc/self/ns/net',
+      // It refuses the one that it runs in itself.
+      CNI_NETNS: `/proc/${place.init}/ns/net`,
       CNI_IFNAME: 'net1',
       CNI_ARGS: `IgnoreUnknown=1;K8S_POD_NAMESPACE=bench;K8S_POD_NAME=pod-${pod};K8S_POD_INFRA_CONTAINER_ID=sandbox-${pod}`,
     }
