@@ -212,7 +212,7 @@ export class Machines {
 
   /** As `kill -9`; the kubelet starts it again. */
   async killAgent(name: string): Promise<void> {
-    for (const pid of processesIn(this.#cgroupOf(name), '/polynet/src/agent/main.js'))
+    for (const pid of processesIn(this.#cgroupOf(name), '/usr/bin/polynet-agent'))
       process.kill(pid, 'SIGKILL')
   }
 
