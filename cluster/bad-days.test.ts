@@ -69,9 +69,10 @@ suite('bad days', { concurrency: 1 }, () => {
 
   test('agents are killed while a hundred pods come and go', { timeout: 400_000 }, async () => {
     const over = new AbortController()
+    let killed = 0
     const killing = (async () => {
       for (let i = 0; !over.signal.aborted; i++) {
-        await cluster.killAgent(`n${(i % 3) + 1}`)
+        killed += await cluster.killAgent(`n${(i % 3) + 1}`)
         await sleep(2000)
       }
     })()
@@ -83,6 +84,7 @@ suite('bad days', { concurrency: 1 }, () => {
       over.abort()
       await killing
     }
+    assert.ok(killed > 3, `${killed} killed`)
     await well()
   })
 
@@ -93,7 +95,7 @@ suite('bad days', { concurrency: 1 }, () => {
     await cluster.stopApi()
     try {
       await on('n1', `${ctr.join(' ')} task kill -s SIGKILL ${container.replace('containerd://', '')}`)
-      await cluster.killAgent('n2')
+      assert.equal(await cluster.killAgent('n2'), 1)
       await cluster.restart('n2', 'containerd')
       for (let second = 0; second < 30; second += 5) {
         assert.deepEqual(await silent(uid, before[1]!), [])

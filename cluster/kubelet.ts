@@ -223,6 +223,9 @@ const kubeletConfig = (options: { cgroup: string; dir: string }) => ({
   volumePluginDir: '/var/lib/kubelet/volume-plugins',
   failSwapOn: false,
   maxPods: 250,
+  // What is killed again and again comes back at once, not in minutes.
+  featureGates: { KubeletCrashLoopBackOffMax: true },
+  crashLoopBackOff: { maxContainerRestartPeriod: '1s' },
   // Four signs of life within what the controller manager waits for.
   nodeLeaseDurationSeconds: 16,
   nodeStatusUpdateFrequency: '4s',

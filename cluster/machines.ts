@@ -210,10 +210,11 @@ export class Machines {
     throw new Fault('missing', `find the pod of UID ${uid}`, 'it has no process; see kubectl get pods -A')
   }
 
-  /** As `kill -9`; the kubelet starts it again. */
-  async killAgent(name: string): Promise<void> {
-    for (const pid of processesIn(this.#cgroupOf(name), '/usr/bin/polynet-agent'))
-      process.kill(pid, 'SIGKILL')
+  /** As `kill -9`; the kubelet starts it again. How many there were. */
+  async killAgent(name: string): Promise<number> {
+    const agents = processesIn(this.#cgroupOf(name), '/usr/bin/polynet-agent')
+    for (const pid of agents) process.kill(pid, 'SIGKILL')
+    return agents.length
   }
 
   /** Takes a NIC out of the node; or puts in, as new, all that are out. */

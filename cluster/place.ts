@@ -62,7 +62,8 @@ export async function clusterPlace(cluster: Cluster): Promise<Place> {
     async kill(node, what, at) {
       if (what === 'node') return cluster.kill(node)
       if (at !== undefined) await cluster.exec(node, ['sh', '-c', `echo ${at} > /var/lib/polynet/die-at`])
-      await cluster.killAgent(node)
+      if ((await cluster.killAgent(node)) === 0)
+        throw new Fault('missing', `kill the agent of ${node}`, 'none runs there')
     },
 
     start: (node) => cluster.start(node),

@@ -50,7 +50,7 @@ suite('agents come and go under traffic', { concurrency: 1 }, () => {
   test('agents killed again and again lose no packet', { timeout: 120_000 }, async () => {
     await during(async () => {
       for (let round = 0; round < 3; round++) {
-        await Promise.all(['n1', 'n2'].map((node) => cluster.killAgent(node)))
+        assert.deepEqual(await Promise.all(['n1', 'n2'].map((node) => cluster.killAgent(node))), [1, 1])
         await sleep(1000)
         assert.equal(
           await eventually('true true', () => agents('status.containerStatuses[0].ready')),
