@@ -6,7 +6,6 @@ import {
   mkdirSync,
   openSync,
   readdirSync,
-  readFileSync,
   rmSync,
   writeFileSync,
 } from 'node:fs'
@@ -14,6 +13,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { listenerOn } from '../lab/boot.ts'
 import { enter, type Way } from '../lab/enter.ts'
+import { initIn, isAlive, pidIn, tail } from '../lab/resident.ts'
 import { Fault } from '../src/lib/fault.ts'
 import { removeCgroup } from './cgroups.ts'
 import { callsTo, Unanswered } from './control.ts'
@@ -128,23 +128,7 @@ async function closeCluster(name: string, cluster: Connected): Promise<void> {
 }
 
 /** The cluster's first process, as processes outside see it. */
-export function initOf(name: string): number {
-  const pid = pidIn(clusterDir(name))
-  return Number(readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ')[0])
-}
-
-const pidIn = (dir: string): number => Number(readFileSync(join(dir, 'pid'), 'utf8'))
-
-function isAlive(dir: string): boolean {
-  try {
-    return readFileSync(`/proc/${pidIn(dir)}/cmdline`, 'utf8')
-      .split('\0')
-      .includes(dir)
-  } catch {
-    // One that is being started has no pid yet.
-    return Date.now() - lstatSync(dir).ctimeMs < 5000 && !existsSync(join(dir, 'pid'))
-  }
-}
+export const initOf = (name: string): number => initIn(clusterDir(name))
 
 const bootWithinMs = 180_000
 
@@ -178,13 +162,5 @@ async function up(child: ChildProcess, cluster: Connected, doing: string, log: s
   } finally {
     clearTimeout(late)
     child.removeAllListeners('exit')
-  }
-}
-
-const tail = (path: string): string => {
-  try {
-    return readFileSync(path, 'utf8').trim().split('\n').slice(-5).join('\n')
-  } catch {
-    return ''
   }
 }

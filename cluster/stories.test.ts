@@ -1,10 +1,8 @@
 import assert from 'node:assert/strict'
-import { readdirSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import type { Place } from '../lab/place.ts'
+import { stories } from '../scenarios/pages.ts'
 import { play } from '../scenarios/play.ts'
-import { parseStory } from '../scenarios/story.ts'
 import { type ConnectedKube, connect } from '../src/kube/cluster/connect.ts'
 import { type Cluster, startCluster } from './cluster.ts'
 import { installPolynet } from './install.ts'
@@ -13,16 +11,7 @@ import { clusterPlace } from './place.ts'
 import { tidy } from './tidy.ts'
 
 /** The stories of `scenarios/` and of the manual, one after another on one real cluster. */
-const root = join(import.meta.dirname, '..')
-const pages = ['scenarios', 'docs'].flatMap((dir) =>
-  readdirSync(join(root, dir), { recursive: true, encoding: 'utf8' })
-    .filter((name) => name.endsWith('.md'))
-    .map((name) => join(dir, name))
-    .sort(),
-)
-const stories = pages
-  .map((page) => ({ page, story: parseStory(readFileSync(join(root, page), 'utf8')) }))
-  .filter(({ story }) => story.steps.length > 0 && story.only !== 'sim' && story.notOn !== 'cluster')
+const playable = stories.filter(({ story }) => story.only !== 'sim' && story.notOn !== 'cluster')
 
 suite('stories on a real Kubernetes', { concurrency: 1 }, () => {
   let cluster: Cluster
@@ -43,7 +32,7 @@ suite('stories on a real Kubernetes', { concurrency: 1 }, () => {
   })
 
   const played = (pastWebhook: boolean) => {
-    for (const { page, story } of stories.filter((each) => Boolean(each.story.pastWebhook) === pastWebhook))
+    for (const { page, story } of playable.filter((each) => Boolean(each.story.pastWebhook) === pastWebhook))
       test(`${story.title} (${page} on a cluster)`, { timeout: 300_000 }, async () => {
         const once = async () => {
           for (const node of await cluster.nodes()) {

@@ -1,21 +1,12 @@
 import type { ChildProcess } from 'node:child_process'
-import {
-  closeSync,
-  existsSync,
-  lstatSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs'
+import { closeSync, lstatSync, mkdirSync, openSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { Fault } from '../src/lib/fault.ts'
 import { type Controlled, connectLab } from './control.ts'
 import { makeDoor } from './door.ts'
 import { enter, type Way } from './enter.ts'
+import { initIn, isAlive, tail } from './resident.ts'
 import type { Wiring } from './wires.ts'
 
 export interface BootOptions {
@@ -105,20 +96,7 @@ export function findLab(name: string): Controlled {
 }
 
 /** The lab's first process, as processes outside see it. */
-export function initOf(name: string): number {
-  const pid = Number(readFileSync(join(labDir(name), 'pid'), 'utf8'))
-  return Number(readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ')[0])
-}
-
-function isAlive(dir: string): boolean {
-  try {
-    const pid = Number(readFileSync(join(dir, 'pid'), 'utf8'))
-    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').includes(dir)
-  } catch {
-    // One that is being started has no pid yet.
-    return Date.now() - lstatSync(dir).ctimeMs < 5000 && !existsSync(join(dir, 'pid'))
-  }
-}
+export const initOf = (name: string): number => initIn(labDir(name))
 
 const bootWithinMs = 60_000
 
@@ -159,14 +137,6 @@ const agentTails = (dir: string): string =>
   readdirSync(join(dir, 'nodes'))
     .map((node) => `${node}: ${tail(join(dir, 'nodes', node, 'agent.log'))}`)
     .join('\n')
-
-const tail = (path: string): string => {
-  try {
-    return readFileSync(path, 'utf8').trim().split('\n').slice(-5).join('\n')
-  } catch {
-    return ''
-  }
-}
 
 /** Resolves when nothing of the lab is left. */
 async function closed(place: Controlled, child: ChildProcess): Promise<void> {

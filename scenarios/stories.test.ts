@@ -1,24 +1,13 @@
-import { readdirSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
 import { after, suite, test } from 'node:test'
 import { bootLab } from '../lab/boot.ts'
 import { wayIn } from '../lab/enter.ts'
 import type { Place } from '../lab/place.ts'
 import { startSim } from '../sim/sim.ts'
+import { stories } from './pages.ts'
 import { play } from './play.ts'
-import { parseStory } from './story.ts'
 
 const wiring = { nodes: ['n1', 'n2', 'n3'], nics: ['eth1', 'eth2'] }
 const way = wayIn()
-const root = join(import.meta.dirname, '..')
-
-/** The stories, and every manual page that shows commands. */
-const pages = ['scenarios', 'docs'].flatMap((dir) =>
-  readdirSync(join(root, dir), { recursive: true, encoding: 'utf8' })
-    .filter((name) => name.endsWith('.md'))
-    .map((name) => join(dir, name))
-    .sort(),
-)
 
 const places: Record<'sim' | 'lab', () => Promise<Place>> = {
   sim: () => startSim(wiring),
@@ -32,10 +21,6 @@ let labs = 0
 
 const open = new Set<Place>()
 after(() => Promise.all([...open].map((place) => place.close())))
-
-const stories = pages
-  .map((page) => ({ page, story: parseStory(readFileSync(join(root, page), 'utf8')) }))
-  .filter(({ story }) => story.steps.length > 0)
 
 // Most of a story is waiting; two labs share two cores well.
 for (const [kind, concurrency] of [
