@@ -1,8 +1,8 @@
-import { execFileSync, spawn } from 'node:child_process'
+import { execFileSync } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { connect, createServer } from 'node:net'
 import { join } from 'node:path'
-import { text } from 'node:stream/consumers'
+import { outputOf } from '../lab/output.ts'
 import { probeAll } from '../lab/packets.ts'
 import type { Sent } from '../lab/place.ts'
 import type { Bound, Endpoint, Probe } from '../lab/reach.ts'
@@ -172,12 +172,12 @@ export class Machines {
   }
 
   async exec(name: string, argv: string[]): Promise<{ exit: number; output: string }> {
-    return outputOf([...this.#find(name).node.prefix, ...argv])
+    return outputHere([...this.#find(name).node.prefix, ...argv])
   }
 
   /** Runs a program of this machine in the network namespace of a pod. */
   async execInPod(uid: string, argv: string[]): Promise<{ exit: number; output: string }> {
-    return outputOf(['nsenter', `--net=${this.#netnsOfPod(uid)}`, '--', ...argv])
+    return outputHere(['nsenter', `--net=${this.#netnsOfPod(uid)}`, '--', ...argv])
   }
 
   /** What came of a packet from each of these to each other one (`Place.reach`). */
@@ -415,7 +415,7 @@ export class Machines {
       join(programs.kubernetes, 'kubectl'),
       `--kubeconfig=${join(dir, 'control-plane/admin.kubeconfig')}`,
     ]
-    const { exit, output } = await outputOf([...kubectl, 'apply', '--server-side', '-f', manifest])
+    const { exit, output } = await outputHere([...kubectl, 'apply', '--server-side', '-f', manifest])
     if (exit !== 0) throw new Fault('unavailable', `apply ${name}`, output.trim())
   }
 
@@ -476,15 +476,5 @@ function forward(listener: number): void {
   server.listen({ fd: listener })
 }
 
-async function outputOf([program = '', ...args]: string[]): Promise<{ exit: number; output: string }> {
-  const child = spawn(program, args, {
-    stdio: ['ignore', 'pipe', 'pipe'],
-    env: { ...process.env, PATH: systemPath },
-  })
-  const ended = new Promise<number>((resolve) => {
-    child.on('error', () => resolve(127))
-    child.on('close', (code) => resolve(code ?? 128))
-  })
-  const [out, err, exit] = await Promise.all([text(child.stdout), text(child.stderr), ended])
-  return { exit, output: out + err }
-}
+/** As on a node, whose programs are where Debian has them. */
+const outputHere = (argv: string[]) => outputOf(argv, { ...process.env, PATH: systemPath })

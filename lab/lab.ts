@@ -18,6 +18,7 @@ import { behind, doorOf } from './door.ts'
 import { found } from './founding.ts'
 import { type Kubelet, sayLost, startKubelet } from './kubelet.ts'
 import { Machine } from './machine.ts'
+import { outputOf } from './output.ts'
 import { probeAll } from './packets.ts'
 import type { ApiAnswer, ApiRequest, CniQuestion, Sent } from './place.ts'
 import { Processes } from './processes.ts'
@@ -301,16 +302,3 @@ function shareMounts(dir: string): void {
   execFileSync('mount', ['--bind', dir, dir])
   execFileSync('mount', ['--make-shared', dir])
 }
-
-const outputOf = ([program = '', ...args]: string[]): Promise<{ exit: number; output: string }> =>
-  new Promise((resolve) => {
-    const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] })
-    let output = ''
-    const take = (chunk: string) => {
-      output += chunk
-    }
-    child.stdout.setEncoding('utf8').on('data', take)
-    child.stderr.setEncoding('utf8').on('data', take)
-    child.on('error', (error) => resolve({ exit: 127, output: error.message }))
-    child.on('close', (code) => resolve({ exit: code ?? 128, output }))
-  })

@@ -8,10 +8,11 @@ import { foreignPlugins } from '../cni/exec.ts'
 import { linuxDatapath } from '../datapath/linux/linux.ts'
 import { connect } from '../kube/cluster/connect.ts'
 import { realClock } from '../lib/clock.ts'
-import { answers, Fault, isFault } from '../lib/fault.ts'
+import { answers, Fault } from '../lib/fault.ts'
 import { formatPrefix, parsePrefix } from '../lib/ip.ts'
 import { jsonLog } from '../lib/log.ts'
 import { serveProbes } from '../lib/probes.ts'
+import { exiting, toldToEnd } from '../lib/program.ts'
 import { inRoot } from '../lib/rooted.ts'
 import type { Agent } from './agent.ts'
 import { eventsFrom } from './events.ts'
@@ -115,10 +116,7 @@ async function run(options: Options): Promise<void> {
     if (agent.unready() === undefined) await workOffSpool(at('var/lib/polynet/spool'), agent.handle, log)
   }, 1000)
 
-  await new Promise<void>((resolve) => {
-    process.once('SIGTERM', resolve)
-    process.once('SIGINT', resolve)
-  })
+  await toldToEnd()
   const why = (await removal?.ask()) ?? 'nobody said which DaemonSet it is of'
   log.info('closing', { why })
   if (why === 'removed') await installation?.remove()
@@ -214,13 +212,5 @@ const program = new Command('polynet-agent')
   .option('--log-level <level>', 'debug, info, warn or error', process.env.POLYNET_LOG ?? 'info')
   .option('--fsync', 'let the journal survive a power cut, not only a crash of the agent', false)
 
-program.action(async (options: Options) => {
-  try {
-    await run(options)
-    process.exit(0)
-  } catch (error) {
-    jsonLog('agent').error(error instanceof Error ? error.message : String(error))
-    process.exit(isFault(error) ? answers[error.kind].exit : 1)
-  }
-})
+program.action(exiting('agent', run))
 await program.parseAsync()

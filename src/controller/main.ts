@@ -3,9 +3,10 @@ import { hostname } from 'node:os'
 import { Command } from 'commander'
 import { connect } from '../kube/cluster/connect.ts'
 import { type Clock, realClock } from '../lib/clock.ts'
-import { answers, isFault } from '../lib/fault.ts'
+import { answers } from '../lib/fault.ts'
 import { jsonLog } from '../lib/log.ts'
 import { serveProbes } from '../lib/probes.ts'
+import { exiting, toldToEnd } from '../lib/program.ts'
 import { startCandidate } from './candidate.ts'
 import { defaultNetwork } from './default-network.ts'
 import { controllerMetrics } from './metrics.ts'
@@ -45,10 +46,7 @@ async function run(options: Options): Promise<void> {
   const probes = options.probes
     ? await serveProbes(options.probes, candidate.unready, controllerMetrics(candidate.leads))
     : undefined
-  await new Promise<void>((resolve) => {
-    process.once('SIGTERM', resolve)
-    process.once('SIGINT', resolve)
-  })
+  await toldToEnd()
   log.info('closing')
   await candidate.close()
   await probes?.close()
@@ -76,13 +74,5 @@ const program = new Command('polynet-controller')
   .option('--probes <address>', '/healthz, /readyz and /metrics: host:port or unix:/path')
   .option('--log-level <level>', 'debug, info, warn or error', process.env.POLYNET_LOG ?? 'info')
 
-program.action(async (options: Options) => {
-  try {
-    await run(options)
-    process.exit(0)
-  } catch (error) {
-    jsonLog('controller').error(error instanceof Error ? error.message : String(error))
-    process.exit(isFault(error) ? answers[error.kind].exit : 1)
-  }
-})
+program.action(exiting('controller', run))
 await program.parseAsync()

@@ -1,9 +1,9 @@
 import { Command } from 'commander'
 import { connect } from '../kube/cluster/connect.ts'
 import { realClock } from '../lib/clock.ts'
-import { answers, isFault } from '../lib/fault.ts'
 import { jsonLog } from '../lib/log.ts'
 import { serveProbes } from '../lib/probes.ts'
+import { exiting, toldToEnd } from '../lib/program.ts'
 import { webhookMetrics } from './metrics.ts'
 import { startWebhook, type Webhook } from './start.ts'
 
@@ -21,10 +21,7 @@ interface Options {
 /** The webhook of one cluster: answers API servers until it is told to end by SIGTERM or SIGINT. */
 async function run(options: Options): Promise<void> {
   const log = jsonLog('webhook', options.logLevel)
-  const ended = new Promise<void>((resolve) => {
-    process.once('SIGTERM', resolve)
-    process.once('SIGINT', resolve)
-  })
+  const ended = toldToEnd()
   let webhook: Webhook | undefined
   let closing = false
   const metrics = webhookMetrics(() => webhook?.until())
@@ -76,13 +73,5 @@ const program = new Command('polynet-webhook')
   .option('--linger-seconds <seconds>', 'how long it goes on answering when it is told to end', '3')
   .option('--log-level <level>', 'debug, info, warn or error', process.env.POLYNET_LOG ?? 'info')
 
-program.action(async (options: Options) => {
-  try {
-    await run(options)
-    process.exit(0)
-  } catch (error) {
-    jsonLog('webhook').error(error instanceof Error ? error.message : String(error))
-    process.exit(isFault(error) ? answers[error.kind].exit : 1)
-  }
-})
+program.action(exiting('webhook', run))
 await program.parseAsync()

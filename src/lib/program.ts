@@ -1,0 +1,26 @@
+import { answers, isFault } from './fault.ts'
+import { jsonLog } from './log.ts'
+
+/** Resolves when the process is told to end, by SIGTERM or SIGINT. */
+export const toldToEnd = (): Promise<void> =>
+  new Promise((resolve) => {
+    process.once('SIGTERM', () => resolve())
+    process.once('SIGINT', () => resolve())
+  })
+
+/**
+ * The action of a program that runs until it is told to end: exits with 0
+ * after `run`, and with the code of the fault that it rejects with, which is
+ * logged under the program's name.
+ */
+export const exiting =
+  <Options>(name: string, run: (options: Options) => Promise<void>) =>
+  async (options: Options): Promise<never> => {
+    try {
+      await run(options)
+      process.exit(0)
+    } catch (error) {
+      jsonLog(name).error(error instanceof Error ? error.message : String(error))
+      process.exit(isFault(error) ? answers[error.kind].exit : 1)
+    }
+  }
