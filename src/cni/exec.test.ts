@@ -279,8 +279,12 @@ test('CHECK and STATUS stop at the first that fails; GC goes on', async (t) => {
   const m = machine(t, { a: 'echo \'{"code":50,"msg":"not now"}\'; exit 1', b: good })
   const conf = { ...m.conf('a', 'b'), cniVersion: '1.1.0' }
   const codes = []
-  for (const run of [m.plugins.check(ask(conf)), m.plugins.status(conf), m.plugins.gc(conf, [])])
-    codes.push(await run.then(() => 'fine', codeOf))
+  for (const run of [
+    () => m.plugins.check(ask(conf)),
+    () => m.plugins.status(conf),
+    () => m.plugins.gc(conf, []),
+  ])
+    codes.push(await run().then(() => 'fine', codeOf))
   assert.deepEqual(codes, [50, 50, 50])
   assert.deepEqual(m.calls().sort(), ['CHECK a', 'GC a', 'GC b', 'STATUS a'])
 })
