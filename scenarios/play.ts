@@ -6,8 +6,8 @@ import { kubectl, type Output } from './kubectl.ts'
 import { poolsText } from './pools.ts'
 import { type Names, outputMatches, type Story, substituted, wordsOf } from './story.ts'
 
-/** How long a question may go on being answered differently from what the page expects; a real cluster takes its time. */
-const patienceMs = { sim: 20_000, lab: 20_000, cluster: 60_000 } as const satisfies Record<
+/** How long a question may go on being answered differently from what the page expects; real nodes share the machine's processors. */
+const patienceMs = { sim: 20_000, lab: 60_000, cluster: 60_000 } as const satisfies Record<
   Place['kind'],
   number
 >

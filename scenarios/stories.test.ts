@@ -31,7 +31,7 @@ for (const [kind, concurrency] of [
     for (const { page, story } of stories) {
       if (story.only && story.only !== kind) continue
       const skip = kind === 'lab' && way.how === 'none' ? way.why : false
-      test(`${story.title} (${page} on ${kind})`, { skip, timeout: 120_000 }, async () => {
+      test(`${story.title} (${page} on ${kind})`, { skip, timeout: 300_000 }, async () => {
         const place = await places[kind]()
         open.add(place)
         try {
