@@ -1,8 +1,10 @@
-import { spawn, spawnSync } from 'node:child_process'
+import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { Command, Option } from 'commander'
-import { answers, asFault, Fault } from '../src/lib/fault.ts'
+import { nicsOf, numberOf, runInside } from '../lab/options.ts'
+import { Fault } from '../src/lib/fault.ts'
+import { obey } from '../src/lib/program.ts'
 import { clusters, findCluster, initOf, kubeconfigOf } from './boot.ts'
 import { type Tool, toolDir, tools } from './build.ts'
 import { type ClusterOptions, kubernetesVersions, startCluster } from './cluster.ts'
@@ -97,7 +99,7 @@ named(program.command('exec <node> [command...]'))
   .action(async (node: string, command: string[], { name }: { name: string }) => {
     const prefix = await (await findCluster(name)).prefixOf(node)
     const argv = command.length > 0 ? command : [process.env.SHELL ?? 'sh']
-    process.exitCode = await insideCluster(name, [...prefix, ...argv])
+    process.exitCode = await runInside(initOf(name), [...prefix, ...argv])
   })
 
 named(program.command('reboot <node>'))
@@ -139,42 +141,4 @@ async function kubeconfigFor(name: string): Promise<string> {
   return kubeconfigOf(name)
 }
 
-function numberOf(option: string, text: string, from: number, to: number): number {
-  const number = Number(text)
-  if (Number.isInteger(number) && number >= from && number <= to) return number
-  throw new Fault('invalid', `take ${option} ${text}`, `it is ${from} to ${to}`)
-}
-
-function nicsOf(text: string): string[] {
-  const names = text.split(',').filter((name) => name !== '')
-  const bad = names.find(
-    (name, i) => !/^[a-z][a-z0-9]{0,13}$/.test(name) || name === 'eth0' || names.indexOf(name) !== i,
-  )
-  if (bad === undefined && names.length <= 20) return names
-  throw new Fault(
-    'invalid',
-    `plug in NIC ${bad ?? 21}`,
-    'at most 20, each with a name of its own of small letters and digits, eth0 left out',
-  )
-}
-
-/** Runs a program in the cluster's namespaces, on this terminal; resolves to its exit code. */
-function insideCluster(name: string, argv: string[]): Promise<number> {
-  const args = [`--target=${initOf(name)}`, '--mount', '--net', '--pid', '--', ...argv]
-  return new Promise((resolve, reject) => {
-    const child = spawn('nsenter', args, { stdio: 'inherit' })
-    child.on('error', reject)
-    child.on('close', (code) => resolve(code ?? 128))
-  })
-}
-
-for (const command of [program, ...program.commands])
-  command.exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : answers.invalid.exit))
-
-try {
-  await program.parseAsync()
-} catch (error) {
-  const fault = asFault(error, 'run the cluster')
-  console.error(fault.message)
-  process.exitCode = answers[fault.kind].exit
-}
+await obey(program, 'run the cluster')

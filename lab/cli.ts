@@ -1,8 +1,9 @@
-import { spawn } from 'node:child_process'
 import { Command } from 'commander'
-import { answers, asFault, Fault } from '../src/lib/fault.ts'
+import { Fault } from '../src/lib/fault.ts'
+import { obey } from '../src/lib/program.ts'
 import { bootLab, findLab, initOf, kubeconfigOf, labs } from './boot.ts'
 import { wayIn } from './enter.ts'
+import { nicsOf, numberOf, runInside } from './options.ts'
 import { screenOf } from './show.ts'
 
 const program = new Command('npm run lab --')
@@ -24,8 +25,10 @@ named(program.command('up'))
         'start a lab on this machine',
         `${way.why}; npm start runs a simulation instead`,
       )
-    const wiring = wiringOf(options)
-    const port = portOf(options.port)
+    const count = numberOf('--nodes', options.nodes, 1, 60)
+    const nodes = Array.from({ length: count }, (_, i) => `n${i + 1}`)
+    const wiring = { nodes, nics: nicsOf(options.nics) }
+    const port = numberOf('--port', options.port, 0, 65535)
     const { kubeconfig } = await bootLab(way, {
       name: options.name,
       wiring,
@@ -60,7 +63,7 @@ named(program.command('exec <pod> [command...]'))
     const full = pod.includes('/') ? pod : `default/${pod}`
     const netns = await findLab(name).netnsOf(full)
     const argv = command.length > 0 ? command : [process.env.SHELL ?? 'sh']
-    process.exitCode = await insideLab(name, ['nsenter', `--net=${netns}`, '--', ...argv])
+    process.exitCode = await runInside(initOf(name), ['nsenter', `--net=${netns}`, '--', ...argv])
   })
 
 named(program.command('kill <node>'))
@@ -87,51 +90,4 @@ named(program.command('leftovers <node>'))
     console.log((await findLab(name).leftovers(node)).join('\n'))
   })
 
-function wiringOf({ nodes, nics }: { nodes: string; nics: string }): { nodes: string[]; nics: string[] } {
-  const count = Number(nodes)
-  if (!Number.isInteger(count) || count < 1 || count > 60)
-    throw new Fault('invalid', `start a lab of ${nodes} nodes`, 'it takes 1 to 60')
-  const names = nics.split(',').filter((name) => name !== '')
-  const bad = names.find(
-    (name, i) => !/^[a-z][a-z0-9]{0,13}$/.test(name) || name === 'eth0' || names.indexOf(name) !== i,
-  )
-  if (bad !== undefined || names.length > 20)
-    throw new Fault(
-      'invalid',
-      `plug in NIC ${bad ?? 21}`,
-      'at most 20, each with a name of its own of small letters and digits, eth0 left out',
-    )
-  return { nodes: Array.from({ length: count }, (_, i) => `n${i + 1}`), nics: names }
-}
-
-function portOf(text: string): number {
-  const port = Number(text)
-  if (Number.isInteger(port) && port >= 0 && port <= 65535) return port
-  throw new Fault(
-    'invalid',
-    `serve the API on port ${text}`,
-    'it takes 1 to 65535, or 0 for any that is free',
-  )
-}
-
-/** Runs a program in the lab's namespaces, on this terminal; resolves to its exit code. */
-function insideLab(name: string, argv: string[]): Promise<number> {
-  const user = process.getuid?.() === 0 ? [] : ['--user', '--preserve-credentials']
-  const args = [`--target=${initOf(name)}`, ...user, '--mount', '--net', '--pid', '--', ...argv]
-  return new Promise((resolve, reject) => {
-    const child = spawn('nsenter', args, { stdio: 'inherit' })
-    child.on('error', reject)
-    child.on('close', (code) => resolve(code ?? 128))
-  })
-}
-
-for (const command of [program, ...program.commands])
-  command.exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : answers.invalid.exit))
-
-try {
-  await program.parseAsync()
-} catch (error) {
-  const fault = asFault(error, 'run the lab')
-  console.error(fault.message)
-  process.exitCode = answers[fault.kind].exit
-}
+await obey(program, 'run the lab')

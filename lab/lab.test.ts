@@ -128,9 +128,9 @@ test('a lab whose first process is killed is cleaned up by the next look', {
 const mistakes: [args: string, says: RegExp, exit: number][] = [
   ['bogus', /unknown command 'bogus'/, 2],
   ['kill', /missing required argument 'node'/, 2],
-  ['up --nodes 0', /^start a lab of 0 nodes: it takes 1 to 60$/m, 2],
+  ['up --nodes 0', /^take --nodes 0: it is 1 to 60$/m, 2],
   ['up --nics eth0', /^plug in NIC eth0: /, 2],
-  ['up --port 99999', /^serve the API on port 99999: it takes 1 to 65535, or 0/, 2],
+  ['up --port 99999', /^take --port 99999: it is 0 to 65535$/m, 2],
   ['up --name ../x', /^name a lab ..\/x: /, 2],
   ['status --name nowhere', /^find lab nowhere: it does not run; /, 4],
 ]

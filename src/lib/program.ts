@@ -1,4 +1,5 @@
-import { answers, isFault } from './fault.ts'
+import type { Command } from 'commander'
+import { answers, asFault, isFault } from './fault.ts'
 import { jsonLog } from './log.ts'
 
 /** Resolves when the process is told to end, by SIGTERM or SIGINT. */
@@ -24,3 +25,19 @@ export const exiting =
       process.exit(isFault(error) ? answers[error.kind].exit : 1)
     }
   }
+
+/**
+ * Does what the command line says. What is wrong with it, and what its
+ * command rejects with, is said on stderr; `process.exitCode` is the fault's.
+ */
+export async function obey(program: Command, doing: string): Promise<void> {
+  for (const command of [program, ...program.commands])
+    command.exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : answers.invalid.exit))
+  try {
+    await program.parseAsync()
+  } catch (error) {
+    const fault = asFault(error, doing)
+    console.error(fault.message)
+    process.exitCode = answers[fault.kind].exit
+  }
+}

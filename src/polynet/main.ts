@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { Command } from 'commander'
 import { cleanNode } from '../agent/install/clean.ts'
 import { connect } from '../kube/cluster/connect.ts'
-import { answers, asFault } from '../lib/fault.ts'
+import { obey } from '../lib/program.ts'
 import { completionFor } from './completion.ts'
 import { runDoctor } from './doctor.ts'
 
@@ -62,13 +62,4 @@ function versionOf(): string {
   return 'unknown'
 }
 
-for (const command of [program, ...program.commands])
-  command.exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : answers.invalid.exit))
-
-try {
-  await program.parseAsync()
-} catch (error) {
-  const fault = asFault(error, 'polynet')
-  console.error(fault.message)
-  process.exitCode = answers[fault.kind].exit
-}
+await obey(program, 'polynet')
