@@ -7,6 +7,8 @@ export interface Figures {
   rows: (string | number)[][]
   /** What one must know to read them, a sentence each. */
   notes?: string[]
+  /** It was not found, and the row says why. */
+  failed?: true
 }
 
 export const textOf = ({ title, columns, rows, notes = [] }: Figures): string =>

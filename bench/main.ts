@@ -60,6 +60,7 @@ async function bench(name: string, options: Options): Promise<void> {
   const found = figures
     ? { figures: await figures(options) }
     : { text: await printed(script!, options.small ? (smallArgs ?? []) : []) }
+  if (found.figures?.some((each) => each.failed)) process.exitCode = 1
   if (options.json) return console.log(JSON.stringify({ bench: name, machine, ...found }, null, 2))
   const text = found.figures ? found.figures.map(textOf).join('\n\n') : found.text
   console.log(`${machineText(machine)}\n\n${text?.trimEnd()}`)

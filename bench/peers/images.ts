@@ -1,17 +1,17 @@
-import { execFileSync } from 'node:child_process'
-import { chmodSync, copyFileSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { toolDir } from '../../cluster/build.ts'
-import { saveImage } from '../../cluster/images.ts'
+import { busyboxPath, imageOf, programAt } from '../../cluster/images.ts'
+import { saveImage } from '../../images/save.ts'
+import { directory, file, link } from '../../images/tar.ts'
 
 /** What the manifests of the peers name, with the programs where their own images have them. */
 const images = {
   multus: {
-    'multus-daemon': '/usr/src/multus-cni/bin/multus-daemon',
-    'multus-shim': '/usr/src/multus-cni/bin/multus-shim',
-    'passthru-cni': '/usr/src/multus-cni/bin/passthru',
+    'multus-daemon': 'usr/src/multus-cni/bin/multus-daemon',
+    'multus-shim': 'usr/src/multus-cni/bin/multus-shim',
+    'passthru-cni': 'usr/src/multus-cni/bin/passthru',
   },
-  whereabouts: { whereabouts: '/whereabouts', 'ip-control-loop': '/ip-control-loop' },
+  whereabouts: { whereabouts: 'whereabouts', 'ip-control-loop': 'ip-control-loop' },
 }
 
 /** The `docker save` files of the peers, in the folder `dir`: their programs, and busybox for their scripts. */
@@ -19,29 +19,19 @@ export async function peerImages(dir: string, say: (line: string) => void): Prom
   const tars: string[] = []
   for (const name of ['multus', 'whereabouts'] as const) {
     const programs = await toolDir(name, say)
-    const root = join(dir, name)
-    for (const [program, path] of Object.entries(images[name])) put(join(programs, program), join(root, path))
-    put(
-      execFileSync('sh', ['-c', 'command -v busybox'], { encoding: 'utf8' }).trim(),
-      join(root, 'bin/busybox'),
-    )
-    for (const applet of ['sh', 'cp', 'cat', 'mkdir', 'base64', 'tr'])
-      symlinkSync('busybox', join(root, 'bin', applet))
-    mkdirSync(join(root, 'tmp'))
-    mkdirSync(join(root, 'etc'))
-    // As in every distribution; runtimes say /var/run of what is in /run.
-    mkdirSync(join(root, 'var'))
-    symlinkSync('/run', join(root, 'var/run'))
-    // Multus asks who it is.
-    writeFileSync(join(root, 'etc/passwd'), 'root:x:0:0:root:/root:/bin/sh\n')
-    saveImage({ name: `peers.bench/${name}:bench`, root }, `${root}.tar`)
-    tars.push(`${root}.tar`)
+    const tar = join(dir, `${name}.tar`)
+    const entries = [
+      ...Object.entries(images[name]).map(([program, path]) => programAt(path, join(programs, program))),
+      programAt('bin/busybox', busyboxPath()),
+      ...['sh', 'cp', 'cat', 'mkdir', 'base64', 'tr'].map((applet) => link(`bin/${applet}`, 'busybox')),
+      directory('var'),
+      // As in every distribution; runtimes say /var/run of what is in /run.
+      link('var/run', '/run'),
+      // Multus asks who it is.
+      file('etc/passwd', 'root:x:0:0:root:/root:/bin/sh\n'),
+    ]
+    saveImage(imageOf(`peers.bench/${name}:bench`, entries), tar)
+    tars.push(tar)
   }
   return tars
-}
-
-function put(from: string, to: string): void {
-  mkdirSync(dirname(to), { recursive: true })
-  copyFileSync(from, to)
-  chmodSync(to, 0o755)
 }

@@ -12,15 +12,23 @@ import type { KubeObject, Resource } from '../../src/api/meta.ts'
 import { resources } from '../../src/api/resources.ts'
 import { type ConnectedKube, connect } from '../../src/kube/cluster/connect.ts'
 import { peerImages } from './images.ts'
-import { bare, hostLocal, moreNetworks, nodes, polynet, type Side, whereabouts } from './ways.ts'
+import { bare, hostLocal, moreNetworks, nodes, other, polynet, type Side, whereabouts } from './ways.ts'
 
-/** A real cluster with Polynet on one node, Multus and Whereabouts on another, and the bridge plugin alone on a third. */
+/**
+ * A real cluster with Polynet on one node, Multus and Whereabouts on another,
+ * and the bridge plugin alone on a third; and a fourth that has Polynet as
+ * soon as a row wants two nodes of it.
+ */
 export interface Place {
   cluster: Cluster
   kube: ConnectedKube
   /** The first of all the cluster's processes. */
   init: number
   kubectl(args: string[], input?: string): Promise<string>
+  /** For what a row needs in files; it goes with the place. */
+  dir: string
+  /** Resolves when Polynet is on its second node too, where it stays. */
+  secondPolynet(): Promise<void>
   /** What was measured, and how each side is configured. */
   configuration: string[]
   close(): Promise<void>
@@ -34,7 +42,7 @@ export async function startPlace(say: (line: string) => void): Promise<Place> {
   let cluster: Cluster | undefined
   try {
     const tars = await peerImages(dir, say)
-    cluster = await startCluster({ name, nodes: 3, nics: ['eth1'], defaultNetwork: 'bridge', say })
+    cluster = await startCluster({ name, nodes: 4, nics: ['eth1'], defaultNetwork: 'bridge', say })
     const { kubectl: path, kubeconfig } = cluster
     const kubectl = async (args: string[], input?: string) => {
       const asked = run(path, [`--kubeconfig=${kubeconfig}`, ...args], { maxBuffer: 64 << 20 })
@@ -59,6 +67,12 @@ export async function startPlace(say: (line: string) => void): Promise<Place> {
       kube,
       init: initOf(name),
       kubectl,
+      dir,
+      async secondPolynet() {
+        await kubectl(['label', 'node', other.polynet, 'bench=polynet', '--overwrite'])
+        const agents = ['rollout', 'status', 'daemonset/polynet-agent', '--timeout=120s']
+        await kubectl(['-n', 'polynet-system', ...agents])
+      },
       configuration: configuration(),
       async close() {
         kube.close()
@@ -82,7 +96,7 @@ const polynetValues = [
 ]
 
 const configuration = (): string[] => [
-  `Kubernetes ${versionOf('kubernetes-1.37')}, containerd ${versionOf('containerd')}, three nodes on one kernel, etcd without fsync, nftables kube-proxy.`,
+  `Kubernetes ${versionOf('kubernetes-1.37')}, containerd ${versionOf('containerd')}, four nodes on one kernel (the fourth is idle, and a second one of Polynet once a row wants two), etcd without fsync, nftables kube-proxy.`,
   `Polynet from this source, by its chart: one controller, one webhook, its own default network of both families, ${moreNetworks} Layer3 networks of IPv4.`,
   `Multus ${versionOf('multus')} (thick, as its quick start, without its limit of 0.1 CPU), default network bridge + host-local + portmap of both families.`,
   `Beside it ${moreNetworks} networks of bridge + host-local and ${moreNetworks} of bridge + Whereabouts ${versionOf('whereabouts')} (as its DaemonSet, without that limit), a /16 each. Reference plugins ${versionOf('plugins')}.`,

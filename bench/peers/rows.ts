@@ -11,15 +11,17 @@ export type Size = <T>(sizes: { small: T; full: T }) => T
 
 export interface Row {
   about: string
+  /** What it takes on two idle CPUs. */
+  minutes: number
   /** On the one place that all rows share. */
   measure(place: Place, size: Size): Promise<Figures[]>
 }
 
 /** What can be measured beside the peers, in the order it is. */
 export const rows: Record<string, Row> = {
-  attach: { about: 'ADD and DEL as the runtime sees them', measure: attach },
-  pods: { about: 'pods from their creation to Ready', measure: pods },
-  requests: { about: 'what is asked of the API server for a pod', measure: requests },
-  addresses: { about: 'a thousand addresses for ten nodes', measure: addresses },
-  memory: { about: 'what stays in memory', measure: memory },
+  attach: { about: 'ADD and DEL as the runtime sees them', minutes: 8, measure: attach },
+  pods: { about: 'pods from their creation to Ready', minutes: 5, measure: pods },
+  requests: { about: 'what is asked of the API server for a pod', minutes: 5, measure: requests },
+  addresses: { about: 'a thousand addresses for ten nodes', minutes: 6, measure: addresses },
+  memory: { about: 'what stays in memory', minutes: 2, measure: memory },
 }

@@ -16,6 +16,9 @@ export type Side = 'bridge' | 'polynet' | 'multus'
 /** A node each. */
 export const nodes: Record<Side, string> = { bridge: 'n1', polynet: 'n2', multus: 'n3' }
 
+/** Where their pods' peers are that are on another node. The bridge plugin is on Multus' node too, as the network of its pods. */
+export const other = { bridge: 'n3', polynet: 'n4' }
+
 const way = (side: Side, title: string, prefix = ''): Way => ({
   title,
   side,
