@@ -1,29 +1,21 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { toolDir } from '../../cluster/build.ts'
 import { type NodeAddresses, nodeAddresses } from '../../src/agent/addresses/addresses.ts'
 import { openJournal } from '../../src/agent/journal/file.ts'
-import type { Node } from '../../src/api/core.ts'
-import type { KubeObject, Resource } from '../../src/api/meta.ts'
-import type { Network } from '../../src/api/network.ts'
-import { resources } from '../../src/api/resources.ts'
 import type { Owner } from '../../src/ipam/port.ts'
-import { apiServer } from '../../src/kube/cluster/config.ts'
 import { connect } from '../../src/kube/cluster/connect.ts'
 import { realClock } from '../../src/lib/clock.ts'
 import { silentLog } from '../../src/lib/log.ts'
-import { spawn } from '../../src/lib/spawn.ts'
 import { cpuOfChildren } from '../cpu.ts'
 import { type Figures, quantile } from '../figures.ts'
-import { type Place, until } from './place.ts'
+import { allocatorAccount, kubeconfigFor } from './accounts.ts'
+import type { Place } from './place.ts'
 import { countAccounts, counts, spent } from './requests.ts'
 import type { Size } from './rows.ts'
-import { polynet } from './ways.ts'
-
-/** How many nodes' allocators there are; each gives one address after another. */
-const nodeCount = 10
+import { makeNodes, nodeCount, nodeName, onAllNodes } from './scale-nodes.ts'
+import { type Asked, allocationsOf, whereaboutsOf } from './whereabouts.ts'
 
 interface Outcome {
   ms: number
@@ -92,43 +84,16 @@ export async function addresses(place: Place, size: Size): Promise<Figures[]> {
   }
 }
 
-/** Each node's pods one after another, all nodes at once. */
-async function onAllNodes(count: number, act: (node: number, pod: number) => Promise<void>): Promise<number> {
-  const began = performance.now()
-  await Promise.all(
-    Array.from({ length: nodeCount }, async (_, node) => {
-      for (let pod = node; pod < count; pod += nodeCount) await act(node, pod)
-    }),
-  )
-  return performance.now() - began
-}
-
 async function ofPolynet(place: Place, dir: string, count: number): Promise<Outcome> {
-  // Agents' own tokens are good for one node each.
-  const { namespace } = polynet
-  await place.kubectl(['-n', namespace, 'create', 'serviceaccount', 'allocator'])
-  const bound = ['--clusterrole=cluster-admin', `--serviceaccount=${namespace}:allocator`]
-  await place.kubectl(['create', 'clusterrolebinding', 'allocator', ...bound])
-  const kube = await connect(await kubeconfigFor(place, dir, [namespace, 'allocator']))
-  const name = 'scale'
-  await place.kube.create(resources.networks, {
-    apiVersion: 'polynet.dev/v1alpha1',
-    kind: 'Network',
-    metadata: { name, namespace },
-    spec: { subnets: [{ cidr: '10.150.0.0/16' }] },
-  })
-  const find = () => place.kube.get(resources.networks, { namespace, name })
-  await until('the network to be known', async () => (await find()).status?.mtu !== undefined)
-  const network: Network = await find()
+  const kube = await connect(await kubeconfigFor(place, dir, await allocatorAccount(place)))
+  const { network, uids, remove } = await makeNodes(place, 'scale', { subnets: [{ cidr: '10.150.0.0/16' }] })
   const nodes: NodeAddresses[] = []
   const journals = []
   for (let i = 0; i < nodeCount; i++) {
-    const node: Node = { apiVersion: 'v1', kind: 'Node', metadata: { name: nodeName(i) }, spec: {} }
-    const { metadata } = await place.kube.create(resources.nodes, node)
     const journal = await openJournal(join(dir, nodeName(i)), { fsync: false })
     journals.push(journal)
     const deps = { kube, journal, clock: realClock, log: silentLog, restMs: 0, idleMs: 0 }
-    nodes.push(nodeAddresses({ ...deps, node: { name: nodeName(i), uid: metadata.uid ?? '' } }))
+    nodes.push(nodeAddresses({ ...deps, node: { name: nodeName(i), uid: uids[i]! } }))
   }
   const ownerOf = (pod: number): Owner => ({
     podUID: `uid-${pod}`,
@@ -159,52 +124,21 @@ async function ofPolynet(place: Place, dir: string, count: number): Promise<Outc
   for (const node of nodes) await node.close()
   for (const journal of journals) await journal.close()
   kube.close()
-  for (let i = 0; i < nodeCount; i++) await place.kube.delete(resources.nodes, { name: nodeName(i) })
-  await place.kube.delete(resources.networks, { namespace, name })
+  await remove()
   return found
 }
 
 async function ofWhereabouts(place: Place, dir: string, count: number): Promise<Outcome> {
-  const program = join(await toolDir('whereabouts'), 'whereabouts')
-  const kubeconfig = await kubeconfigFor(place, dir, ['kube-system', 'whereabouts'])
-  const flat = join(dir, 'whereabouts.conf')
-  writeFileSync(flat, JSON.stringify({ datastore: 'kubernetes', kubernetes: { kubeconfig } }))
-  const conf = JSON.stringify({
-    cniVersion: '1.0.0',
-    name: 'scale',
-    type: 'bridge',
-    ipam: {
-      type: 'whereabouts',
-      range: '10.151.0.0/16',
-      configuration_path: flat,
-      log_file: join(dir, 'whereabouts.log'),
-      log_level: 'error',
-    },
-  })
-  const cni = async (command: 'ADD' | 'DEL', node: number, pod: number) => {
-    const env = {
-      PATH: process.env.PATH ?? '',
-      NODENAME: nodeName(node),
-      CNI_COMMAND: command,
-      CNI_PATH: '/',
-      CNI_CONTAINERID: `sandbox-${pod}`,
-      // It refuses the one that it runs in itself.
-      CNI_NETNS: `/proc/${place.init}/ns/net`,
-      CNI_IFNAME: 'net1',
-      CNI_ARGS: `IgnoreUnknown=1;K8S_POD_NAMESPACE=bench;K8S_POD_NAME=pod-${pod};K8S_POD_INFRA_CONTAINER_ID=sandbox-${pod}`,
-    }
-    const ended = await spawn(program, [program], env, Buffer.from(conf), { timeoutMs: 150_000 })
-    if (ended.code !== 0)
-      throw new Error(`${ended.code ?? ended.signal} ${ended.stdout.toString().slice(0, 300)}`)
-    return ended.stdout.toString()
-  }
+  const cni = await whereaboutsOf(place, dir, range)
+  const ask = (command: Asked['command'], node: number, pod: number) =>
+    cni({ command, node, pod: `pod-${pod}`, sandbox: `sandbox-${pod}` })
   const found = start()
   const cpu = cpuOfChildren()
   const before = await counts(place)
   found.ms = await onAllNodes(count, async (node, pod) => {
     const began = performance.now()
     try {
-      const { ips } = JSON.parse(await cni('ADD', node, pod))
+      const { ips } = JSON.parse(await ask('ADD', node, pod))
       found.times.push(performance.now() - began)
       found.addresses.push(ips[0].address)
     } catch (error) {
@@ -216,12 +150,10 @@ async function ofWhereabouts(place: Place, dir: string, count: number): Promise<
   found.requests = asked.own.whereabouts!
   found.conflicts = asked.conflicts
   found.giveBackMs = await onAllNodes(count, async (node, pod) => {
-    await cni('DEL', node, pod).catch((error: Error) => found.failed.push(`DEL: ${error.message}`))
+    await ask('DEL', node, pod).catch((error: Error) => found.failed.push(`DEL: ${error.message}`))
   })
   await sleep(500)
-  const { items } = await place.kube.list(ipPools)
-  const pools = items.filter(({ spec }) => spec?.range === '10.151.0.0/16')
-  found.left = pools.reduce((sum, { spec }) => sum + Object.keys(spec?.allocations ?? {}).length, 0)
+  found.left = (await allocationsOf(place, range)).length
   return found
 }
 
@@ -237,40 +169,4 @@ const start = (): Outcome => ({
   giveBackMs: 0,
 })
 
-const nodeName = (i: number): string => `scale-${i}`
-
-interface IPPool extends KubeObject {
-  spec?: { range: string; allocations?: Record<string, unknown> }
-}
-
-const ipPools: Resource<IPPool> = {
-  group: 'whereabouts.cni.cncf.io',
-  version: 'v1alpha1',
-  kind: 'IPPool',
-  plural: 'ippools',
-  namespaced: true,
-}
-
-type Account = [namespace: string, name: string]
-
-/** By which one asks as that account, from this machine. */
-async function kubeconfigFor(
-  { cluster, kubectl }: Place,
-  dir: string,
-  [namespace, name]: Account,
-): Promise<string> {
-  const { url, ca = '' } = apiServer(cluster.kubeconfig)
-  const token = (await kubectl(['-n', namespace, 'create', 'token', name])).trim()
-  const path = join(dir, `${name}.kubeconfig`)
-  const data = Buffer.from(ca).toString('base64')
-  const config = {
-    apiVersion: 'v1',
-    kind: 'Config',
-    clusters: [{ name: 'it', cluster: { server: url.origin, 'certificate-authority-data': data } }],
-    users: [{ name: 'it', user: { token } }],
-    contexts: [{ name: 'it', context: { cluster: 'it', user: 'it', namespace } }],
-    'current-context': 'it',
-  }
-  writeFileSync(path, JSON.stringify(config), { mode: 0o600 })
-  return path
-}
+const range = '10.151.0.0/16'

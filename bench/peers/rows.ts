@@ -1,6 +1,7 @@
 import type { Figures } from '../figures.ts'
 import { addresses } from './addresses.ts'
 import { attach } from './attach.ts'
+import { killed } from './killed.ts'
 import { memory } from './memory.ts'
 import type { Place } from './place.ts'
 import { pods } from './pods.ts'
@@ -23,5 +24,6 @@ export const rows: Record<string, Row> = {
   pods: { about: 'pods from their creation to Ready', minutes: 5, measure: pods },
   requests: { about: 'what is asked of the API server for a pod', minutes: 5, measure: requests },
   addresses: { about: 'a thousand addresses for ten nodes', minutes: 6, measure: addresses },
+  killed: { about: 'the same while allocators are killed', minutes: 6, measure: killed },
   memory: { about: 'what stays in memory', minutes: 2, measure: memory },
 }
