@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict'
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
-import { copyFileSync, globSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { globSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
+import { saveImage } from '../images/save.ts'
 import { clusterDir, clusters, findCluster, initOf } from './boot.ts'
 import { type Cluster, startCluster } from './cluster.ts'
-import { saveImage } from './images.ts'
+import { busyboxPath, imageOf, programAt } from './images.ts'
 
 const name = 'test'
 let cluster: Cluster
@@ -140,12 +141,11 @@ test('a rebooted node comes back with what is on its disk, and nothing that was 
 })
 
 test('an image that a node was given runs there', async () => {
-  const root = join(clusterDir(name), 'image')
-  mkdirSync(root)
-  const tar = `${root}.tar`
-  const busybox = execFileSync('sh', ['-c', 'command -v busybox'], { encoding: 'utf8' }).trim()
-  copyFileSync(busybox, join(root, 'echo'))
-  saveImage({ name: 'localhost/given:1', root, config: { Entrypoint: ['/echo', 'given'] } }, tar)
+  const tar = join(clusterDir(name), 'image.tar')
+  const given = imageOf('localhost/given:1', [programAt('echo', busyboxPath())], {
+    entrypoint: ['/echo', 'given'],
+  })
+  saveImage(given, tar)
   await cluster.loadImage('n1', tar)
   const overrides = JSON.stringify({ apiVersion: 'v1', spec: { nodeName: 'n1' } })
   kubectl('run', 'given', '--image=localhost/given:1', '--restart=Never', `--overrides=${overrides}`)

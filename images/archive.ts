@@ -5,6 +5,8 @@ import { type Entry, file, tarOf } from './tar.ts'
 export interface Image {
   /** With registry and tag: `registry.k8s.io/pause:3.10`. */
   name: string
+  /** As Go names it; absent: amd64. */
+  architecture?: string
   layers: Entry[][]
   entrypoint?: string[]
   cmd?: string[]
@@ -39,7 +41,7 @@ export function archiveOf(image: Image, epochS = 0): Archive {
   const layers = image.layers.map((entries) => blobOf(tarOf(entries, epochS)))
   const config = jsonBlob({
     created: new Date(epochS * 1000).toISOString(),
-    architecture: 'amd64',
+    architecture: image.architecture ?? 'amd64',
     os: 'linux',
     config: {
       ...(image.user && { User: image.user }),
@@ -64,7 +66,7 @@ export function archiveOf(image: Image, epochS = 0): Archive {
     manifests: [
       {
         ...descriptor('application/vnd.oci.image.manifest.v1+json', manifest),
-        platform: { architecture: 'amd64', os: 'linux' },
+        platform: { architecture: image.architecture ?? 'amd64', os: 'linux' },
         annotations: {
           'io.containerd.image.name': image.name,
           'org.opencontainers.image.ref.name': image.name.split(':').at(-1),
