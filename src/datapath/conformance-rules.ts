@@ -224,6 +224,22 @@ export const ruleCases: RuleCase[] = [
     arrives: '4-6',
   },
   {
+    title: 'the first packet of a connection',
+    chains: dropping({ match: 'meta nfproto', is: 'ipv4' }, { match: 'ct status', not: 'confirmed' }),
+    arrives: '--6',
+  },
+  {
+    title: 'a connection that is known',
+    chains: dropping({ match: 'ct status', is: 'confirmed' }),
+    arrives: '446',
+  },
+  {
+    title: 'open connections for each key',
+    sets: [{ name: 'held', key: ['iifname', 'ip saddr'], dynamic: { size: 100 }, elements: [] }],
+    chains: dropping({ add: 'held', key: ['iifname', 'ip saddr'], countOver: 1 }),
+    arrives: '4-6',
+  },
+  {
     title: 'translation leaves what stays inside alone',
     chains: [
       {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { Network } from '../api/network.ts'
-import { newConnections } from './ceiling.ts'
+import { newConnections, openConnections } from './ceiling.ts'
 import { portName, uplinkName } from './names.ts'
 import { planNode } from './plan-node.ts'
 import type { Table } from './ruleset.ts'
@@ -222,9 +222,23 @@ for (const [want, what, packet] of tunnels)
 
 test('a pod that opens connections without end is held to a ceiling, and others are not', () => {
   const state = freshState(0)
-  const open = (iifname: string, saddr: string) =>
-    trace(tablesOf(blue!), { ...udp(saddr, '203.0.113.1'), iifname }, arriving, state).verdict
-  const verdicts = Array.from({ length: 10_000 }, () => open(webPort, '10.1.0.7'))
-  assert.equal(verdicts.filter((v) => v === 'accept').length, newConnections.burst)
-  assert.equal(open('pnvx', '10.1.0.70'), 'accept')
+  const tables = tablesOf(blue!)
+  const open = (iifname: string, saddr: string, sport: number, more: Partial<Packet> = {}) =>
+    trace(tables, { ...udp(saddr, '203.0.113.1', { sport }), iifname, ...more }, arriving, state).verdict
+  const burst = () =>
+    Array.from({ length: 10_000 }, (_, i) => open(webPort, '10.1.0.7', state.nowMs + i)).filter(
+      (v) => v === 'accept',
+    ).length
+  assert.equal(burst(), newConnections.burst)
+  assert.equal(open('pnvx', '10.1.0.70', 1), 'accept')
+  // What nobody answers stays new, and is one connection.
+  assert.equal(open(webPort, '10.1.0.7', 1, { ctConfirmed: true }), 'accept')
+  let opened = newConnections.burst
+  for (let pause = 0; pause < 15; pause++) {
+    state.nowMs += 100_000
+    opened += burst()
+  }
+  assert.equal(opened, openConnections.inAll)
+  assert.equal(open(webPort, '10.1.0.7', 0), 'drop')
+  assert.equal(open('pnvx', '10.1.0.70', 1), 'accept')
 })

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { test } from 'node:test'
 import { isFault } from '../lib/fault.ts'
-import type { Field, Table } from './ruleset.ts'
+import { type Field, share, type Table } from './ruleset.ts'
 import { nftText } from './ruleset-text.ts'
 
 const routed: Table = {
@@ -25,6 +25,7 @@ const routed: Table = {
       elements: [{ key: ['10.1.0.0/16'] }, { key: ['10.2.0.1-10.2.0.9'] }],
     },
     { name: 'rates', key: ['iifname', 'ip saddr'], dynamic: { timeoutS: 50, size: 65535 }, elements: [] },
+    { name: 'held', key: ['iifname', share], dynamic: { size: 65535 }, elements: [] },
     {
       name: 'from',
       key: ['iifname'],
@@ -67,6 +68,13 @@ const routed: Table = {
               key: ['iifname', 'ip saddr'],
               limitOver: { rate: 100, per: 'second', burst: 200 },
             },
+            { verdict: 'drop' },
+          ],
+        },
+        {
+          do: [
+            { match: 'ct status', not: 'confirmed' },
+            { add: 'held', key: ['iifname', share], countOver: 300 },
             { verdict: 'drop' },
           ],
         },
@@ -118,6 +126,12 @@ const routedText = `table inet polynet {
 		timeout 50s
 	}
 
+	set held {
+		type ifname . mark
+		size 65535
+		flags dynamic
+	}
+
 	map from {
 		type ifname : verdict
 		elements = { "pn1" : jump from-ports, "pn3" : drop }
@@ -139,6 +153,7 @@ const routedText = `table inet polynet {
 	chain new-ones {
 		ct state established,related accept
 		ct state new update @rates { iifname . ip saddr limit rate over 100/second burst 200 packets } drop
+		ct status ! confirmed add @held { iifname . numgen inc mod 64 ct count over 300 } drop
 		fib daddr type != local limit rate over 5/minute burst 6 packets drop
 	}
 
@@ -176,8 +191,10 @@ const values: Record<Field, string | number> = {
   'th sport': 53,
   'th dport': 53,
   'ct state': 'new',
+  'ct status': 'confirmed',
   'ct mark': 1,
   'fib daddr type': 'local',
+  [share]: 1,
 }
 
 /** Every field, matched, not matched, and looked up in a set of its own. */
@@ -224,6 +241,7 @@ const tables: Table[] = [
     ...network,
     ...transport,
     'ct state',
+    'ct status',
     'ct mark',
     'fib daddr type',
   ]),

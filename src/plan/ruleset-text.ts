@@ -1,5 +1,16 @@
 import { Fault } from '../lib/fault.ts'
-import type { Chain, Element, Field, NftSet, Rule, Statement, Table, Value, Verdict } from './ruleset.ts'
+import {
+  type Chain,
+  type Element,
+  type Field,
+  type NftSet,
+  type Rule,
+  type Statement,
+  share,
+  type Table,
+  type Value,
+  type Verdict,
+} from './ruleset.ts'
 
 /**
  * The table as `nft -f` takes it and `nft list ruleset` prints it, but for
@@ -15,7 +26,10 @@ export function nftText(table: Table): string {
 function setText(set: NftSet): string {
   const lines = [`type ${set.key.map((f) => types[f]).join(' . ')}${set.map ? ' : verdict' : ''}`]
   if (set.dynamic) {
-    lines.push(`size ${set.dynamic.size}`, 'flags dynamic,timeout', `timeout ${set.dynamic.timeoutS}s`)
+    const { size, timeoutS } = set.dynamic
+    lines.push(`size ${size}`)
+    if (timeoutS === undefined) lines.push('flags dynamic')
+    else lines.push('flags dynamic,timeout', `timeout ${timeoutS}s`)
   } else if (set.interval) lines.push('flags interval')
   if (set.elements.length > 0)
     lines.push(`elements = { ${set.elements.map((e) => elementText(set.key, e)).join(', ')} }`)
@@ -48,12 +62,16 @@ export function ruleText(rule: Rule): string {
 }
 
 function statementText(s: Statement): string {
-  if ('match' in s) return 'is' in s ? matchText(s.match, '', s.is) : matchText(s.match, '!= ', s.not)
+  if ('match' in s)
+    return 'is' in s
+      ? matchText(s.match, '', s.is)
+      : matchText(s.match, s.match === 'ct status' ? '! ' : '!= ', s.not)
   if ('lookup' in s)
     return 'in' in s ? `${keyText(s.lookup)} @${word(s.in)}` : `${keyText(s.lookup)} != @${word(s.notIn)}`
   if ('vmap' in s) return `${keyText(s.vmap)} vmap @${word(s.map)}`
   if ('update' in s) return `update @${word(s.update)} { ${keyText(s.key)} ${limitText(s.limitOver)} }`
   if ('limitOver' in s) return limitText(s.limitOver)
+  if ('add' in s) return `add @${word(s.add)} { ${keyText(s.key)} ct count over ${s.countOver} }`
   if ('counter' in s) return 'counter'
   if ('verdict' in s) return verdictText(s.verdict)
   if ('masquerade' in s) return 'masquerade'
@@ -65,7 +83,8 @@ function matchText(field: Field, operator: string, value: Value | Value[]): stri
   if (!Array.isArray(value)) return `${fieldText(field)} ${operator}${valueText(field, value)}`
   const texts = value.map((v) => valueText(field, v))
   // A packet has one state, so nft's bit test and a set say the same; nft prints the former.
-  if (field === 'ct state' && operator === '') return `ct state ${texts.join(',')}`
+  const bits = field === 'ct status' || (field === 'ct state' && operator === '')
+  if (bits) return `${field} ${operator}${texts.join(',')}`
   return `${fieldText(field)} ${operator}{ ${texts.join(', ')} }`
 }
 
@@ -126,6 +145,9 @@ const types: Record<Field, string> = {
   'th sport': 'inet_service',
   'th dport': 'inet_service',
   'ct state': 'ct_state',
+  'ct status': 'ct_status',
   'ct mark': 'mark',
   'fib daddr type': 'fib_addrtype',
+  // nft has no name for mere numbers.
+  [share]: 'mark',
 }

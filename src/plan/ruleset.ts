@@ -37,8 +37,16 @@ export type Field =
   | 'th sport'
   | 'th dport'
   | 'ct state'
+  /** Beside `confirmed`: whether the connection's first packet got through already. */
+  | 'ct status'
   | 'ct mark'
   | 'fib daddr type'
+  /** Deals packets out to 64 shares, one after the other. */
+  | typeof share
+
+/** For keys: lists that the kernel walks through get no longer than one share. */
+export const share = 'numgen inc mod 64'
+export const shares = 64
 
 /**
  * A value of a field; ranges belong in interval sets, and names have no wildcards. Interface names, MACs, addresses and prefixes as text,
@@ -55,8 +63,11 @@ export interface NftSet {
   map?: 'verdict'
   /** Elements are prefixes or ranges (single-field keys only). */
   interval?: boolean
-  /** Filled by the packet path (`update`), with a timeout in seconds and a bound on its size. */
-  dynamic?: { timeoutS: number; size: number }
+  /**
+   * Filled by the packet path, up to a size: by `update`, where elements end after `timeoutS` without a packet, or by `add`,
+   * where they end with the last connection that they count.
+   */
+  dynamic?: { timeoutS?: number; size: number }
   elements: Element[]
 }
 
@@ -98,6 +109,8 @@ export type Statement =
   | { limitOver: { rate: number; per: 'second' | 'minute'; burst: number } }
   /** Counts per key in a dynamic set; matches while that key's rate is exceeded. */
   | { update: string; key: Field[]; limitOver: { rate: number; per: 'second' | 'minute'; burst: number } }
+  /** Counts open connections per key in a dynamic set, the packet's among them; matches while that key has more. */
+  | { add: string; key: Field[]; countOver: number }
   | { counter: true }
   | { verdict: Verdict }
   | { masquerade: true }

@@ -1,7 +1,16 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { Chain, Field, NftSet, Rule, Statement, Table } from './ruleset.ts'
-import { freshState, type Hook, type Packet, trace } from './trace.ts'
+import {
+  type Chain,
+  type Field,
+  type NftSet,
+  type Rule,
+  type Statement,
+  share,
+  shares,
+  type Table,
+} from './ruleset.ts'
+import { connectionOf, freshState, type Hook, type Packet, trace } from './trace.ts'
 
 const atPrerouting: Hook = { family: 'inet', hook: 'prerouting' }
 
@@ -290,6 +299,44 @@ test('a dynamic set counts each key for itself, takes no more than its size, and
   assert.deepEqual([send(3), send(3)], ['accept', 'accept'])
   state.nowMs += 61_000
   assert.deepEqual([send(3), send(3), send(1)], ['accept', 'drop', 'accept'])
+})
+
+test('open connections are counted for each key, until they end', () => {
+  const held: NftSet = { name: 'held', key: ['ip saddr'], dynamic: { size: 9 }, elements: [] }
+  const limited = [
+    table(
+      [
+        { match: 'ct status', not: 'confirmed' },
+        { add: 'held', key: ['ip saddr'], countOver: 2 },
+      ],
+      [held],
+    ),
+  ]
+  const open = new Set<string>()
+  const state = freshState(0, (connection) => open.has(connection))
+  const send = (n: number, sport: number, more: Partial<Packet> = {}) => {
+    const ip = { saddr: `10.1.1.${n}`, daddr: '10.1.2.3' }
+    const packet: Packet = { ...udp, ip, sport, ctState: 'new', ...more }
+    const { verdict } = trace(limited, packet, atPrerouting, state)
+    if (verdict === 'accept') open.add(connectionOf(packet))
+    return verdict
+  }
+  assert.deepEqual([send(1, 1), send(1, 2), send(1, 3), send(2, 1)], ['accept', 'accept', 'drop', 'accept'])
+  assert.equal(send(1, 2, { ctConfirmed: true }), 'accept')
+  assert.equal(send(1, 4, { ctState: 'untracked' }), 'accept')
+  open.clear()
+  assert.deepEqual([send(1, 5), send(1, 6), send(1, 7)], ['accept', 'accept', 'drop'])
+})
+
+test('shares take turns', () => {
+  const held: NftSet = { name: 'held', key: ['iifname', share], dynamic: { size: 99 }, elements: [] }
+  const limited = [table([{ add: 'held', key: ['iifname', share], countOver: 2 }], [held])]
+  const state = freshState()
+  const send = (sport: number) =>
+    trace(limited, { ...udp, iifname: 'pn1', sport, ctState: 'new' }, atPrerouting, state).verdict
+  const verdicts = Array.from({ length: 3 * shares }, (_, i) => send(i))
+  assert.equal(verdicts.indexOf('drop'), 2 * shares)
+  assert.equal(verdicts.lastIndexOf('accept'), 2 * shares - 1)
 })
 
 test('a jump to a chain that is not there is an error, not an accept', () => {

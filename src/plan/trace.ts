@@ -1,5 +1,17 @@
 import { lastOf, parseAddress, parsePrefix } from '../lib/ip.ts'
-import type { Chain, Element, Field, NftSet, Rule, Statement, Table, Value, Verdict } from './ruleset.ts'
+import {
+  type Chain,
+  type Element,
+  type Field,
+  type NftSet,
+  type Rule,
+  type Statement,
+  share,
+  shares,
+  type Table,
+  type Value,
+  type Verdict,
+} from './ruleset.ts'
 
 /**
  * A packet as a rule sees it. What is absent does not match: as in the kernel,
@@ -21,8 +33,12 @@ export interface Packet {
   /** Of neighbour discovery: whose MAC is asked for, or told. */
   target?: string
   ctState?: 'new' | 'established' | 'related' | 'invalid' | 'untracked'
+  /** Whether its connection is known from a packet before: `new` are all until there was an answer. */
+  ctConfirmed?: boolean
   ctMark?: number
   mark?: number
+  /** How many were dealt out to shares before it. */
+  dealt?: number
   /** What the namespace's routes say of the destination; absent: `unicast`. */
   daddrType?: 'local' | 'unicast' | 'broadcast' | 'multicast'
 }
@@ -47,6 +63,12 @@ export interface Hook {
 export interface TraceState {
   nowMs: number
   buckets: Map<string, Bucket>
+  /** Connections that were counted, by what they were counted for. */
+  held: Map<string, Set<string>>
+  /** Whether a connection (`connectionOf`) is still tracked. */
+  isOpen: (connection: string) => boolean
+  /** Packets that were dealt out to shares. */
+  dealt: number
 }
 
 interface Bucket {
@@ -54,7 +76,18 @@ interface Bucket {
   atMs: number
 }
 
-export const freshState = (nowMs = 0): TraceState => ({ nowMs, buckets: new Map() })
+/** Without `isOpen`, connections stay open. */
+export const freshState = (nowMs = 0, isOpen: TraceState['isOpen'] = () => true): TraceState => ({
+  nowMs,
+  buckets: new Map(),
+  held: new Map(),
+  isOpen,
+  dealt: 0,
+})
+
+/** What tells the packet's connection from others, in the direction that the packet goes. */
+export const connectionOf = ({ l4proto, ip, sport, dport }: Packet): string =>
+  `${l4proto} ${ip?.saddr} ${sport ?? 0} ${ip?.daddr} ${dport ?? 0}`
 
 export interface Trace {
   verdict: 'accept' | 'drop'
@@ -156,6 +189,7 @@ function step(walk: Walk, table: Table, chain: Chain, rule: Rule, s: Statement):
       set: setNamed(table, s.update),
     })
   }
+  if ('add' in s) return overCount(walk, table, s)
   if ('limitOver' in s)
     return over(
       state,
@@ -231,12 +265,29 @@ function over(
   return false
 }
 
+/** As nf_conncount: those that are over are taken off the list when the next one comes. */
+function overCount(
+  { packet, hook, state }: Walk,
+  table: Table,
+  { add, key: fields, countOver }: Extract<Statement, { add: string }>,
+): boolean {
+  if (!state) return false
+  const key = keyOf(fields, { ...packet, dealt: state.dealt++ }, hook)
+  if (key === undefined || packet.ctState === undefined || packet.ctState === 'untracked') return false
+  const id = `${table.family} ${table.name} @${add} ${key}`
+  const held = state.held.get(id) ?? new Set()
+  const own = connectionOf(packet)
+  for (const connection of held) if (connection !== own && !state.isOpen(connection)) held.delete(connection)
+  state.held.set(id, held.add(own))
+  return held.size > countOver
+}
+
 function isFull(state: TraceState, name: string, { dynamic }: NftSet): boolean {
   if (!dynamic) return false
   let held = 0
   for (const [id, bucket] of state.buckets) {
     if (!id.startsWith(`${name} `)) continue
-    if (state.nowMs - bucket.atMs >= dynamic.timeoutS * 1000) state.buckets.delete(id)
+    if (state.nowMs - bucket.atMs >= (dynamic.timeoutS ?? Infinity) * 1000) state.buckets.delete(id)
     else held++
   }
   return held >= dynamic.size
@@ -386,8 +437,13 @@ function fieldOf(packet: Packet, field: Field, hook: Hook): Value | undefined {
       return packet.dport
     case 'ct state':
       return packet.ctState
+    case 'ct status':
+      if (packet.ctState === undefined || packet.ctState === 'untracked') return undefined
+      return packet.ctConfirmed ? 'confirmed' : 'unconfirmed'
     case 'ct mark':
       return packet.ctMark ?? 0
+    case share:
+      return (packet.dealt ?? 0) % shares
     case 'fib daddr type':
       return ip && (packet.daddrType ?? 'unicast')
   }

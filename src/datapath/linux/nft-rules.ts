@@ -1,4 +1,13 @@
-import type { Chain, Field, Rule, Statement, Table, Value } from '../../plan/ruleset.ts'
+import {
+  type Chain,
+  type Field,
+  type Rule,
+  type Statement,
+  share,
+  shares,
+  type Table,
+  type Value,
+} from '../../plan/ruleset.ts'
 import { prefixBytes } from './bytes.ts'
 import { APPEND, type Batch, CREATE } from './netlink.ts'
 import {
@@ -61,9 +70,9 @@ const places: Record<
   Field,
   | { meta: number }
   | { payload: number; offset: number; of?: Layer3; layer4?: number }
-  | 'state'
-  | 'ctmark'
+  | { ct: number }
   | 'fib'
+  | 'share'
 > = {
   iifname: { meta: META.iifname },
   oifname: { meta: META.oifname },
@@ -86,10 +95,16 @@ const places: Record<
   'icmpv6 taddr': { payload: TRANSPORT, offset: 8, of: 'ip6', layer4: 58 },
   'th sport': { payload: TRANSPORT, offset: 0 },
   'th dport': { payload: TRANSPORT, offset: 2 },
-  'ct state': 'state',
-  'ct mark': 'ctmark',
+  'ct state': { ct: 0 },
+  'ct status': { ct: 2 },
+  'ct mark': { ct: 3 },
   'fib daddr type': 'fib',
+  [share]: 'share',
 }
+
+/** Fields whose values are bits, where nft asks for them rather than for equality: `ct state new,related`, `ct status ! confirmed`. */
+const areBits = (field: Field, operator: number): boolean =>
+  field === 'ct status' || (field === 'ct state' && operator === EQ)
 
 /** One rule's expressions, and what is known of the packet by the time each runs. */
 class RuleCode {
@@ -112,7 +127,7 @@ class RuleCode {
   prepare(statement: Statement): number | undefined {
     if (!('match' in statement)) return undefined
     const values = 'is' in statement ? statement.is : statement.not
-    if (!Array.isArray(values) || (statement.match === 'ct state' && 'is' in statement)) return undefined
+    if (!Array.isArray(values) || areBits(statement.match, 'is' in statement ? EQ : NEQ)) return undefined
     const { family, name } = this.#table
     const type = dataTypes[statement.match]
     const ranges = values.some(
@@ -159,6 +174,15 @@ class RuleCode {
           this.#batch.nest(2, () => this.#limit(s.limitOver))
         })
       })
+    } else if ('add' in s) {
+      this.#load(s.key)
+      this.#expression('dynset', () => {
+        this.#batch.attributeText(1, s.add).attribute32be(3, 0).attribute32be(4, REG_1)
+        this.#batch.nest(7, () => {
+          this.#batch.attributeText(1, 'connlimit')
+          this.#batch.nest(2, () => this.#batch.attribute32be(1, s.countOver).attribute32be(2, 1))
+        })
+      })
     } else if ('limitOver' in s) this.#expression('limit', () => this.#limit(s.limitOver))
     else if ('counter' in s)
       this.#expression('counter', () => this.#batch.attribute64be(1, 0).attribute64be(2, 0))
@@ -179,15 +203,15 @@ class RuleCode {
     this.#load([field])
     if (set !== undefined) {
       this.#lookup('__set%d', { id: set, inverted: operator === NEQ })
-    } else if (field === 'ct state' && operator === EQ) {
-      // States are bits; any of them will do.
+    } else if (areBits(field, operator)) {
+      // Any of them will do, or none of them may be set.
       const bits = Buffer.alloc(4)
       for (const one of Array.isArray(value) ? value : [value])
         valueBytes(type, one).forEach((byte, i) => {
           bits[i] = bits[i]! | byte
         })
       this.#mask(bits)
-      this.#compare(NEQ, Buffer.alloc(4))
+      this.#compare(operator === EQ ? NEQ : EQ, Buffer.alloc(4))
     } else this.#compareWith(field, type, value as Value, operator)
     if (operator === EQ && !Array.isArray(value)) this.#learn(field, value)
   }
@@ -226,7 +250,7 @@ class RuleCode {
 
   #require(field: Field, withEther: boolean): void {
     const place = places[field]
-    if (typeof place === 'string' || 'meta' in place) return
+    if (typeof place === 'string' || 'meta' in place || 'ct' in place) return
     if (place.payload === LINK) this.#requireEther()
     if (place.of !== undefined && this.#layer3 !== place.of) {
       const { family } = this.#table
@@ -260,11 +284,14 @@ class RuleCode {
   #loadOne(field: Field, register: number): void {
     const place = places[field]
     const batch = this.#batch
-    if (place === 'state') this.#expression('ct', () => batch.attribute32be(1, register).attribute32be(2, 0))
-    else if (place === 'ctmark')
-      this.#expression('ct', () => batch.attribute32be(1, register).attribute32be(2, 3))
+    if (place === 'share')
+      this.#expression('numgen', () =>
+        batch.attribute32be(1, register).attribute32be(2, shares).attribute32be(3, 0),
+      )
     else if (place === 'fib')
       this.#expression('fib', () => batch.attribute32be(1, register).attribute32be(2, 3).attribute32be(3, 2))
+    else if ('ct' in place)
+      this.#expression('ct', () => batch.attribute32be(1, register).attribute32be(2, place.ct))
     else if ('meta' in place) this.#meta(place.meta, register)
     else this.#payload(place.payload, place.offset, dataTypes[field].size, register)
   }

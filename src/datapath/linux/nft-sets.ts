@@ -41,14 +41,17 @@ export function newSet(batch: Batch, table: Table, set: NftSet, id: number): voi
   const types = typesOfSet(set)
   const { dynamic } = set
   const flags =
-    (set.interval ? SET.interval : 0) | (set.map ? SET.map : 0) | (dynamic ? SET.eval | SET.timeout : 0)
+    (set.interval ? SET.interval : 0) |
+    (set.map ? SET.map : 0) |
+    (dynamic ? SET.eval : 0) |
+    (dynamic?.timeoutS === undefined ? 0 : SET.timeout)
   nftMessage(batch, NEWSET, CREATE, families[table.family], `make set ${set.name} of table ${table.name}`)
   batch.attributeText(1, table.name).attributeText(2, set.name).attribute32be(10, id)
   setKey(batch, types, flags)
   if (set.map) batch.attribute32be(6, VERDICT_TYPE)
   if (dynamic) {
     batch.nest(9, () => batch.attribute32be(1, dynamic.size))
-    batch.attribute64be(11, dynamic.timeoutS * 1000)
+    if (dynamic.timeoutS !== undefined) batch.attribute64be(11, dynamic.timeoutS * 1000)
   }
 }
 

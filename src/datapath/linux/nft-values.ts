@@ -1,6 +1,6 @@
 import { Fault } from '../../lib/fault.ts'
 import { macBytes } from '../../lib/mac.ts'
-import type { Element, Field, Value } from '../../plan/ruleset.ts'
+import { type Element, type Field, share, type Value } from '../../plan/ruleset.ts'
 import { ipBytes, ipText, macText, prefixBytes } from './bytes.ts'
 
 /** Values of the plan's rules as bytes in a register, and back; `type` is nft(8)'s number for the data type, kept with each set. */
@@ -57,6 +57,12 @@ const ctState: DataType = {
   size: 4,
   host: true,
   symbols: { invalid: 1, established: 2, related: 4, new: 8, untracked: 64 },
+}
+const ctStatus: DataType = {
+  type: 28,
+  size: 4,
+  host: true,
+  symbols: { expected: 1, 'seen-reply': 2, assured: 4, confirmed: 8, snat: 16, dnat: 32, dying: 512 },
 }
 const icmpv6Type: DataType = {
   type: 29,
@@ -125,8 +131,10 @@ export const dataTypes: Record<Field, DataType> = {
   'th sport': service,
   'th dport': service,
   'ct state': ctState,
+  'ct status': ctStatus,
   'ct mark': mark,
   'fib daddr type': fibType,
+  [share]: mark,
 }
 
 const byNumber = new Map(Object.values(dataTypes).map((type) => [type.type, type]))

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { emptyNamespace } from '../../plan/node-plan.ts'
-import type { Chain, Rule, Table } from '../../plan/ruleset.ts'
+import { type Chain, type Rule, share, type Table } from '../../plan/ruleset.ts'
 import { nftText } from '../../plan/ruleset-text.ts'
 import { applyNamespaces } from './namespaces.ts'
 import { createNamespace, removeNamespace } from './netns.ts'
@@ -48,6 +48,7 @@ const everything: Table[] = [
         elements: [{ key: ['eth1', '192.168.10.12', 5789] }],
       },
       { name: 'senders', key: ['iifname'], dynamic: { timeoutS: 60, size: 1024 }, elements: [] },
+      { name: 'held', key: ['ether saddr', share], dynamic: { size: 1024 }, elements: [] },
       {
         name: 'closed',
         key: ['ip daddr'],
@@ -122,6 +123,14 @@ const everything: Table[] = [
           { do: [{ match: 'ct state', is: ['new', 'established'] }, drop] },
           { do: [{ match: 'ct state', is: 'new' }, drop] },
           { do: [{ match: 'ct state', not: 'new' }, drop] },
+          { do: [{ match: 'ct status', is: 'confirmed' }, drop] },
+          {
+            do: [
+              { match: 'ct status', not: 'confirmed' },
+              { add: 'held', key: ['ether saddr', share], countOver: 100 },
+              drop,
+            ],
+          },
           { do: [{ match: 'ct mark', is: 16 }, drop] },
           { do: [{ match: 'mark', is: 16 }, drop] },
           { do: [{ match: 'fib daddr type', is: 'local' }, drop] },
@@ -320,8 +329,8 @@ describe('tables in the kernel', { skip }, () => {
     )
     const more = (tables: Table[]) => {
       tables[0]!.sets[0]!.elements.push({ key: ['pn2', '0a:58:0a:01:00:06', '10.1.0.6'] })
-      tables[0]!.sets[4]!.elements.shift()
-      tables[0]!.sets[6]!.elements[0]!.verdict = 'accept'
+      tables[0]!.sets[5]!.elements.shift()
+      tables[0]!.sets[7]!.elements[0]!.verdict = 'accept'
     }
     assert.deepEqual(change(more), [
       '+ element a inet polynet ports: pn2 . 0a:58:0a:01:00:06 . 10.1.0.6',
@@ -413,6 +422,13 @@ describe('tables in the kernel', { skip }, () => {
       [{ update: 'seen', key: ['th dport'], limitOver: { rate: 1, per: 'minute', burst: 1 } }],
       '1000 2000',
     ],
+    ['the first packet of a connection', [{ match: 'ct status', not: 'confirmed' }], ''],
+    ['a later packet of a connection', [{ match: 'ct status', is: 'confirmed' }], '1000 2000 1000/6 2000/6'],
+    [
+      'more connections than may be open',
+      [{ add: 'held', key: ['iifname'], countOver: 3 }],
+      '1000 2000 1000/6',
+    ],
     [
       'a mark that was set',
       [{ setMark: 7 }, { match: 'mark', is: 7 }, { match: 'th dport', is: 1000 }],
@@ -437,6 +453,7 @@ describe('tables in the kernel', { skip }, () => {
         elements: [{ key: ['10.1.0.1', 1000], verdict: { jump: 'dropped' } }],
       },
       { name: 'seen', key: ['th dport'], dynamic: { timeoutS: 60, size: 16 }, elements: [] },
+      { name: 'held', key: ['iifname'], dynamic: { size: 16 }, elements: [] },
     ],
     chains: [
       { name: 'dropped', rules: [{ do: [drop] }] },

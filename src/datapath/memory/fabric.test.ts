@@ -21,8 +21,11 @@ import { MemoryFabric, type Sent } from './fabric.ts'
 const nodes = ['n1', 'n2'] as const
 
 /** Two nodes, `eth1` of both on phy-net0 and `eth2` on phy-net1, with pods `/blue1`, `/blue2` on n1 and `/blue3` on n2. */
-function fabricWith(networks: TestNetwork[], more: { plan?: Partial<NamespacePlan> } = {}): MemoryFabric {
-  const fabric = new MemoryFabric(() => 0)
+function fabricWith(
+  networks: TestNetwork[],
+  more: { plan?: Partial<NamespacePlan>; nowMs?: () => number } = {},
+): MemoryFabric {
+  const fabric = new MemoryFabric(more.nowMs ?? (() => 0))
   fabric.addSwitch('phy-net0')
   fabric.addSwitch('phy-net1')
   for (const [i, node] of nodes.entries()) {
@@ -382,6 +385,47 @@ test('an answer makes a connection established, and its namespace’s end forget
   fabric.node('n1').replace(plan('n1', []))
   fabric.node('n1').replace({ ...whole, namespaces: whole.namespaces.map(stateful) })
   assert.equal(heard('/blue2', '10.1.1.1', 7, 5000), 0)
+})
+
+test('a connection that nobody answers is forgotten after a while, and counts no more', () => {
+  let now = 0
+  const fabric = fabricWith([blue], { nowMs: () => now })
+  const ports = [...fabric.node('n1').ports.values()]
+  const whole = plan('n1', [blue], ports)
+  const counted = (n: NamespacePlan): NamespacePlan => ({
+    ...n,
+    tables: [
+      ...n.tables,
+      {
+        family: 'inet',
+        name: 'counted',
+        sets: [{ name: 'held', key: ['iifname'], dynamic: { size: 9 }, elements: [] }],
+        chains: [
+          {
+            name: 'c',
+            base: { type: 'filter', hook: 'forward', priority: 0, policy: 'accept' },
+            rules: [
+              {
+                do: [
+                  { match: 'ct status', not: 'confirmed' },
+                  { add: 'held', key: ['iifname'], countOver: 1 },
+                  { verdict: 'drop' },
+                ],
+              },
+            ],
+          },
+        ],
+      },
+    ],
+  })
+  fabric.node('n1').replace({ ...whole, namespaces: whole.namespaces.map(counted) })
+  const heard = (sport: number) =>
+    fabric.send('/blue1', { l4proto: 'udp', sport, dport: 7, ip: { daddr: '10.1.1.2' } }).delivered.length
+  assert.deepEqual([heard(1), heard(2), heard(1)], [1, 0, 1])
+  now += 29_000
+  assert.deepEqual([heard(2), heard(1)], [0, 1])
+  now += 31_000
+  assert.deepEqual([heard(2), heard(1)], [1, 0])
 })
 
 test('a pod whose link was deleted has none', () => {

@@ -169,11 +169,12 @@ export class MemoryFabric {
   #memory(id: string): Memory {
     let memory = this.#memories.get(id)
     if (!memory) {
+      const connections = new Connections(this.#nowMs)
       memory = {
-        connections: new Connections(),
+        connections,
         neighbours: new Map(),
         ports: new Map(),
-        limits: freshState(this.#nowMs()),
+        limits: freshState(this.#nowMs(), (connection) => connections.isOpen(connection)),
       }
       this.#memories.set(id, memory)
     }

@@ -23,6 +23,7 @@ function memoryBench(): Bench {
     fabric.addNode(node, [nic('eth1', 'phy-net0'), nic('eth2', 'phy-net1')])
     datapaths.set(node, memoryDatapath(fabric, node))
   }
+  let sport = 32767
   const seen = (journey: Journey): Seen => ({
     received: journey.delivered.map((d) => d.netns).sort(),
     crossed: journey.crossed,
@@ -44,6 +45,8 @@ function memoryBench(): Bench {
         fabric.send(from, {
           ip: { daddr: to, ...(source ? { saddr: source } : {}) },
           l4proto: 'udp',
+          // A socket of its own each time.
+          sport: ++sport,
           dport: 20007,
           size: size ?? 100,
         }),

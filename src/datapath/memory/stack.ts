@@ -335,7 +335,7 @@ function assemble(
     neighbours: new Map(parts.neighbours.map((n) => [`${n.link} ${n.address}`, n.mac])),
     tables: parts.tables,
     sysctls: parts.sysctls,
-    tracks: rules.some((s) => 'masquerade' in s || ('match' in s && s.match === 'ct state')),
+    tracks: rules.some((s) => 'masquerade' in s || 'add' in s || ('match' in s && s.match.startsWith('ct '))),
   }
 }
 
