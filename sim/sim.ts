@@ -19,7 +19,11 @@ import { gatewayMac } from '../src/lib/mac.ts'
 import { emptyNamespace } from '../src/plan/node-plan.ts'
 import { inProcess } from '../src/webhook/in-process.ts'
 import { Machine } from './machine.ts'
+import { type Asked, heard } from './rights.ts'
 import { clockThrough, cord, kubeThrough, Outage } from './severed.ts'
+
+/** Those with a service account of their own. */
+export type Program = 'agent' | 'controller' | 'webhook'
 
 export interface Simulated extends Place {
   /** What kubectl needs to find its API server. */
@@ -30,15 +34,17 @@ export interface Simulated extends Place {
  * A whole cluster in this process, all nodes Ready: the same agents,
  * controller, scheduler and kubelets as the lab's, on an API server and
  * kernels in memory. A packet walks the plans that the agents made. With
- * `admission`, the webhook has its say about what comes by kubectl.
+ * `admission`, the webhook has its say about what comes by kubectl. `hear`
+ * is told of each request that a program of Polynet's makes.
  */
 export async function startSim(
   wiring: Wiring,
   log: Log = silentLog,
   clock: Clock = realClock,
-  { admission = false }: { admission?: boolean } = {},
+  { admission = false, hear }: { admission?: boolean; hear?: (program: Program, asked: Asked) => void } = {},
 ): Promise<Simulated> {
   const kube = new MemoryKube({ clock })
+  const kubeOf = (program: Program) => (hear ? heard(kube, (asked) => hear(program, asked)) : kube)
   const outage = new Outage()
   await found(kube)
   const fabric = new MemoryFabric(() => clock.now())
@@ -67,7 +73,8 @@ export async function startSim(
   const switchOn = (node: string) => {
     const addresses = [addressOf(wires[0]!, wiring.nodes.indexOf(node))]
     const known = machines.get(node)
-    const machine = known ?? new Machine({ node, addresses, fabric, kube, outage, clock, log })
+    const machine =
+      known ?? new Machine({ node, addresses, fabric, kube: kubeOf('agent'), outage, clock, log })
     machines.set(node, machine)
     machine.startAgent()
     kubelets.set(node, startKubelet({ node, addresses, kube, runtime: machine, clock, log }))
@@ -78,7 +85,7 @@ export async function startSim(
     return machine
   }
 
-  const controllerKube = kubeThrough(kube, life, outage)
+  const controllerKube = kubeThrough(kubeOf('controller'), life, outage)
   const controller = await startController({ kube: controllerKube, clock: clockThrough(clock, life), log })
   const scheduler = startScheduler({ kube, clock, log })
   for (const node of wiring.nodes) {
@@ -86,7 +93,7 @@ export async function startSim(
     switchOn(node)
   }
 
-  const webhook = admission ? inProcess({ kube, clock, log }) : undefined
+  const webhook = admission ? inProcess({ kube: kubeOf('webhook'), clock, log }) : undefined
   const served = await serve(kube, { logs: async () => '', admission: webhook?.admission })
   const place: Simulated = {
     kind: 'sim',
