@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -7,6 +8,7 @@ import { kubectl } from '../scenarios/kubectl.ts'
 import type { Pod } from '../src/api/core.ts'
 import { bytesOf, parseAddress } from '../src/lib/ip.ts'
 import { gatewayMac, macBytes } from '../src/lib/mac.ts'
+import { newConnections } from '../src/plan/ceiling.ts'
 import { bootLab, labDir } from './boot.ts'
 import type { Controlled } from './control.ts'
 import { wayIn } from './enter.ts'
@@ -212,6 +214,96 @@ test('floods of neighbours and a sweep of the whole subnet leave no trace and di
     blue.map((probe) => probe.to.pod),
   )
 })
+
+test('a pod that opens ten thousand connections a second is held, and what it opened goes with it', {
+  skip: skip || (spawnSync('nft', ['--version']).status === 0 ? false : 'nft is not installed'),
+}, async () => {
+  await within(`echo 5 > /proc/sys/net/netfilter/nf_conntrack_udp_timeout`)
+  const ports = async () => new Set((await within('nft list ruleset')).match(/pn[0-9a-f]{12}/g))
+  const without = await ports()
+  await say('apply -f -', pod('flooder', 'n1', 'blue:eth1'))
+  await say('wait pod flooder --for=condition=Ready')
+  const flooder = JSON.parse(await say('get pod flooder -o json')) as Pod
+  const own = await lab.netnsOf('default/flooder')
+  const seconds = 3
+  const send = endpointsOf(flooder).map(({ interface: device, addresses, mac }) => ({
+    netns: own,
+    device,
+    perSecond: 10_000,
+    frames: Array.from({ length: seconds * 10_000 }, (_, i) =>
+      udpFrame({
+        etherSource: mac!,
+        etherDestination: gatewayMac,
+        source: addresses.find((each) => !each.includes(':'))!,
+        destination: `203.0.113.${(i & 127) + 100}`,
+        port: 1024 + (i >> 7),
+        payload: Buffer.alloc(0),
+      }).toString('hex'),
+    ),
+  }))
+  const begun = performance.now()
+  const [heard, answers] = await Promise.all([
+    heardBy(newMarker(), send),
+    connections('default/victim', 'default/far-victim', v4('far-victim', 'eth0')),
+  ])
+  const opened = newConnections.burst + (newConnections.perSecond * (performance.now() - begun)) / 1000
+  assert.deepEqual([heard, answers], [[], 100])
+  // Once for each interface, and those of others.
+  const tracked = await within('cat /proc/sys/net/netfilter/nf_conntrack_count')
+  for (const count of tracked.split('\n').filter(Boolean).map(Number))
+    assert.ok(count <= 2 * opened + 500, tracked)
+  const counts = (await within('nft list ruleset'))
+    .matchAll(/packets (\d+) .*"too many new connections"/g)
+    .map(([, packets]) => Number(packets))
+    .filter((packets) => packets > 0)
+    .toArray()
+  assert.equal(counts.length, 2)
+  for (const count of counts) assert.ok(count >= seconds * 10_000 - opened - 500, `${counts}`)
+  await say('delete pod flooder')
+  for (const until = performance.now() + 60_000; ; ) {
+    const left = (await ports()).difference(without)
+    if (left.size === 0) break
+    assert.ok(performance.now() < until, `still there: ${[...left]}`)
+    await new Promise((resolve) => setTimeout(resolve, 250))
+  }
+})
+
+/** Runs a shell's line in the namespace of n1, and in those of its networks; what they print. */
+async function within(line: string): Promise<string> {
+  const each = `for n in ${dir}/netns/n1 ${dir}/nodes/n1/run/polynet/netns/*; do nsenter --net=$n sh -c '${line}'; done`
+  const { exit, output } = await lab.exec('default/evil', ['sh', '-c', each])
+  assert.equal(exit, 0, output)
+  return output
+}
+
+/** Opens a hundred TCP connections, one after another; how many were answered. */
+async function connections(from: string, to: string, address: string): Promise<number> {
+  const listen = `
+    let left = 100
+    const server = net.createServer((socket) => {
+      socket.on('error', () => {}).end('hello')
+      if (--left === 0) server.close()
+    }).listen(20778)
+    setTimeout(() => process.exit(), 60_000).unref()`
+  const open = `
+    const ask = () => new Promise((resolve) => {
+      const socket = net.connect(20778, '${address}')
+      socket.setEncoding('utf8').on('data', (text) => resolve(text)).on('error', () => resolve('')).setTimeout(30_000, () => resolve(''))
+    })
+    let answers = 0
+    for (let tries = 0; answers === 0 && tries < 300; tries++) if (await ask() === 'hello') answers++; else await new Promise((r) => setTimeout(r, 100))
+    for (let i = 1; i < 100; i++) if (await ask() === 'hello') answers++
+    console.log(answers)
+    process.exit()`
+  const node = (script: string) => [
+    process.execPath,
+    '--input-type=module',
+    '-e',
+    `import net from 'node:net'\n${script}`,
+  ]
+  const [, { output }] = await Promise.all([lab.exec(to, node(listen)), lab.exec(from, node(open))])
+  return Number(output)
+}
 
 /** What n1 and its networks know of neighbours on their links, but what they found out about each other's nodes. */
 async function neighbours(): Promise<string[]> {

@@ -3,7 +3,8 @@ import { packetSocket } from '../src/datapath/linux/sockets.ts'
 
 /** Frames to put on interfaces, whatever is in them, and where to listen for what they carry. */
 export interface Attack {
-  send: { netns: string; device: string; frames: string[] }[]
+  /** Without `perSecond`, as fast as it goes. */
+  send: { netns: string; device: string; frames: string[]; perSecond?: number }[]
   ears: { name: string; netns: string; device: string }[]
   /** In hexadecimal, as the frames; who hears these bytes has got one. */
   marker: string
@@ -20,8 +21,9 @@ const listen = () => {
   for (const { name, socket } of ears)
     for (const { data, outgoing } of socket.drain()) if (!outgoing && data.includes(marker)) heard.add(name)
 }
-for (const { netns, device, frames } of attack.send) {
+for (const { netns, device, frames, perSecond = Infinity } of attack.send) {
   const socket = packetSocket(netns, device)
+  const begun = performance.now()
   for (const [i, frame] of frames.entries()) {
     try {
       socket.send(Buffer.from(frame, 'hex'))
@@ -29,6 +31,8 @@ for (const { netns, device, frames } of attack.send) {
       // A full queue is no answer to the question who hears it.
     }
     if (i % 500 === 499) listen()
+    const earlyMs = begun + ((i + 1) * 1000) / perSecond - performance.now()
+    if (earlyMs > 10) await new Promise((resolve) => setTimeout(resolve, earlyMs))
   }
   socket.close()
 }
