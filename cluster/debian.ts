@@ -18,8 +18,8 @@ const packages: Record<string, string[]> = {
 }
 
 /** Sees to it that all of them are here: installs them where this is Debian and we are root, or names what is missing. */
-export function ensureDebian(say: (line: string) => void): void {
-  const missing = Object.keys(packages).filter((name) => !packages[name]!.every(isHere))
+export function ensureDebian(say: (line: string) => void, wanted = packages): void {
+  const missing = Object.keys(wanted).filter((name) => !wanted[name]!.every(isHere))
   if (missing.length === 0) return
   const doing = 'prepare this machine'
   if (!isHere('apt-get'))

@@ -15,10 +15,12 @@ export interface Held {
 }
 
 export interface Question {
-  /** Makes or removes the pods' network namespaces, or attaches and detaches them. */
-  command: 'make' | 'remove' | 'ADD' | 'DEL'
+  /** Makes or removes the pods' network namespaces, attaches and detaches them, or looks what addresses they have. */
+  command: 'make' | 'remove' | 'ADD' | 'DEL' | 'look'
   pods: Held[]
   atOnce: number
+  /** Answers at once, without what daemons do afterwards. */
+  hasty?: boolean
 }
 
 export interface Answer {
@@ -29,6 +31,10 @@ export interface Answer {
   ms: number
   /** Of all processes that had part in it: what was executed, and the daemons; with what they did within 1.5 s after it, less what they do at rest. */
   cpu: number
+  /** By pod and interface, of those that were attached or looked at: the first IPv4 address. */
+  addresses: Record<string, Record<string, string>>
+  /** When the last result was there, in microseconds of the machine's monotonic clock. */
+  atUs: number
 }
 
 const daemons = {
@@ -77,6 +83,18 @@ export class NodeRuntime {
 
   cni(command: 'ADD' | 'DEL', pods: Held[], atOnce = 1): Promise<Answer> {
     return this.#ask({ command, pods, atOnce })
+  }
+
+  /** One pod, and its result as soon as it is there; rejects when it failed. */
+  async add(pod: Held): Promise<Answer> {
+    const answer = await this.#ask({ command: 'ADD', pods: [pod], atOnce: 1, hasty: true })
+    if (answer.failed[0]) throw new Error(answer.failed[0])
+    return answer
+  }
+
+  /** Which addresses they have. */
+  async look(pods: Held[]): Promise<Answer['addresses']> {
+    return (await this.#ask({ command: 'look', pods, atOnce: 1 })).addresses
   }
 
   async remove(pods: Held[]): Promise<void> {

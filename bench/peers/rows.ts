@@ -6,6 +6,7 @@ import { memory } from './memory.ts'
 import type { Place } from './place.ts'
 import { pods } from './pods.ts'
 import { requests } from './requests.ts'
+import { throughput } from './throughput.ts'
 
 /** How much of something is measured: as little as shows that it works, or as much as is published. */
 export type Size = <T>(sizes: { small: T; full: T }) => T
@@ -26,4 +27,5 @@ export const rows: Record<string, Row> = {
   addresses: { about: 'a thousand addresses for ten nodes', minutes: 6, measure: addresses },
   killed: { about: 'the same while allocators are killed', minutes: 6, measure: killed },
   memory: { about: 'what stays in memory', minutes: 2, measure: memory },
+  throughput: { about: 'packets from pod to pod', minutes: 5, measure: throughput },
 }

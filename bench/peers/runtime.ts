@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync } from 'node:fs'
+import { networkInterfaces } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -76,6 +77,19 @@ const interfacesOf = (pod: Held): number =>
     () => readFileSync('/proc/thread-self/net/dev', 'latin1').trim().split('\n').length - 3,
   )
 
+/** The first IPv4 address of each of its interfaces. */
+const addressesOf = (pod: Held): Record<string, string> =>
+  inside(netnsOf(pod), () =>
+    Object.fromEntries(
+      Object.entries(networkInterfaces()).flatMap(([name, all]) => {
+        const found = all?.find(({ family, internal }) => family === 'IPv4' && !internal)
+        return found ? [[name, found.address]] : []
+      }),
+    ),
+  )
+
+const nowUs = (): number => Number(process.hrtime.bigint() / 1000n)
+
 const daemons = words.map((word) => {
   const [pid] = named(everyProcess(), word)
   if (pid === undefined) throw new Error(`${word} does not run on this node`)
@@ -92,13 +106,17 @@ async function idleShare(): Promise<number> {
   return (cpu() - before) / (performance.now() - began)
 }
 
-async function answer({ command, pods, atOnce }: Question): Promise<Answer> {
+async function answer({ command, pods, atOnce, hasty }: Question): Promise<Answer> {
   if (command === 'make') for (const pod of pods) createNamespace(netnsOf(pod))
   if (command === 'remove') for (const pod of pods) removeNamespace(netnsOf(pod))
-  if (command === 'make' || command === 'remove') return { times: [], failed: [], ms: 0, cpu: 0 }
+  const addresses: Answer['addresses'] = {}
+  if (command === 'look') for (const pod of pods) addresses[pod.name] = addressesOf(pod)
+  if (command !== 'ADD' && command !== 'DEL')
+    return { times: [], failed: [], ms: 0, cpu: 0, addresses, atUs: nowUs() }
   const conf = firstConf()
   const times: number[] = []
   const failed: string[] = []
+  let atUs = 0
   const left = [...pods]
   const work = async () => {
     for (let pod = left.shift(); pod; pod = left.shift()) {
@@ -106,6 +124,8 @@ async function answer({ command, pods, atOnce }: Question): Promise<Answer> {
       try {
         await attachment(command, pod, conf)
         times.push(performance.now() - began)
+        atUs = nowUs()
+        if (command === 'ADD' && hasty) addresses[pod.name] = addressesOf(pod)
         if (command === 'ADD' && interfacesOf(pod) !== pod.networks)
           failed.push(`${pod.name}: it has ${interfacesOf(pod)} of ${pod.networks} interfaces`)
       } catch (error) {
@@ -117,8 +137,9 @@ async function answer({ command, pods, atOnce }: Question): Promise<Answer> {
   const began = performance.now()
   await Promise.all(Array.from({ length: atOnce }, work))
   const ms = performance.now() - began
-  await sleep(settleMs)
-  return { times, failed, ms, cpu: cpu() - before - idle * (performance.now() - began) }
+  if (!hasty) await sleep(settleMs)
+  const spent = cpu() - before - idle * (performance.now() - began)
+  return { times, failed, ms, cpu: spent, addresses, atUs }
 }
 
 process.stdout.write('ready\n')
