@@ -20,6 +20,7 @@ import { type Installation, startInstallation } from './install/install.ts'
 import { daemonSetNamed, removalOf } from './install/removal.ts'
 import { openJournal } from './journal/file.ts'
 import { agentMetrics } from './metrics.ts'
+import { raiseNeighbourTables } from './neighbour-tables.ts'
 import { refuseUnsharedMounts } from './shared-mounts.ts'
 import { serveShim, workOffSpool } from './socket.ts'
 import { startAgent } from './start.ts'
@@ -48,6 +49,7 @@ async function run(options: Options): Promise<void> {
   await mkdir(at('run/polynet'), { recursive: true, mode: 0o700 })
   await mkdir(at('var/lib/polynet'), { recursive: true, mode: 0o700 })
   if (options.hostRoot) refuseUnsharedMounts(at('run/polynet'))
+  raiseNeighbourTables(log)
   const kube = await connect(options.api)
   const journal = await openJournal(at('var/lib/polynet/journal'), { fsync: options.fsync })
   const datapath = await linuxDatapath({
