@@ -255,7 +255,12 @@ suite('bad days', { concurrency: 1 }, () => {
     const told = async () => /the disk is full; make room/.test(await kubectl(['describe', 'pod', 'waits']))
     assert.equal(await eventually(true, told), true, await kubectl(['describe', 'pod', 'waits']))
     assert.deepEqual(await silent(await field('one', '.metadata.uid'), await addresses('held')), [])
+    // What its ADDs have leased goes back by itself, whether or not somebody asks again.
+    await kubectl(['delete', 'pod', 'waits', '--wait=false'])
     await on('n3', `rm ${lib}/fill`)
+    await kubectl(['wait', 'pod/waits', '--for=delete', '--timeout=60s'])
+    assert.equal(await eventually('', async () => (await findings(kubectl)).join('\n')), '')
+    await apply(idlePod('waits', 'n3', 'blue'))
     await ready('waits')
     await gone('waits', 'held')
     await well()

@@ -30,6 +30,8 @@ export interface Agent {
   handle(request: CniRequest): Promise<CniAnswer>
   /** Why it is not ready, or nothing. */
   unready(): string | undefined
+  /** Sandboxes that something could not be taken away of; it is tried again and again. */
+  left(): string[]
   close(): Promise<void>
 }
 

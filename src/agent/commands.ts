@@ -97,19 +97,23 @@ export class Commands {
 
   /**
    * Takes away what is of sandboxes whose namespaces are gone: while Polynet was removed, their DELs went to another
-   * plugin. And what a DEL could not take away: a runtime that gave up does not ask again.
+   * plugin. And what ADDs and DELs left unfinished: a runtime that gave up does not ask again. Never rejects.
    */
   async forgetGone(isThere: (netns: string) => boolean): Promise<void> {
     const { sandboxes } = this.#known()
-    const gone = sandboxes.records().filter(({ netns, state }) => state === 'deleting' || !isThere(netns))
-    for (const { containerID, pod } of gone)
-      await this.#turns
-        .take(containerID, () => sandboxes.del(containerID))
-        .catch((error) =>
-          this.#deps.log.warn(
-            asFault(error, `take away a sandbox of pod ${pod.namespace}/${pod.name}`).message,
-          ),
-        )
+    const gone = sandboxes.records().filter(({ netns }) => !isThere(netns))
+    const all = new Set([...gone.map(({ containerID }) => containerID), ...sandboxes.unfinished()])
+    const taken = Array.from(all, (containerID) =>
+      this.#turns.take(containerID, () => sandboxes.del(containerID)),
+    )
+    for (const each of await Promise.allSettled(taken))
+      if (each.status === 'rejected') this.#deps.log.warn(asFault(each.reason, 'take a sandbox away').message)
+  }
+
+  /** Takes away what is left of a sandbox whose ADD or DEL failed. */
+  takeRestAway(containerID: string): Promise<void> {
+    const { sandboxes } = this.#known()
+    return this.#turns.take(containerID, () => sandboxes.takeRestAway(containerID))
   }
 
   async #check(containerID: string): Promise<void> {

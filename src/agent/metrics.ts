@@ -51,6 +51,15 @@ export function agentMetrics(
       for (const record of recordsOf(journal)) for (const a of record.attachments) this.inc({ by: a.kind })
     },
   })
+  let left = () => 0
+  new Gauge({
+    name: 'polynet_sandboxes_left',
+    help: 'Sandboxes that something could not be taken away of; it is tried again and again.',
+    registers: [registry],
+    collect() {
+      this.set(left())
+    },
+  })
   let ready = () => 0
   new Gauge({
     name: 'polynet_agent_ready',
@@ -73,6 +82,7 @@ export function agentMetrics(
   return {
     observed(agent) {
       ready = () => (agent.unready() === undefined ? 1 : 0)
+      left = () => agent.left().length
       return {
         ...agent,
         async handle(request: CniRequest) {

@@ -61,15 +61,14 @@ export function startReporter(deps: { kube: Kube; journal: Journal; clock: Clock
   return {
     async report(record) {
       const giveUp = new AbortController()
-      const written = write(record).then(
-        () => settle(record),
-        (error) => {
+      const written = write(record)
+        .then(() => settle(record))
+        .catch((error) => {
           log.warn(asFault(error, 'write network-status').message, {
             pod: `${record.pod.namespace}/${record.pod.name}`,
           })
           late.wake()
-        },
-      )
+        })
       await Promise.race([written, clock.sleep(acknowledgedWithinMs, giveUp.signal)])
       // With a reason of its own it makes no exception, whose stack costs more than the timer.
       giveUp.abort('answered')

@@ -40,6 +40,8 @@ export interface SandboxDeps {
   at: (step: Step) => void
   /** Called when what a sandbox has came or went. */
   changed: (record: SandboxRecord) => void
+  /** Called when something of this sandbox could not be taken away. */
+  left: (containerID: string) => void
 }
 
 /** The steps of ADD and DEL between which an agent may be killed. */
@@ -67,6 +69,8 @@ export type Step = (typeof steps)[number]
  */
 export class Sandboxes {
   readonly #deps: SandboxDeps
+  /** Those that should have nothing any more, and have. */
+  readonly #left = new Set<string>()
 
   constructor(deps: SandboxDeps) {
     this.#deps = deps
@@ -90,10 +94,11 @@ export class Sandboxes {
     const before = this.find(request.containerID)
     if (before?.state === 'added' && before.result) {
       await this.#attach(before)
+      this.#left.delete(before.containerID)
       return before.result
     }
     // An ADD that a crash cut short: begin again from nothing.
-    if (before) await this.#remove(before)
+    if (before) await this.#takeAway(before.containerID)
     at('add:start')
 
     const key = recordKey(request.containerID)
@@ -128,11 +133,12 @@ export class Sandboxes {
         : journal.amend(key, { state: 'added' }))
       this.#deps.changed(record)
       await (early ?? this.#deps.report(record))
+      this.#left.delete(record.containerID)
       at('add:done')
       return record.result as CniResult
     } catch (error) {
-      await this.#remove(record).catch((cleanup) =>
-        this.#deps.log.error('clean up after a failed ADD; the next DEL or GC tries again', {
+      await this.del(record.containerID).catch((cleanup) =>
+        this.#deps.log.error('clean up after a failed ADD; it is tried again', {
           container: record.containerID,
           error: asFault(cleanup, 'clean up').message,
         }),
@@ -143,9 +149,36 @@ export class Sandboxes {
 
   /** Takes away everything the sandbox has. Nothing known of it is success. Goes on after an error and throws all of them at the end. */
   async del(containerID: string): Promise<void> {
+    try {
+      await this.#takeAway(containerID)
+      this.#left.delete(containerID)
+    } catch (error) {
+      this.#left.add(containerID)
+      this.#deps.left(containerID)
+      throw error
+    }
+  }
+
+  async #takeAway(containerID: string): Promise<void> {
     const record = this.find(containerID)
     if (record) await this.#remove(record)
     await this.#releaseAll(containerID)
+  }
+
+  /** The same for what a DEL, or an ADD that failed, left of the sandbox; what an ADD made since stays. */
+  async takeRestAway(containerID: string): Promise<void> {
+    if (this.#left.has(containerID)) await this.del(containerID)
+  }
+
+  /** Sandboxes that a crash, or a disk or plugin that refused, left something of. Only while no ADD or DEL is under way. */
+  unfinished(): string[] {
+    const records = this.records()
+    const known = new Set(records.map((r) => r.containerID))
+    const leftOver = this.#deps.addresses.owners().filter((o) => o.journaled && !known.has(o.containerID))
+    return [
+      ...records.filter((r) => r.state !== 'added').map((r) => r.containerID),
+      ...new Set(leftOver.map((o) => o.containerID)),
+    ]
   }
 
   /** What a crash between leasing and journaling left held, and what another plugin did not give back. */
@@ -355,7 +388,7 @@ export class Sandboxes {
       ),
     )
     at('del:released')
-    if (stuck.length > 0) await journal.amend(key, { attachments: stuck })
+    if (stuck.length > 0) await journal.amend(key, { attachments: stuck, problem: errors.join('; ') })
     else await journal.delete(key)
     this.#deps.changed(record)
     at('del:done')
@@ -423,6 +456,7 @@ const ownerOf = (record: SandboxRecord, name: string): Owner => ({
   containerID: record.containerID,
   interface: name,
   pod: `${record.pod.namespace}/${record.pod.name}`,
+  journaled: true,
 })
 
 const portsOf = (record: SandboxRecord) =>

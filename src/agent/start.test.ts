@@ -108,7 +108,8 @@ esac`,
     },
   ])
   const datapath = outer(memoryDatapath(fabric, 'n1'))
-  const journal = memoryJournal(memoryDisk())
+  const disk = memoryDisk()
+  let journal = memoryJournal(disk)
   const shared = { kube, clock: realClock, log: silentLog }
   const controller = await startController(shared)
   const plugins = foreignPlugins({ confDir: join(dir, 'net.d'), binDirs: [dir], log: silentLog })
@@ -162,11 +163,14 @@ esac`,
     agent,
     datapath,
     journal,
+    disk,
     pod,
     cni,
     free: () => writeFileSync(join(dir, 'free'), ''),
     startAgain: async () => {
       await agent.close()
+      await journal.close()
+      journal = memoryJournal(disk)
       agent = await start()
     },
     /** The plugin's conf, as if it were the node's own network. */
@@ -184,6 +188,16 @@ esac`,
       ...[...journal.entries().keys()].filter((k) => k.startsWith('sandbox/') || k.startsWith('ipam/lease/')),
       ...(await datapath.describe()).filter((line) => / pn[0-9a-f]{12}/.test(line)),
     ],
+  }
+}
+
+/** What is left as soon as it is nothing; after half a minute, what it is then. */
+async function nothing(left: () => Promise<string[]>): Promise<string[]> {
+  const until = performance.now() + 30_000
+  for (;;) {
+    const now = await left()
+    if (now.length === 0 || performance.now() > until) return now
+    await realClock.sleep(10)
   }
 }
 
@@ -333,7 +347,52 @@ test('what a DEL could not take away goes when the agent starts again, though no
   assert.notEqual((await cni('DEL', 'web')).exit, 0)
   free()
   await startAgain()
-  assert.deepEqual(await left(), [])
+  assert.deepEqual(await nothing(left), [])
+})
+
+test('what a DEL could not take away is tried again, though no runtime asks and nobody starts the agent', async () => {
+  const { agent, pod, cni, left, free, calls } = await node()
+  await pod('web', 'stuck@net1')
+  assert.equal((await cni('ADD', 'web')).exit, 0)
+  assert.notEqual((await cni('DEL', 'web')).exit, 0)
+  assert.deepEqual(agent.left(), ['sandbox-of-web'])
+  for (const until = performance.now() + 30_000; calls().length < 4 && performance.now() < until; )
+    await realClock.sleep(10)
+  assert.notDeepEqual(await left(), [])
+  free()
+  assert.deepEqual(await nothing(left), [])
+  assert.deepEqual(agent.left(), [])
+})
+
+test('whichever write of an ADD and its DEL the disk has no room for, nothing is left once there is room', async () => {
+  const { agent, disk, pod, cni, left } = await node()
+  for (let first = 1; first <= 6; first++)
+    for (const fits of ['nothing more', 'what is smaller']) {
+      const name = `web-${first}-${fits.split(' ')[0]}`
+      await pod(name, 'flat')
+      let writes = 0
+      disk.full = () => ++writes === first || (writes > first && fits === 'nothing more')
+      const added = await cni('ADD', name)
+      const deleted = await cni('DEL', name)
+      disk.full = undefined
+      const said = [added, deleted].filter(({ exit }) => exit !== 0)
+      for (const { msg } of said) assert.match(msg, /the disk is full; make room/, name)
+      assert.deepEqual(await nothing(left), [], name)
+      assert.deepEqual(agent.left(), [], name)
+    }
+})
+
+test('addresses that a full disk kept from being given back are, once the agent starts again with room', async () => {
+  const { disk, pod, cni, left, startAgain } = await node()
+  await pod('web', 'flat')
+  // A lease fits, and what it is for does not, nor anything after it.
+  disk.full = () => [...disk.entries.keys()].some((key) => key.startsWith('ipam/lease/'))
+  assert.notEqual((await cni('ADD', 'web')).exit, 0)
+  assert.notEqual((await cni('DEL', 'web')).exit, 0)
+  assert.match((await left()).join(), /ipam\/lease/)
+  disk.full = undefined
+  await startAgain()
+  assert.deepEqual(await nothing(left), [])
 })
 
 test('a DEL of a pod that was there before Polynet goes to the plugin that made it', async () => {

@@ -18,6 +18,7 @@ import { Rendering } from './rendering.ts'
 import { startReporter } from './report.ts'
 import { Sandboxes } from './sandboxes.ts'
 import { startSlices } from './slices.ts'
+import { startTakingBack } from './taking-back.ts'
 import { Views } from './views.ts'
 import { watch } from './watched.ts'
 
@@ -67,7 +68,8 @@ export function startAgent(deps: AgentDeps): Agent {
     const { sandboxes, rendering } = await be({ name: node, uid })
     await journal.put('node', { name: node, uid })
     await sandboxes.forgetPreviousBoot()
-    if (deps.hasNamespace) await commands.forgetGone(deps.hasNamespace)
+    // What refuses to go now is tried again beside.
+    void commands.forgetGone(deps.hasNamespace ?? (() => true))
     nics = await datapath.nics()
     views.nics = nics
     registration ??= startRegistration({ name: node, uid })
@@ -146,7 +148,23 @@ export function startAgent(deps: AgentDeps): Agent {
     })
     const mind = watched.node.onChange(() => addresses.nodeIs(watched.node.list()[0]?.metadata.uid))
     const rendering = new Rendering({ watched, views, datapath, clock, log, journal })
-    const slices = startSlices({ kube, clock, log, node: identity, records: () => recordsOf(journal) })
+    const isGoing = ({ namespace, name, uid }: { namespace: string; name: string; uid: string }) => {
+      if (watched.networks.lastContact === undefined) return false
+      const network = watched.networks.get({ namespace, name })
+      return network?.metadata.uid !== uid || network.metadata.deletionTimestamp !== undefined
+    }
+    const slices = startSlices({
+      kube,
+      clock,
+      log,
+      node: identity,
+      records: () => recordsOf(journal),
+      isKept: (containerID, a) => addresses.isKept(containerID, a.interface),
+      isGoing,
+    })
+    const hasten = watched.networks.onChange(({ type, object }) => {
+      if (type === 'DELETED' || object.metadata.deletionTimestamp !== undefined) slices.wake()
+    })
     const sandboxes = new Sandboxes({
       journal,
       datapath,
@@ -158,6 +176,7 @@ export function startAgent(deps: AgentDeps): Agent {
       report: (record) => reporter.report(record),
       at: deps.at ?? (() => {}),
       changed: (record) => slices.changed(record),
+      left: (containerID) => takingBack.owe(containerID),
     })
     return {
       identity,
@@ -167,6 +186,7 @@ export function startAgent(deps: AgentDeps): Agent {
       async close() {
         forget()
         mind()
+        hasten()
         await Promise.all([reporter.close(), rendering.close(), slices.close(), addresses.close()])
       },
     }
@@ -183,6 +203,12 @@ export function startAgent(deps: AgentDeps): Agent {
     attachable,
     plugins,
     events: eventsFrom({ kube, clock, log, component: 'agent', host: node }),
+    log,
+  })
+
+  const takingBack = startTakingBack({
+    takeAway: (containerID) => commands.takeRestAway(containerID),
+    clock,
     log,
   })
 
@@ -208,9 +234,11 @@ export function startAgent(deps: AgentDeps): Agent {
       }
     },
     unready: () => unready,
+    left: () => takingBack.owed(),
     async close() {
       if (closed) return
       closed = true
+      takingBack.close()
       unready = 'the agent is closing'
       await started.close()
       await registration?.close()

@@ -181,6 +181,16 @@ const cases: [title: string, view: View, problems: string[]][] = [
     ['node n1: the journal has sandbox c0ffee000000 of pod default/web, but there is no such pod'],
   ],
   [
+    'a sandbox of a pod that is gone, which a plugin holds on to',
+    {
+      ...on({
+        sandboxes: [{ ...sandbox, state: 'deleting', problem: 'it will not let go' }],
+      }),
+      ...{ pods: [], slices: [] },
+    },
+    ['node n1: the DEL of sandbox c0ffee000000 of pod default/web has not ended: it will not let go'],
+  ],
+  [
     'a sandbox whose namespace is gone',
     on({ goneNamespaces: ['/run/netns/web'] }),
     [

@@ -1,4 +1,6 @@
+import { isKeptBlock } from '../agent/addresses/records.ts'
 import type { AttachmentRecord, SandboxRecord } from '../agent/journal/record.ts'
+import { isBridged } from '../agent/slices.ts'
 import type { Attachment, AttachmentSlice } from '../api/attachment-slice.ts'
 import type { Pod } from '../api/core.ts'
 import { consistency, type NodeHoldings } from '../ipam/consistency.ts'
@@ -117,21 +119,26 @@ function inJournal(
   const uids = new Set(view.pods.map((pod) => pod.metadata.uid))
   for (const record of sandboxes) {
     const who = sandboxText(record)
-    if (!uids.has(record.pod.uid)) tell(`the journal has ${who}, but there is no such pod`, waitForDel(node))
+    if (record.state === 'deleting')
+      tell(
+        `the DEL of ${who} has not ended${record.problem === undefined ? '' : `: ${record.problem}`}`,
+        'put that right; the agent tries it again within half a minute',
+      )
+    else if (!uids.has(record.pod.uid))
+      tell(`the journal has ${who}, but there is no such pod`, waitForDel(node))
     else if (goneNamespaces.includes(record.netns))
       tell(`the journal has ${who}, but its namespace ${record.netns} is gone`, waitForDel(node))
     else if (record.state !== 'added')
-      tell(
-        `${record.state === 'adding' ? 'the ADD' : 'the DEL'} of ${who} has not ended`,
-        "the runtime repeats it; the pod's Events say what keeps it",
-      )
+      tell(`the ADD of ${who} has not ended`, "the runtime repeats it; the pod's Events say what keeps it")
   }
   const held = new Set(sandboxes.flatMap((s) => s.attachments.map((a) => `${s.containerID}/${a.interface}`)))
   for (const { owner, addresses, network } of holdings.leases)
     if (!held.has(`${owner.containerID}/${owner.interface}`))
       tell(
         `${addresses.map(({ address }) => withoutLength(address)).join(' and ')} of network ${network} is leased to pod ${owner.pod} (sandbox ${owner.containerID.slice(0, 12)}), which the journal does not have`,
-        'the next GC of the container runtime gives it back; restart the runtime where it never collects',
+        owner.journaled
+          ? "the agent gives it back within half a minute, once there is room on the journal's disk"
+          : 'the next GC of the container runtime gives it back; restart the runtime where it never collects',
       )
   if (spooled > 0)
     tell(
@@ -165,23 +172,32 @@ const runsOn = ({ spec, status, metadata }: Pod, node: string): boolean =>
   !metadata.deletionTimestamp &&
   Object.hasOwn(metadata.annotations ?? {}, statusKey)
 
-/** The node's own slices, compared with its journal. */
+/** The node's own slices, compared with its journal. A slice names the pods that others must know; of the rest, that they are there. */
 function inSlices({ name: node, sandboxes, holdings }: SeenNode, { slices }: View): Finding[] {
-  const written = linesOf(slices.filter((slice) => slice.nodeUID === holdings.nodeUID))
-  const held = new Map<string, string>()
+  const own = slices.filter((slice) => slice.nodeUID === holdings.nodeUID)
+  const written = linesOf(own)
+  const networks = new Set(own.map(({ networkUID }) => networkUID))
+  const kept = new Set(
+    holdings.leases
+      .filter(({ addresses }) => addresses.some(({ block }) => isKeptBlock(holdings.blocks.get(block))))
+      .map(({ owner }) => `${owner.containerID}/${owner.interface}`),
+  )
+  const held = new Map<string, { isThere: boolean; what: string }>()
   for (const record of sandboxes)
     for (const a of record.state === 'added' ? record.attachments : []) {
       if (a.kind !== 'polynet' || !a.held) continue
       const ips = a.held.addresses.map(({ address }) => withoutLength(address))
-      held.set(
-        [a.network.uid, record.containerID, a.interface, ...ips].join(' '),
-        `${a.interface} of ${sandboxText(record)}, with ${ips.join(' and ')} of network ${a.network.namespace}/${a.network.name}`,
-      )
+      const key = [a.network.uid, record.containerID, a.interface, ...ips].join(' ')
+      const isNamed = isBridged(a) || kept.has(`${record.containerID}/${a.interface}`)
+      held.set(key, {
+        isThere: isNamed ? written.has(key) : networks.has(a.network.uid),
+        what: `${a.interface} of ${sandboxText(record)}, with ${ips.join(' and ')} of network ${a.network.namespace}/${a.network.name}`,
+      })
     }
   const remedy = `the agent writes it within seconds; when it does not, restart the agent of ${node}`
   return [
-    ...[...held].flatMap(([key, what]) =>
-      written.has(key) ? [] : [{ node, problem: `no AttachmentSlice has ${what}`, remedy }],
+    ...[...held.values()].flatMap(({ isThere, what }) =>
+      isThere ? [] : [{ node, problem: `no AttachmentSlice has ${what}`, remedy }],
     ),
     ...[...written].flatMap(([key, what]) =>
       held.has(key) ? [] : [{ node, problem: `${what}, which the journal does not have`, remedy }],

@@ -12,7 +12,7 @@ export interface NodeHoldings {
     { cidr: string; networkUID: string; nodeUID: string; holder?: string; returning?: boolean }
   >
   leases: {
-    owner: { pod: string; containerID: string; interface: string }
+    owner: { pod: string; containerID: string; interface: string; journaled?: true }
     network: string
     addresses: { address: string; block: string }[]
   }[]

@@ -29,6 +29,8 @@ export interface Owner {
   interface: string
   /** `<namespace>/<name>`, for messages and AttachmentSlices. */
   pod: string
+  /** Its sandbox is in the journal from its making on: where it is not, this was left over. */
+  journaled?: true
 }
 
 export interface Ask {

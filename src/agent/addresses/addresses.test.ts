@@ -269,9 +269,9 @@ test('a block whose grant was lost in a crash is found again', async () => {
   const network = await c.network('blue', v4)
   const n1 = c.start('n1')
   await settle(c)
-  c.disk('n1').full = true
+  c.disk('n1').full = () => true
   assert.match(await leased(n1, { network, owner: ownerOf('a') }), /^kernel: .*the disk is full/)
-  c.disk('n1').full = false
+  c.disk('n1').full = undefined
   c.crash('n1')
   assert.match(await leased(c.start('n1'), { network, owner: ownerOf('a') }), /^10\.1\./)
   assert.equal((await c.blocks()).length, 1)

@@ -12,7 +12,7 @@ import type { Journal } from '../journal/journal.ts'
 import { Turns } from '../turns.ts'
 import { Blocks } from './blocks.ts'
 import { Holders } from './holders.ts'
-import { carryOver, keys, type LeaseRecord, ours, ownerKey, plain } from './records.ts'
+import { carryOver, isKeptBlock, keys, type LeaseRecord, ours, ownerKey, plain } from './records.ts'
 import { type NetworkStock, Stocks } from './stocks.ts'
 
 export { holdingsOf } from './records.ts'
@@ -195,6 +195,13 @@ export class NodeAddresses implements Addresses {
   owners(): Owner[] {
     const owners = new Map([...this.#stocks.leases.values()].map(({ owner }) => [ownerKey(owner), owner]))
     return [...owners.values()]
+  }
+
+  /** Whether an address of the interface is kept for a holder that may come to another node: a claim, a StatefulSet's pod. */
+  isKept(containerID: string, name: string): boolean {
+    return this.#stocks
+      .leasesOf({ containerID, interface: name })
+      .some(([, { addresses }]) => addresses.some(({ block }) => isKeptBlock(this.#stocks.blocks.get(block))))
   }
 
   async close(): Promise<void> {

@@ -15,7 +15,8 @@ export const keys = {
 }
 
 /** A container ID is unique on its node, so who asks without the pod's UID is known too. */
-export const ownerKey = (owner: Owner): string => `${owner.containerID}/${owner.interface}`
+export const ownerKey = (owner: Pick<Owner, 'containerID' | 'interface'>): string =>
+  `${owner.containerID}/${owner.interface}`
 
 /** Whose blocks these are. */
 export interface NodeRecord {
@@ -104,6 +105,10 @@ export function carryOver(
   for (const { block, address, until } of before.rests) changes.set(keys.rest(block, address), until)
   return { records: readRecords(new Map([...journal.entries(), ...changes])), changes }
 }
+
+/** Whether the block is one address for a holder that may come to another node: a claim, a StatefulSet's pod. */
+export const isKeptBlock = (block: { holder?: string } | undefined): boolean =>
+  block?.holder !== undefined && !block.holder.startsWith('pod ')
 
 /** Without its prefix length. */
 export const plain = (address: string): string => address.split('/', 1)[0] ?? address

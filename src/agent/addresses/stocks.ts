@@ -126,7 +126,7 @@ export class Stocks {
   }
 
   /** By key. */
-  leasesOf(owner: Owner): [string, LeaseRecord][] {
+  leasesOf(owner: Pick<Owner, 'containerID' | 'interface'>): [string, LeaseRecord][] {
     return [...(this.#byOwner.get(ownerKey(owner)) ?? [])].flatMap((key) => {
       const lease = this.leases.get(key)
       return lease ? [[key, lease] as [string, LeaseRecord]] : []

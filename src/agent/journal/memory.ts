@@ -6,8 +6,8 @@ export interface MemoryDisk {
   boot: string
   entries: Map<string, unknown>
   previous: Map<string, unknown>
-  /** Set by a test to make writes fail, as a full disk does. */
-  full?: boolean
+  /** Set by a test: asked at each write whether it fails, as on a full disk. */
+  full?: (() => boolean) | undefined
   /** Who has it open. */
   user?: object
 }
@@ -37,7 +37,7 @@ export function memoryJournal(
   const durable = async (): Promise<void> => {
     await undefined
     if (disk.user !== user) throw new Fault('unavailable', 'write the journal', 'it is closed')
-    if (disk.full)
+    if (disk.full?.())
       throw new Fault('kernel', 'write the journal', 'the disk is full; make room, then it goes on by itself')
   }
   const write = async (changes: ReadonlyMap<string, unknown>): Promise<void> => {

@@ -15,6 +15,8 @@ export interface SandboxRecord {
   netns: string
   /** `adding` is written before anything is made, `deleting` before anything is taken away; a crash leaves them, and the next DEL, GC or ADD goes on. */
   state: 'adding' | 'added' | 'deleting'
+  /** Why what is left of it could not be taken away when it was last tried. */
+  problem?: string
   /** In the order they were asked for. */
   attachments: AttachmentRecord[]
   /** The whole pod's, as the runtime got it. */
