@@ -1,6 +1,8 @@
 import { Command } from 'commander'
 import { connect } from '../kube/cluster/connect.ts'
 import { realClock } from '../lib/clock.ts'
+import { Fault } from '../lib/fault.ts'
+import { type Prefix, parsePrefix } from '../lib/ip.ts'
 import { jsonLog } from '../lib/log.ts'
 import { serveProbes } from '../lib/probes.ts'
 import { exiting, toldToEnd } from '../lib/program.ts'
@@ -11,6 +13,7 @@ interface Options {
   listen: string
   namespace: string
   name: string[]
+  from: string[]
   api?: string
   probes?: string
   allowedPlugins: string[]
@@ -37,6 +40,7 @@ async function run(options: Options): Promise<void> {
     listen: options.listen,
     namespace: options.namespace,
     names: options.name,
+    from: options.from.map(prefixOf),
     allowedPlugins: options.allowedPlugins,
     heard: metrics.heard,
   })
@@ -51,6 +55,12 @@ async function run(options: Options): Promise<void> {
   await probes?.close()
 }
 
+function prefixOf(text: string): Prefix {
+  const prefix = parsePrefix(text)
+  if (prefix) return prefix
+  throw new Fault('invalid', 'read --from', `${text} is no prefix; write one like 192.168.1.10/32`)
+}
+
 const program = new Command('polynet-webhook')
   .description('Refuses what would fail later, and keeps pods to the nodes that reach their networks')
   .option('--listen <address>', 'where API servers ask: host:port', ':9443')
@@ -60,6 +70,7 @@ const program = new Command('polynet-webhook')
     process.env.POD_NAMESPACE ?? 'polynet-system',
   )
   .option('--name <names...>', "names and addresses that API servers call it by, beside its Service's", [])
+  .option('--from <cidr...>', 'takes connections from there alone: where API servers are', [])
   .option(
     '--api <url>',
     'the API server: a kubeconfig, or unix:/path; in a pod, what the service account says',

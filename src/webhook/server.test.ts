@@ -6,6 +6,7 @@ import { test } from 'node:test'
 import type { TLSSocket } from 'node:tls'
 import { selfSigned } from '../lib/certificate.ts'
 import { realClock } from '../lib/clock.ts'
+import { parsePrefix } from '../lib/ip.ts'
 import { silentLog } from '../lib/log.ts'
 import type { AdmissionReview } from './admission.ts'
 import { serveAdmission } from './server.ts'
@@ -15,7 +16,7 @@ const from = new Date(Date.now() - 60_000)
 const identity = (commonName: string) =>
   selfSigned({ commonName, names: ['127.0.0.1'], from, until: new Date(Date.now() + 60_000) })
 
-async function started() {
+async function started(from: string[] = []) {
   let change = Promise.withResolvers<void>()
   let network = viewOf().network
   const view = {
@@ -30,6 +31,7 @@ async function started() {
     view,
     clock: realClock,
     log: silentLog,
+    from: from.map((text) => parsePrefix(text)!),
     heard: ({ kind }, path, outcome) => void heard.push(`${path} ${kind.kind} ${outcome}`),
   })
   const ask = async (path: string, body: unknown, ca: string, slowMs = 0) => {
@@ -136,6 +138,24 @@ test('what is no review is refused, and says so', async () => {
     assert.equal(status, want)
   }
   await server.close()
+})
+
+test('where it is said from where API servers ask, others get no connection', async () => {
+  for (const [from, answered] of [
+    [['127.0.0.0/8'], true],
+    [['fd00:192:168:1::/64', '192.168.1.10/32'], false],
+  ] as const) {
+    const { server, ask } = await started([...from])
+    const own = identity('own')
+    server.use(own)
+    try {
+      const asked = ask('/validate', reviewOf({}), own.certificate)
+      if (answered) assert.equal((await asked).status, 200)
+      else await assert.rejects(asked, { code: 'ECONNRESET' })
+    } finally {
+      await server.close()
+    }
+  }
 })
 
 test('a request under way is answered before the server ends', async () => {

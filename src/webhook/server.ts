@@ -1,9 +1,10 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createServer } from 'node:https'
-import type { AddressInfo } from 'node:net'
+import type { AddressInfo, Socket } from 'node:net'
 import type { Identity } from '../lib/certificate.ts'
 import type { Clock } from '../lib/clock.ts'
 import { answers, asFault, Fault } from '../lib/fault.ts'
+import { contains, type Prefix, parseAddress } from '../lib/ip.ts'
 import type { Log } from '../lib/log.ts'
 import type { AdmissionRequest, AdmissionReview } from './admission.ts'
 import { answerTo } from './answer.ts'
@@ -21,15 +22,21 @@ export interface AdmissionServer {
 export type Heard = (request: AdmissionRequest, path: string, outcome: Outcome, seconds: number) => void
 export type Outcome = 'allowed' | 'warned' | 'changed' | 'refused'
 
+/** How many strangers are told of: whoever reaches the port decides how many there are. */
+const strangersTold = 100
+
 /** Two objects of the largest size that etcd takes, and what is around them. */
 const maxBody = 4 * 1024 * 1024
 
-/** Answers AdmissionReviews (admission.k8s.io/v1) by TLS on `host:port`. No connection succeeds before `use`. */
+/**
+ * Answers AdmissionReviews (admission.k8s.io/v1) by TLS on `host:port`. No
+ * connection succeeds before `use`; with `from`, none from elsewhere ever.
+ */
 export async function serveAdmission(
   listen: string,
-  deps: { view: WatchedView; clock: Clock; log: Log; heard?: Heard },
+  deps: { view: WatchedView; clock: Clock; log: Log; heard?: Heard; from?: readonly Prefix[] },
 ): Promise<AdmissionServer> {
-  const { view, clock, log, heard } = deps
+  const { view, clock, log, heard, from = [] } = deps
   const reviewed = async (request: IncomingMessage): Promise<AdmissionReview> => {
     const begun = performance.now()
     const path = (request.url ?? '').split('?')[0]!
@@ -52,6 +59,16 @@ export async function serveAdmission(
     }
   }
   const server = createServer({ requestTimeout: 10_000, keepAliveTimeout: 120_000 }, answer)
+  const strangers = new Set<string>()
+  if (from.length > 0)
+    server.on('connection', (socket: Socket) => {
+      const { remoteAddress = '' } = socket
+      if (isFrom(from, remoteAddress)) return
+      socket.destroy()
+      if (strangers.has(remoteAddress) || strangers.size >= strangersTold) return
+      strangers.add(remoteAddress)
+      log.warn('took no connection; if this is an API server, add its address to --from', { remoteAddress })
+    })
   const colon = listen.lastIndexOf(':')
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject)
@@ -67,6 +84,12 @@ export async function serveAdmission(
         server.closeIdleConnections()
       }),
   }
+}
+
+/** A socket of both families shows IPv4 as `::ffff:192.168.1.10`. */
+function isFrom(from: readonly Prefix[], remote: string): boolean {
+  const address = parseAddress(remote.replace(/^::ffff:(?=[0-9.]+$)/, '').replace(/%.*$/, ''))
+  return address !== undefined && from.some((prefix) => contains(prefix, address))
 }
 
 function send(response: ServerResponse, status: number, body: object): void {

@@ -1,5 +1,6 @@
 import type { Kube } from '../kube/port.ts'
 import type { Clock } from '../lib/clock.ts'
+import type { Prefix } from '../lib/ip.ts'
 import type { Log } from '../lib/log.ts'
 import { startCertificates } from './certificate.ts'
 import { type Heard, serveAdmission } from './server.ts'
@@ -17,6 +18,8 @@ export interface WebhookDeps {
   names?: readonly string[]
   /** Plugins that the configurations of every namespace may execute, as the agents are told. */
   allowedPlugins?: readonly string[]
+  /** Where API servers ask from; absent or empty: anywhere. */
+  from?: readonly Prefix[]
   heard?: Heard
 }
 
