@@ -9,56 +9,95 @@ import { withoutLength } from '../lib/ip.ts'
 import { equal } from '../lib/json.ts'
 import type { Log } from '../lib/log.ts'
 import { startLoop } from '../reconcile/loop.ts'
-import type { AttachmentRecord, SandboxRecord } from './journal/record.ts'
+import type { AttachmentRecord, RenderedAttachment, SandboxRecord } from './journal/record.ts'
+import { lingerMs } from './lingering.ts'
 
 /** Changes that come within this time of each other are written together. */
 const batchMs = 100
-/** The same where no node waits for it: a routed network follows from its blocks. */
+/** The same where no node waits for it: what is routed follows from blocks. */
 const unhurriedMs = 1000
 
 export interface Slices {
   /** To be called when what this sandbox has came or went. */
   changed(record: SandboxRecord): void
+  /** To be called when a network is to go. */
+  wake(): void
   close(): Promise<void>
 }
 
-/**
- * Publishes who is where: one AttachmentSlice for each network that has pods
- * here, written in batches by this node alone, removed with its last pod.
- */
-export function startSlices(deps: {
+export interface SlicesDeps {
   kube: Kube
   clock: Clock
   log: Log
   node: { name: string; uid: string }
   records: () => SandboxRecord[]
-}): Slices {
+  /** Whether one of its addresses is kept for a holder that may come to another node. */
+  isKept: (containerID: string, a: RenderedAttachment) => boolean
+  /** Whether the network is being deleted, or gone. */
+  isGoing: (network: NetworkRef) => boolean
+}
+
+type NetworkRef = RenderedAttachment['network']
+
+/**
+ * Publishes which networks have pods here, as one AttachmentSlice for each,
+ * written in batches by this node alone. It names the pods that somebody
+ * elsewhere must know: those on a bridge, those whose addresses are kept for
+ * a holder, and all of a network that is to go. One that names nobody stays
+ * a while after the last pod, as the network's blocks do.
+ */
+export function startSlices(deps: SlicesDeps): Slices {
   const { kube, clock, log, node } = deps
   /** What the API server has of this node, by namespace and name, as far as this agent knows. */
   let written: Map<string, AttachmentSlice> | undefined
+  /** Since when slices are of no use that name nobody, by the same. */
+  const idleSince = new Map<string, number>()
+  let resting = false
 
   const write = async () => {
     written ??= await slicesOfBefore(kube, node)
-    const now = slicesOf(deps.records(), node)
+    const now = slicesOf(deps)
     for (const [key, slice] of now) {
+      idleSince.delete(key)
       if (equal(written.get(key)?.attachments, slice.attachments)) continue
       await put(kube, slice, written.has(key))
       written.set(key, slice)
     }
-    for (const [key, { metadata }] of written) {
-      if (now.has(key)) continue
+    for (const [key, slice] of written) {
+      if (now.has(key) || lingers(key, slice)) continue
+      const { namespace, name } = slice.metadata
       try {
-        await kube.delete(resources.attachmentSlices, { namespace: metadata.namespace, name: metadata.name })
+        await kube.delete(resources.attachmentSlices, { namespace, name })
       } catch (error) {
         if (!isFault(error, 'missing')) throw error
       }
       written.delete(key)
+      idleSince.delete(key)
     }
+    lookAgain()
   }
 
+  const lingers = (key: string, { metadata, network, networkUID, attachments }: AttachmentSlice): boolean => {
+    const { namespace = '' } = metadata
+    if (attachments.length > 0 || deps.isGoing({ namespace, name: network, uid: networkUID })) return false
+    const since = idleSince.get(key) ?? clock.now()
+    idleSince.set(key, since)
+    return clock.now() - since < lingerMs
+  }
+
+  const lookAgain = () => {
+    if (resting || idleSince.size === 0) return
+    resting = true
+    const due = Math.min(...idleSince.values()) + lingerMs
+    void clock.sleep(due - clock.now(), stop.signal).then(() => {
+      resting = false
+      loop.wake()
+    })
+  }
+
+  const stop = new AbortController()
   const loop = startLoop({ doing: 'publish who is where', round: write, clock, log, batchMs })
   loop.wake()
-  const stop = new AbortController()
   let soon = false
   return {
     changed(record) {
@@ -70,6 +109,7 @@ export function startSlices(deps: {
         loop.wake()
       })
     },
+    wake: () => loop.wake(),
     close() {
       stop.abort()
       return loop.close()
@@ -77,7 +117,8 @@ export function startSlices(deps: {
   }
 }
 
-const isBridged = (a: AttachmentRecord): boolean =>
+/** Whether other nodes' forwarding follows from it. */
+export const isBridged = (a: AttachmentRecord): boolean =>
   a.kind === 'polynet' && a.port?.link.kind === 'veth' && a.port.link.bridge !== undefined
 
 const nodeLabel = 'polynet.dev/node-uid'
@@ -94,13 +135,10 @@ function sliceName(network: { name: string; uid: string }, nodeUID: string): str
   return `${network.name.slice(0, 200)}-${id}`
 }
 
-function slicesOf(
-  records: SandboxRecord[],
-  node: { name: string; uid: string },
-): Map<string, AttachmentSlice> {
+function slicesOf({ records, node, isKept, isGoing }: SlicesDeps): Map<string, AttachmentSlice> {
   const slices = new Map<string, AttachmentSlice>()
   const byNetwork = new Map<string, AttachmentSlice>()
-  for (const record of records) {
+  for (const record of records()) {
     if (record.state !== 'added') continue
     for (const a of record.attachments) {
       if (a.kind !== 'polynet' || !a.held) continue
@@ -125,7 +163,8 @@ function slicesOf(
         byNetwork.set(a.network.uid, slice)
         slices.set(`${a.network.namespace}/${name}`, slice)
       }
-      slice.attachments.push(attachmentOf(record, a.interface, a.held.addresses, a.held.mac))
+      if (isBridged(a) || isKept(record.containerID, a) || isGoing(a.network))
+        slice.attachments.push(attachmentOf(record, a.interface, a.held.addresses, a.held.mac))
     }
   }
   for (const slice of slices.values())

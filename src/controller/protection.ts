@@ -7,7 +7,11 @@ const finalizer = 'polynet.dev/pods'
 /** How long a pod that was being attached at the moment of deletion may take to be seen. */
 export const unseenMs = 2000
 
-/** The pods, `<namespace>/<name>`, that are attached to the network. */
+/** Whether some node says that it has pods of the network, or may have. */
+export const isUsed = (network: Network, slices: AttachmentSlice[]): boolean =>
+  slices.some((s) => s.networkUID === network.metadata.uid)
+
+/** The pods, `<namespace>/<name>`, that are attached to the network: nodes name all of them once it is being deleted. */
 export function usersOf(network: Network, slices: AttachmentSlice[]): string[] {
   const mine = slices.filter((s) => s.networkUID === network.metadata.uid)
   return [...new Set(mine.flatMap((s) => s.attachments.map((a) => `${a.podNamespace}/${a.pod}`)))].sort()

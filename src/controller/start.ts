@@ -24,7 +24,7 @@ import {
 import { identifiersFor, tunnelPortsFor } from './identifiers.ts'
 import { Leisure, sameButWords } from './leisure.ts'
 import { NetworkBlocks } from './network-blocks.ts'
-import { finalizersOf, unseenMs, usersOf } from './protection.ts'
+import { finalizersOf, isUsed, unseenMs, usersOf } from './protection.ts'
 import { statefulHolders } from './stateful-sets.ts'
 import { Suspects } from './suspects.ts'
 
@@ -151,9 +151,10 @@ export async function startController(deps: { kube: Kube; clock: Clock; log: Log
     ]
     if (before && deletionTimestamp === undefined && equalItems(before.from, from)) return before
     const mine = blocksOf.of(uid)
-    const users = deletionTimestamp === undefined ? [] : usersOf(network, slices.list())
+    const going = deletionTimestamp !== undefined
+    const users = going ? usersOf(network, slices.list()) : []
     // Before it gets what agents need to attach pods, so that none is attached to a network without it.
-    const used = users.length > 0 || (mine.length > 0 && mayBeUnseen(network))
+    const used = going && (isUsed(network, slices.list()) || (mine.length > 0 && mayBeUnseen(network)))
     if (!(await protect(network, used))) return undefined
     const status = statusOf(network, { list, mine, users })
     const found: Findings = { from, status, written: false, writtenAt: before?.writtenAt ?? 0 }
