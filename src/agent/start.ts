@@ -72,6 +72,7 @@ export function startAgent(deps: AgentDeps): Agent {
     void commands.forgetGone(deps.hasNamespace ?? (() => true))
     nics = await datapath.nics()
     views.nics = nics
+    views.tunnels = await datapath.tunnels()
     registration ??= startRegistration({ name: node, uid })
     await rendering.begin()
     unready = undefined
@@ -110,6 +111,7 @@ export function startAgent(deps: AgentDeps): Agent {
       try {
         nics = await datapath.nics()
         views.nics = nics
+        views.tunnels = await datapath.tunnels()
         loop.wake()
         core?.rendering.wake()
       } catch (error) {

@@ -11,6 +11,7 @@ import {
 import { Fault } from '../lib/fault.ts'
 import { bitsOf, contains, formatPrefix, type Prefix, parsePrefix, withoutLength } from '../lib/ip.ts'
 import { equal } from '../lib/json.ts'
+import { type ForeignTunnel, portTaken } from '../plan/foreign-tunnel.ts'
 import { transit } from '../plan/uplink.ts'
 import type { NetworkView, Peer, Remote, Wire } from '../plan/view.ts'
 import { mappingsFor, vlanOutside } from '../plan/wire.ts'
@@ -26,6 +27,8 @@ export class Views {
   readonly #node: string
   readonly #alwaysClosed: string[]
   #nics: Nic[] = []
+  /** Others' tunnels, which may have a port of ours. */
+  tunnels: readonly ForeignTunnel[] = []
   /** What each network overlaps, by UID. */
   readonly #overlaps = new Map<string, { network: Network; what: string | undefined }>()
   /** Each network as it was last seen, by UID. */
@@ -53,7 +56,13 @@ export class Views {
   mappings(): NicMapping[] {
     const node = this.#watched.node.list()[0]
     const host: HostPhysicalNetwork | undefined = this.#watched.host.list()[0]
-    return mappingsFor(this.#watched.physicalNetworks.list(), host, this.#nics, node?.metadata.labels ?? {})
+    return mappingsFor(
+      this.#watched.physicalNetworks.list(),
+      host,
+      this.#nics,
+      node?.metadata.labels ?? {},
+      this.tunnels,
+    )
   }
 
   /** How this node reaches the network's wire. Throws `unavailable` with the reason when it does not. */
@@ -230,6 +239,8 @@ export class Views {
         doing,
         `no NIC has its InternalIP ${endpoint}; correct the kubelet's --node-ip`,
       )
+    const taken = portTaken(defaultTunnelPort, endpoint, this.tunnels)
+    if (taken) throw new Fault('unavailable', doing, `${taken}; give that another port`)
     return { nic: nic.name, endpoint, tunnelPort: defaultTunnelPort }
   }
 }

@@ -1,4 +1,5 @@
 import type { Nic } from '../api/host-physical-network.ts'
+import type { ForeignTunnel } from '../plan/foreign-tunnel.ts'
 import type { NodePlan, PortPlan } from '../plan/node-plan.ts'
 
 /**
@@ -28,7 +29,9 @@ export interface Datapath {
   check(ports: PortPlan[]): Promise<string[]>
   /** The host's NICs, sorted by name: hardware and what stands for it, none of Polynet's own links. */
   nics(): Promise<Nic[]>
-  /** Calls back when NICs or their addresses may have changed. Returns how to stop. */
+  /** VXLAN devices in the host's namespace that are not Polynet's, sorted by name. */
+  tunnels(): Promise<ForeignTunnel[]>
+  /** Calls back when NICs, their addresses or others' tunnels may have changed. Returns how to stop. */
   onNics(changed: () => void): () => void
   /** Everything Polynet owns in this kernel, a line each, sorted: for tests and people. Unchanged state, unchanged text. */
   describe(): Promise<string[]>

@@ -207,13 +207,16 @@ test('uplink: an address that nobody has does not leave the network', () => {
   assert.equal(trace(tablesOf(blue!), { ...udp('10.1.0.7', '203.0.113.1'), ...up }, hook).verdict, 'accept')
 })
 
-const tunnel = (iifname: string, saddr: string): Packet =>
-  udp(saddr, '192.168.10.11', { iifname, dport: 14790 })
+const tunnel = (iifname: string, saddr: string, more: Partial<Packet> = {}): Packet =>
+  udp(saddr, '192.168.10.11', { iifname, dport: 14790, ...more })
 const tunnels: [string, string, Packet][] = [
   ['accept', 'another node by the right NIC', tunnel('eth1', '192.168.10.12')],
   ['drop', 'another node by the wrong NIC', tunnel('eth0', '192.168.10.12')],
   ['drop', 'a stranger by the right NIC', tunnel('eth1', '192.168.10.99')],
   ['drop', 'a pod of a logical network', tunnel(uplinkName('blue'), '169.254.192.1')],
+  ['drop', 'a stranger, with an identifier of networks', tunnel('eth1', '192.168.10.99', { vni: 4096 })],
+  ['drop', 'a stranger, with one of networks to come', tunnel('eth1', '192.168.10.99', { vni: 70000 })],
+  ['accept', "another program's tunnel on that port", tunnel('eth0', '192.168.1.99', { vni: 1 })],
 ]
 for (const [want, what, packet] of tunnels)
   test(`tunnel port: a packet from ${what}: ${want}`, () => {

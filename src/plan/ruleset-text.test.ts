@@ -190,6 +190,7 @@ const values: Record<Field, string | number> = {
   'icmpv6 taddr': 'fd00:10:1::2',
   'th sport': 53,
   'th dport': 53,
+  '@th,96,16': 1,
   'ct state': 'new',
   'ct status': 'confirmed',
   'ct mark': 1,

@@ -144,6 +144,7 @@ const types: Record<Field, string> = {
   'icmpv6 taddr': 'ipv6_addr',
   'th sport': 'inet_service',
   'th dport': 'inet_service',
+  '@th,96,16': 'integer',
   'ct state': 'ct_state',
   'ct status': 'ct_status',
   'ct mark': 'mark',

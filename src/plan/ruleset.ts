@@ -36,6 +36,8 @@ export type Field =
   | 'icmpv6 taddr'
   | 'th sport'
   | 'th dport'
+  /** The first two of the three bytes of a VXLAN packet's identifier. */
+  | '@th,96,16'
   | 'ct state'
   /** Beside `confirmed`: whether the connection's first packet got through already. */
   | 'ct status'

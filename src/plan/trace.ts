@@ -30,6 +30,8 @@ export interface Packet {
   dport?: number
   /** Of ICMP or ICMPv6, as nft writes it: `echo-request`, `nd-neighbor-solicit`. */
   icmpType?: Value
+  /** Of a VXLAN packet. */
+  vni?: number
   /** Of neighbour discovery: whose MAC is asked for, or told. */
   target?: string
   ctState?: 'new' | 'established' | 'related' | 'invalid' | 'untracked'
@@ -435,6 +437,8 @@ function fieldOf(packet: Packet, field: Field, hook: Hook): Value | undefined {
       return packet.sport
     case 'th dport':
       return packet.dport
+    case '@th,96,16':
+      return packet.vni === undefined ? undefined : packet.vni >> 8
     case 'ct state':
       return packet.ctState
     case 'ct status':

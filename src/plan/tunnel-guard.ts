@@ -1,4 +1,5 @@
 import type { Element, Table } from './ruleset.ts'
+import { firstVni } from './uplink.ts'
 import type { NetworkView } from './view.ts'
 
 /**
@@ -6,7 +7,8 @@ import type { NetworkView } from './view.ts'
  * tunnel packet is taken only through the right NIC and from another node's
  * tunnel address, a pod's packet to a tunnel port goes nowhere, and none of
  * them is tracked (a tunnel would double the entries of the host's conntrack
- * table, which namespaces share). Without it a pod's UDP, translated to its
+ * table, which namespaces share). Other identifiers than networks', on a port that
+ * is shared with others' devices, are let be. Without it a pod's UDP, translated to its
  * node's address, arrives inside another tenant's network.
  */
 export function tunnelGuard(networks: NetworkView[]): Table[] {
@@ -63,6 +65,11 @@ export function tunnelGuard(networks: NetworkView[]): Table[] {
         {
           name: 'tunnelled',
           rules: [
+            // Somebody else's, on a port that both use. A packet too short to say is held to be ours.
+            {
+              comment: 'no identifier of ours',
+              do: [{ match: '@th,96,16', is: others }, { verdict: 'return' }],
+            },
             {
               do: [
                 { lookup: ['iifname', 'ip saddr', 'th dport'], in: 'tunnel-peers' },
@@ -84,6 +91,9 @@ export function tunnelGuard(networks: NetworkView[]): Table[] {
     },
   ]
 }
+
+/** The first bytes of the identifiers that no network gets. */
+const others = Array.from({ length: firstVni >> 8 }, (_, i) => i)
 
 /** Of one network; looked for once, because most of them have not changed when one has. */
 function peersOf(view: NetworkView): Map<string, Element> {

@@ -4,6 +4,7 @@ import type { HostPhysicalNetwork, Nic } from '../api/host-physical-network.ts'
 import { apiVersionOf } from '../api/meta.ts'
 import type { PhysicalNetwork } from '../api/physical-network.ts'
 import { resources } from '../api/resources.ts'
+import type { ForeignTunnel } from './foreign-tunnel.ts'
 import { hostStatus, mappingsFor } from './wire.ts'
 
 const labels = { 'kubernetes.io/hostname': 'n1', rack: 'a' }
@@ -53,8 +54,12 @@ const host = (...mappings: NonNullable<HostPhysicalNetwork['spec']['mappings']>)
   spec: { mappings },
 })
 
-const shown = (wires: PhysicalNetwork[], own?: HostPhysicalNetwork): string[] =>
-  mappingsFor(wires, own, nics, labels).map((m) =>
+const shown = (
+  wires: PhysicalNetwork[],
+  own?: HostPhysicalNetwork,
+  tunnels: ForeignTunnel[] = [],
+): string[] =>
+  mappingsFor(wires, own, nics, labels, tunnels).map((m) =>
     m.usable
       ? `${m.physicalNetwork} ${m.nic} ${m.address} ${m.mtu}`
       : `${m.physicalNetwork} ${m.nic ?? '-'}: ${m.message}`,
@@ -163,6 +168,41 @@ test('a mapping to a physical network that does not exist is named', () =>
   assert.deepEqual(shown([], host({ physicalNetwork: 'phy-net7', match: { name: 'eth1' } })), [
     'phy-net7 -: PhysicalNetwork phy-net7 does not exist; create it, or take the mapping out of HostPhysicalNetwork n1',
   ]))
+
+const others: ForeignTunnel[] = [
+  { name: 'flannel.1', port: 8472, vni: 1, families: [4], plain: true },
+  { name: 'vxlan.calico', port: 4789, vni: 4096, families: [4], plain: true },
+  { name: 'cilium_vxlan', port: 8473, vni: 0, families: [4, 6], plain: false },
+  { name: 'gbp6', port: 8474, vni: 9, families: [6], plain: false },
+]
+const remedy =
+  'give that another port, or use a PhysicalNetwork with another spec.tunnelPort than phy-net0 has'
+const ports: [title: string, nic: string, port: number, want: string][] = [
+  ['that nobody has', 'eth1', 14790, 'phy-net0 eth1 192.168.10.11 1500'],
+  ['that a plain device shares', 'eth1', 8472, 'phy-net0 eth1 192.168.10.11 1500'],
+  [
+    "of a device with a network's identifier",
+    'eth1',
+    4789,
+    `phy-net0 eth1: vxlan.calico has VXLAN identifier 4096 on UDP port 4789, and from 4096 on they are for networks; ${remedy}`,
+  ],
+  ['that the other family has', 'eth2', 4789, 'phy-net0 eth2 fd00:20::11 9000'],
+  [
+    'of a device that shares with nobody',
+    'eth1',
+    8473,
+    `phy-net0 eth1: cilium_vxlan has UDP port 8473 for itself and shares it with no other VXLAN device; ${remedy}`,
+  ],
+  ['of such a device of the other family', 'eth1', 8474, 'phy-net0 eth1 192.168.10.11 1500'],
+]
+for (const [title, name, tunnelPort, want] of ports)
+  test(`a physical network with a tunnel port ${title}`, () => {
+    for (const given of ['spec', 'status'] as const) {
+      const physical = wire('phy-net0', { nics: [{ match: { name } }] })
+      physical[given] = { ...physical[given], tunnelPort }
+      assert.deepEqual(shown([physical], undefined, others), [want])
+    }
+  })
 
 test('the status sums NICs and mappings up for people', () => {
   const mappings = mappingsFor(

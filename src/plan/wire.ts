@@ -4,19 +4,22 @@ import type { NicMatch, PhysicalNetwork } from '../api/physical-network.ts'
 import { contains, type Prefix, parseAddress, parsePrefix } from '../lib/ip.ts'
 import { parseMac } from '../lib/mac.ts'
 import { type Labels, selects } from '../lib/selector.ts'
+import { type ForeignTunnel, portTaken } from './foreign-tunnel.ts'
 
 /**
  * Which NIC of a node reaches which physical network, sorted by network: all
  * those that a mapping of the node's own names or else a rule of the
  * PhysicalNetwork (the first whose selector fits the node). A physical network that
  * neither speaks of is not on this node, and not in the answer. One that cannot
- * be used says why and what to do.
+ * be used says why and what to do: no such NIC, no cable, a tunnel port that one
+ * of `tunnels` has.
  */
 export function mappingsFor(
   physicalNetworks: readonly PhysicalNetwork[],
   host: HostPhysicalNetwork | undefined,
   nics: readonly Nic[],
   nodeLabels: Labels,
+  tunnels: readonly ForeignTunnel[] = [],
 ): NicMapping[] {
   const explicit = host?.spec.mappings ?? []
   const known = new Set(physicalNetworks.map((p) => p.metadata.name))
@@ -29,7 +32,7 @@ export function mappingsFor(
     }))
   const mappings = physicalNetworks.flatMap((wire) => {
     const asked = matchFor(wire, host, nodeLabels)
-    return asked ? [mappingOf(wire, asked, nics)] : []
+    return asked ? [mappingOf(wire, asked, nics, tunnels)] : []
   })
   return [...strangers, ...mappings].sort((a, b) => (a.physicalNetwork < b.physicalNetwork ? -1 : 1))
 }
@@ -59,7 +62,12 @@ function matchFor(
   return { match: rules[rule]!.match, source: `spec.nics[${rule}].match of PhysicalNetwork ${name}` }
 }
 
-function mappingOf(wire: PhysicalNetwork, { match, source }: Asked, nics: readonly Nic[]): NicMapping {
+function mappingOf(
+  wire: PhysicalNetwork,
+  { match, source }: Asked,
+  nics: readonly Nic[],
+  tunnels: readonly ForeignTunnel[],
+): NicMapping {
   const physicalNetwork = wire.metadata.name
   const unusable = (message: string) => ({ physicalNetwork, usable: false, message })
   const [nic, ...others] = nics.filter((n) => matches(match, n))
@@ -73,7 +81,7 @@ function mappingOf(wire: PhysicalNetwork, { match, source }: Asked, nics: readon
     )
   const address = tunnelAddress(nic)
   const mtu = Math.min(nic.mtu, wire.spec.mtu ?? nic.mtu)
-  const message = hindrance(wire, nic)
+  const message = hindrance(wire, nic) || portHindrance(wire, address, tunnels)
   return { physicalNetwork, nic: nic.name, address, mtu, usable: message === '', message }
 }
 
@@ -85,6 +93,18 @@ function hindrance(wire: PhysicalNetwork, nic: Nic): string {
   if (mtu !== undefined && mtu > nic.mtu)
     return `${nic.name} carries packets of ${nic.mtu} bytes and spec.mtu of PhysicalNetwork ${wire.metadata.name} says ${mtu}; raise the one (ip link set ${nic.name} mtu ${mtu}) or lower the other`
   return ''
+}
+
+/** The same of its tunnel port, which other programs' tunnels may have. */
+function portHindrance(
+  { metadata, spec, status }: PhysicalNetwork,
+  address: string | undefined,
+  tunnels: readonly ForeignTunnel[],
+): string {
+  const port = spec.tunnelPort ?? status?.tunnelPort
+  const taken = port === undefined ? undefined : portTaken(port, address, tunnels)
+  if (taken === undefined) return ''
+  return `${taken}; give that another port, or use a PhysicalNetwork with another spec.tunnelPort than ${metadata.name} has`
 }
 
 const matches = (match: NicMatch, nic: Nic): boolean =>

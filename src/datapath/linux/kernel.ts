@@ -2,6 +2,7 @@ import { mkdirSync, readdirSync, statfsSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Nic } from '../../api/host-physical-network.ts'
 import { Fault, isFault } from '../../lib/fault.ts'
+import type { ForeignTunnel } from '../../plan/foreign-tunnel.ts'
 import type { NamespacePlan, NodePlan, PortPlan } from '../../plan/node-plan.ts'
 import { ruleLine } from '../lines.ts'
 import type { Report } from '../port.ts'
@@ -9,7 +10,7 @@ import { describePlace } from './describe.ts'
 import { deleteLinks, moveBack } from './links.ts'
 import { Batch, refused } from './netlink.ts'
 import { createNamespace, removeNamespace } from './netns.ts'
-import { nicsOf } from './nics.ts'
+import { nicsOf, tunnelsOf } from './nics.ts'
 import { Place } from './place.ts'
 import { render } from './render.ts'
 import * as rt from './route.ts'
@@ -155,6 +156,10 @@ export class Kernel {
 
   nics(): Nic[] {
     return nicsOf(this.#host().route)
+  }
+
+  tunnels(): ForeignTunnel[] {
+    return tunnelsOf(this.#host().route)
   }
 
   describe(): Promise<string[]> {

@@ -95,6 +95,7 @@ const places: Record<
   'icmpv6 taddr': { payload: TRANSPORT, offset: 8, of: 'ip6', layer4: 58 },
   'th sport': { payload: TRANSPORT, offset: 0 },
   'th dport': { payload: TRANSPORT, offset: 2 },
+  '@th,96,16': { payload: TRANSPORT, offset: 12 },
   'ct state': { ct: 0 },
   'ct status': { ct: 2 },
   'ct mark': { ct: 3 },

@@ -130,6 +130,7 @@ export const dataTypes: Record<Field, DataType> = {
   'icmpv6 taddr': ipv6,
   'th sport': service,
   'th dport': service,
+  '@th,96,16': { type: 4, size: 2 },
   'ct state': ctState,
   'ct status': ctStatus,
   'ct mark': mark,

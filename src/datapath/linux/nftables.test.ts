@@ -123,6 +123,7 @@ const everything: Table[] = [
           { do: [{ match: 'ct state', is: ['new', 'established'] }, drop] },
           { do: [{ match: 'ct state', is: 'new' }, drop] },
           { do: [{ match: 'ct state', not: 'new' }, drop] },
+          { do: [{ match: '@th,96,16', is: [0, 1, 15] }, drop] },
           { do: [{ match: 'ct status', is: 'confirmed' }, drop] },
           {
             do: [
@@ -304,7 +305,10 @@ describe('tables in the kernel', { skip }, () => {
     skip: hasNft ? false : 'nft is not installed',
   }, () => {
     apply('a', everything)
-    const ours = nft('a', ['list', 'ruleset']).replace(/^\tcomment "polynet [0-9a-f]{16}"\n/gm, '')
+    const ours = nft('a', ['list', 'ruleset'])
+      .replace(/^\tcomment "polynet [0-9a-f]{16}"\n/gm, '')
+      // Of mere numbers in a set nft notes that they are to be hexadecimal.
+      .replace('@th,96,16 { 0, 1, 15 }', '@th,96,16 { 0x0, 0x1, 0xf }')
     nft('b', ['-f', '-'], everything.map(nftText).join(''))
     assert.equal(ours, nft('b', ['list', 'ruleset']))
   })
@@ -422,6 +426,8 @@ describe('tables in the kernel', { skip }, () => {
       [{ update: 'seen', key: ['th dport'], limitOver: { rate: 1, per: 'minute', burst: 1 } }],
       '1000 2000',
     ],
+    // The payload begins with a VXLAN header's flags.
+    ['bytes that say 101', [{ match: '@th,96,16', is: [1, 0x6f00, 0x6f00 + 1] }], '1000 2000 1000/6 2000/6'],
     ['the first packet of a connection', [{ match: 'ct status', not: 'confirmed' }], ''],
     ['a later packet of a connection', [{ match: 'ct status', is: 'confirmed' }], '1000 2000 1000/6 2000/6'],
     [

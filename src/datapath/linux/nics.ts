@@ -1,5 +1,6 @@
 import type { Nic } from '../../api/host-physical-network.ts'
 import { addressOf } from '../../lib/libc.ts'
+import type { ForeignTunnel } from '../../plan/foreign-tunnel.ts'
 import type { Message, Netlink } from './netlink.ts'
 import * as rt from './route.ts'
 import { ioctl } from './syscall.ts'
@@ -43,6 +44,21 @@ export function nicsOf(route: Netlink): Nic[] {
     .sort((a, b) => (a.name < b.name ? -1 : 1))
 }
 
+/** VXLAN devices of the namespace that are others'. */
+export const tunnelsOf = (route: Netlink): ForeignTunnel[] =>
+  route
+    .dump(rt.dumpLinks)
+    .map(rt.seenLink)
+    .filter(isForeignTunnel)
+    .map(({ name, vxlan }): ForeignTunnel => {
+      const { port, vni, local, plain, external } = vxlan!
+      return { name, port, vni, families: external ? [4, 6] : [local.includes(':') ? 6 : 4], plain }
+    })
+    .sort((a, b) => (a.name < b.name ? -1 : 1))
+
+const isForeignTunnel = ({ name, vxlan }: rt.SeenLink): boolean =>
+  vxlan !== undefined && !name.startsWith('pn')
+
 function driverOf(route: Netlink, name: string): string | undefined {
   const info = Buffer.alloc(196)
   info.writeUInt32LE(ETHTOOL_GDRVINFO)
@@ -61,10 +77,13 @@ const AF_BRIDGE = 7
 /** Multicast groups RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR and RTNLGRP_IPV6_IFADDR. */
 export const nicGroups = 0x111
 
-/** Whether a message of these groups may be about a NIC. */
+/** Whether a message of these groups may be about a NIC or somebody else's tunnel. */
 export function concernsNics(message: Message): boolean {
   // A bridge's word about its ports, which does not say what they are; each change of a link comes for itself.
   if (message.payload[0] === AF_BRIDGE) return false
-  if (message.type === NEWLINK || message.type === DELLINK) return isNic(rt.seenLink(message))
+  if (message.type === NEWLINK || message.type === DELLINK) {
+    const link = rt.seenLink(message)
+    return isNic(link) || isForeignTunnel(link)
+  }
   return message.payload[3] !== IFA_SCOPE_LINK
 }

@@ -234,10 +234,21 @@ export interface SeenLink {
   link: number
   elsewhere: boolean
   isolated: boolean
-  vxlan?: { vni: number; port: number; local: string; underlay: number }
+  vxlan?: SeenVxlan
   mode?: number
   vlan?: number
   bus?: { name: string; device: string }
+}
+
+export interface SeenVxlan {
+  vni: number
+  port: number
+  local: string
+  underlay: number
+  /** Shares its socket with others like it: nothing but the identifier tells their packets apart (VXLAN_F_RCV_FLAGS). */
+  plain: boolean
+  /** Takes its settings packet by packet from elsewhere. */
+  external: boolean
 }
 
 export function seenLink(message: Message): SeenLink {
@@ -283,6 +294,8 @@ function kindData(kind: string, data: Attributes): Pick<SeenLink, 'vxlan' | 'mod
         port: data.get(15)?.readUInt16BE(0) ?? 0,
         local: local ? ipText(local) : '',
         underlay: number32(data, 3),
+        plain: ![20, 22, 25, 30].some((on) => data.get(on)?.[0]) && !data.has(23) && !data.has(27),
+        external: data.get(25)?.[0] === 1,
       },
     }
   }

@@ -1,3 +1,4 @@
+import type { ForeignTunnel } from '../../plan/foreign-tunnel.ts'
 import type { Datapath } from '../port.ts'
 import type { MemoryFabric } from './fabric.ts'
 
@@ -23,6 +24,19 @@ export function memoryDatapath(fabric: MemoryFabric, nodeName: string): Datapath
           ...(pciAddress === undefined ? {} : { pciAddress }),
           addresses: [...addresses].sort((a, b) => Number(a.includes(':')) - Number(b.includes(':'))),
         }))
+        .sort((a, b) => (a.name < b.name ? -1 : 1)),
+    tunnels: async () =>
+      node.foreign.links
+        .flatMap((link) => (link.kind === 'vxlan' ? [link] : []))
+        .map(
+          ({ name, port, vni, local }): ForeignTunnel => ({
+            name,
+            port,
+            vni,
+            families: [local.includes(':') ? 6 : 4],
+            plain: true,
+          }),
+        )
         .sort((a, b) => (a.name < b.name ? -1 : 1)),
     onNics(changed) {
       const listener = () => changed()

@@ -93,6 +93,7 @@ export class MemoryFabric {
   setForeign(node: string, plan: NamespacePlan): void {
     this.node(node).foreign = plan
     this.#surroundings.changed(this.node(node), 'host')
+    for (const listener of this.node(node).nicListeners) listener()
   }
 
   /** The device is there again, as new. */

@@ -24,7 +24,7 @@ export function refusedNamespace(plan: NamespacePlan, whole: NodePlan, node: Mem
     if (link.kind === 'vxlan') {
       if (!node.nics.get(link.underlay)?.plugged || node.nicHolder(link.underlay))
         return no(`link ${link.name}`, `ENODEV; the host has no ${link.underlay}`)
-      const twins = whole.namespaces.flatMap((n) =>
+      const twins = [...whole.namespaces, node.foreign].flatMap((n) =>
         n.links.filter((l) => l.kind === 'vxlan' && l.vni === link.vni && l.port === link.port),
       )
       if (twins.length > 1)

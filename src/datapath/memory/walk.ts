@@ -384,6 +384,7 @@ export class Walk {
           l4proto: 'udp',
           sport: 49152,
           dport: port,
+          vni,
           tunnelled: { vni, frame },
         },
         underlay,
