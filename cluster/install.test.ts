@@ -110,12 +110,14 @@ for (const kind of kinds)
     let plain: string
 
     test('it is installed, and the nodes are Ready', { timeout: 150_000 }, async () => {
-      // One that was there before it.
-      if (defaultNetwork !== 'none') {
-        await kubectl(['apply', '-f', '-'], idlePod('before', 'n1'))
-        await isReady('before')
-      }
+      // One that was there before it, or waits for it.
+      await kubectl(['apply', '-f', '-'], idlePod('before', 'n1'))
+      if (defaultNetwork !== 'none') await isReady('before')
       await kind.install(cluster, kubectl)
+      await isReady('before')
+      // Nothing but that there was no node for it yet.
+      const warnings = 'involvedObject.name=before,type=Warning,reason!=FailedScheduling'
+      assert.equal(await kubectl(['get', 'events', '--field-selector', warnings, '-o', 'name']), '')
       await kubectl(['wait', 'nodes', '--all', '--for=condition=Ready', '--timeout=60s'])
       assert.equal(await on('n1', confs), kind.confs[0])
     })

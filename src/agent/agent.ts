@@ -32,6 +32,8 @@ export interface Agent {
   unready(): string | undefined
   /** Sandboxes that something could not be taken away of; it is tried again and again. */
   left(): string[]
+  /** Why a pod that asks for nothing would get no network, in whatever namespace, or nothing. */
+  lacking(): Promise<string | undefined>
   close(): Promise<void>
 }
 

@@ -1,9 +1,10 @@
 import type { Pod } from '../api/core.ts'
 import type { Network } from '../api/network.ts'
+import { defaultNetworkKey, said } from '../attach/default-network.ts'
 import type { Plugins } from '../cni/plugins.ts'
 import type { CniRequest } from '../cni/request.ts'
 import type { Clock } from '../lib/clock.ts'
-import { isFault } from '../lib/fault.ts'
+import { asFault, isFault } from '../lib/fault.ts'
 import type { Views } from './views.ts'
 import { type Wanted, wantedBy } from './wanted.ts'
 import type { Watched } from './watched.ts'
@@ -52,6 +53,34 @@ export class Attachable {
     } catch {
       return []
     }
+  }
+
+  /** Why a pod that asks for nothing would get no network, in whatever namespace, or nothing. */
+  async lacking(): Promise<string | undefined> {
+    let why: string | undefined
+    for (const namespace of this.#withDefaults()) {
+      const pod: Pod = {
+        apiVersion: 'v1',
+        kind: 'Pod',
+        metadata: { namespace, name: '*' },
+        spec: { containers: [] },
+      }
+      try {
+        const wanted = await this.#wantedBy(pod, {})
+        for (const { by } of wanted) if (by.kind === 'polynet') this.#deps.views.network(by.network)
+        return undefined
+      } catch (error) {
+        why ??= asFault(error, 'attach pods').problem
+      }
+    }
+    return why
+  }
+
+  /** Any namespace, for what all have, and those that choose for themselves. */
+  #withDefaults(): string[] {
+    const all = this.#deps.watched.namespaces.list()
+    const own = all.filter(({ metadata }) => said(metadata.annotations ?? {}, defaultNetworkKey))
+    return ['default', ...own.map(({ metadata }) => metadata.name)]
   }
 
   async #wantedBy(pod: Pod, args: Record<string, string>): Promise<Wanted[]> {

@@ -108,12 +108,14 @@ async function run(options: Options): Promise<void> {
       removedMark: at('var/lib/polynet/removed'),
       yielding: options.yield,
       ready: () => agent.unready() === undefined,
+      lacking: agent.lacking,
       tell: (reason, message) =>
         void tell(reason, message).catch((error) => log.debug('an event was lost', { error: String(error) })),
       clock: realClock,
       log,
     })
-  const probes = options.probes ? await serveProbes(options.probes, agent.unready, metrics) : undefined
+  const unready = () => agent.unready() ?? installation?.missing()
+  const probes = options.probes ? await serveProbes(options.probes, unready, metrics) : undefined
   const spool = setInterval(async () => {
     if (agent.unready() === undefined) await workOffSpool(at('var/lib/polynet/spool'), agent.handle, log)
   }, 1000)

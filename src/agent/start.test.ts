@@ -395,6 +395,38 @@ test('addresses that a full disk kept from being given back are, once the agent 
   assert.deepEqual(await nothing(left), [])
 })
 
+test('what pods that ask for nothing would lack is told, until the cluster, a namespace or another plugin gives it', async () => {
+  const { kube, agent, confOf } = await node()
+  const told = async (want: RegExp | undefined) => {
+    for (const until = performance.now() + 30_000; ; await realClock.sleep(10)) {
+      const why = await agent.lacking()
+      if (want ? want.test(why ?? '') : why === undefined) return
+      assert.ok(performance.now() < until, `${why} instead of ${want}`)
+    }
+  }
+  const choose = (name: string | null) =>
+    kube.patch(
+      resources.namespaces,
+      { name: 'polynet-system' },
+      { type: 'merge', body: { metadata: { annotations: { 'polynet.dev/default-network': name } } } },
+    )
+  await told(undefined)
+  await kube.delete(resources.networks, { namespace: 'polynet-system', name: 'default' })
+  await told(/there is no default network; create Network polynet-system\/default, or install/)
+  await kube.create(resources.networks, {
+    apiVersion: 'polynet.dev/v1alpha1',
+    kind: 'Network',
+    metadata: { namespace: 'polynet-system', name: 'own' },
+    spec: { subnets: [{ cidr: '10.2.0.0/16' }] },
+  })
+  await choose('own')
+  await told(undefined)
+  await choose(null)
+  await told(/there is no default network/)
+  confOf('good')
+  await told(undefined)
+})
+
 test('a DEL of a pod that was there before Polynet goes to the plugin that made it', async () => {
   const { pod, cni, calls, confOf } = await node()
   confOf('good')

@@ -236,6 +236,7 @@ export function startAgent(deps: AgentDeps): Agent {
       }
     },
     unready: () => unready,
+    lacking: async () => unready ?? attachable.lacking(),
     left: () => takingBack.owed(),
     async close() {
       if (closed) return

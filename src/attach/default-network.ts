@@ -8,7 +8,7 @@ import { definitionOrNetwork, type Found, pluginNamed, systemNetwork } from './t
 import { shown } from './text.ts'
 
 /** Chooses the default network, on a pod, a namespace or a node. */
-const defaultNetworkKey = 'polynet.dev/default-network'
+export const defaultNetworkKey = 'polynet.dev/default-network'
 /** The same on a pod, as Multus calls it. */
 export const multusDefaultKey = 'v1.multus-cni.io/default-network'
 

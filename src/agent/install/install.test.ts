@@ -28,6 +28,7 @@ function host(t: TestContext, confs: string[] = [], yielding = false) {
   for (const name of confs) writeFileSync(at(`etc/cni/net.d/${name}`), '{}')
   const told: string[] = []
   let ready = false
+  let lacking: string | undefined
   const start = () => {
     const installation = startInstallation({
       shim,
@@ -37,6 +38,7 @@ function host(t: TestContext, confs: string[] = [], yielding = false) {
       removedMark: at('removed'),
       yielding,
       ready: () => ready,
+      lacking: async () => lacking,
       tell: (reason, message) => told.push(`${reason}: ${message}`),
       clock: realClock,
       log: silentLog,
@@ -63,6 +65,9 @@ function host(t: TestContext, confs: string[] = [], yielding = false) {
     ready: () => {
       ready = true
     },
+    lacks: (what?: string) => {
+      lacking = what
+    },
     /** What is there once that is `want`, or after a while. */
     async settled(want: string) {
       for (const until = Date.now() + 5000; files() !== want && Date.now() < until; )
@@ -84,6 +89,25 @@ test('shim and conf come when the agent is ready, and not before', async (t) => 
   assert.equal(readFileSync(h.at('etc/cni/net.d/00-polynet.conflist'), 'utf8'), confText)
   assert.equal(readFileSync(h.at('opt/cni/bin/polynet-ipam'), 'utf8'), 'the shim')
   assert.equal(statSync(h.at('opt/cni/bin/polynet-cni')).mode & 0o777, 0o755)
+})
+
+test('they come when pods that ask for nothing have a network, and stay when that goes', async (t) => {
+  const h = host(t)
+  h.ready()
+  h.lacks('there is no default network')
+  const first = h.start()
+  await realClock.sleep(300)
+  assert.equal(h.files(), '')
+  assert.equal(first.missing(), 'there is no default network')
+  h.lacks()
+  await h.settled(`${shims} 00-polynet.conflist`)
+  assert.equal(first.missing(), undefined)
+  await first.close()
+  // An agent that starts again while there is none: pods of its node are asked of it as before.
+  h.lacks('there is no default network')
+  rmSync(h.at('opt/cni/bin/polynet-cni'))
+  h.start()
+  await h.settled(`${shims} 00-polynet.conflist`)
 })
 
 test('what is there as it should be is not written again; another release’s shim is replaced, not changed', async (t) => {

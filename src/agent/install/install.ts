@@ -1,5 +1,5 @@
 import { watch } from 'node:fs'
-import { mkdir, readdir, readFile, rm } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Clock } from '../../lib/clock.ts'
 import { asFault, Fault } from '../../lib/fault.ts'
@@ -21,6 +21,8 @@ export interface InstallDeps {
   yielding?: boolean
   /** Whether this node's agent can attach pods. */
   ready(): boolean
+  /** Why a pod that asks for nothing would get no network, or nothing. */
+  lacking(): Promise<string | undefined>
   /** Tells the cluster's administrators. */
   tell(reason: string, message: string): void
   clock: Clock
@@ -30,6 +32,8 @@ export interface InstallDeps {
 export interface Installation {
   /** Whether the runtime takes our conf before every other. */
   first(): boolean
+  /** Why the runtime cannot ask for networks yet, or nothing; a conf that was on the node before counts. */
+  missing(): string | undefined
   /** Takes our conf away where another plugin's is there; else both stay, and the shim says that Polynet was removed. */
   remove(): Promise<void>
   close(): Promise<void>
@@ -38,11 +42,14 @@ export interface Installation {
 /** How often the directory is looked at where nobody says that it has changed. */
 const lookMs = 5000
 const readyMs = 50
+const lackingMs = 200
 
 /**
  * Puts shim and conf on the node once the agent is ready, so that the node is
  * Ready no sooner than pods can be attached, and keeps them there: ours is the
- * conf that the runtime takes, whoever puts another beside it. Files are
+ * conf that the runtime takes, whoever puts another beside it. On a node
+ * without ours it comes when a pod that asks for nothing gets a network: until
+ * then kubelets keep pods back, instead of failing with them. Files are
  * replaced in one step, and only when they differ.
  */
 export function startInstallation(deps: InstallDeps): Installation {
@@ -53,6 +60,7 @@ export function startInstallation(deps: InstallDeps): Installation {
   let first = false
   let told = ''
   let failure = ''
+  let missing: string | undefined = 'shim and conf are not on the node yet'
 
   const say = (before: string[], isFirst: boolean) => {
     const text = before.length === 0 ? '' : rivals(deps.confDir, before, isFirst)
@@ -79,14 +87,33 @@ export function startInstallation(deps: InstallDeps): Installation {
     say(place.before, place.first)
   }
 
-  const keep = async () => {
+  /** Whether a runtime takes our conf already, and is not told that Polynet was removed. */
+  const isThere = async () => {
+    const files = await readdir(confDir()).catch(() => [])
+    const removed = await stat(deps.removedMark).catch(() => undefined)
+    return files.some(isOurName) && !removed
+  }
+
+  const wait = async () => {
     while (!ready() && !stop.signal.aborted) await clock.sleep(readyMs, stop.signal)
+    while (!stop.signal.aborted && !(await isThere())) {
+      const why = await deps.lacking()
+      if (why === undefined) return
+      if (why !== missing) log.info('the conf waits until pods have a network', { why })
+      missing = why
+      await clock.sleep(lackingMs, stop.signal)
+    }
+  }
+
+  const keep = async () => {
+    await wait()
     while (!stop.signal.aborted) {
       wake = new AbortController()
       const forget = noticing(confDir(), () => wake.abort())
       try {
         await round()
         failure = ''
+        missing = undefined
       } catch (error) {
         const { message } = asFault(error, 'install Polynet on the node')
         if (message !== failure) log.error(message)
@@ -100,6 +127,7 @@ export function startInstallation(deps: InstallDeps): Installation {
 
   return {
     first: () => first,
+    missing: () => missing,
     async remove() {
       stop.abort()
       await kept
