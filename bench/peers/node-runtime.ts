@@ -21,6 +21,13 @@ export interface Question {
   atOnce: number
   /** Answers at once, without what daemons do afterwards. */
   hasty?: boolean
+  /** What is executed instead of the node's first conf, and what it makes. */
+  by?: Plugin
+}
+
+export interface Plugin {
+  conf: { name: string; cniVersion: string; type: string }
+  interface: string
 }
 
 export interface Answer {
@@ -69,10 +76,10 @@ export class NodeRuntime {
     return runtime
   }
 
-  /** Pods that the node's daemons know of after a moment, each with a namespace. */
-  async pods(prefix: string, count: number, networks: number): Promise<Held[]> {
+  /** Pods that the node's daemons know of after a moment, each with a namespace. `of`: how the names of their networks begin. */
+  async pods(prefix: string, count: number, networks: number, of = this.#way.prefix): Promise<Held[]> {
     const made = Array.from({ length: count }, async (_, i): Promise<Held> => {
-      const pod = podOf(this.#way, `${prefix}-${i}`, networks, true)
+      const pod = podOf({ ...this.#way, prefix: of }, `${prefix}-${i}`, networks, true)
       const { metadata } = await this.#place.kube.create(resources.pods, pod)
       return { name: metadata.name, namespace: this.#way.namespace, uid: metadata.uid ?? '', networks }
     })
@@ -85,9 +92,9 @@ export class NodeRuntime {
     return this.#ask({ command, pods, atOnce })
   }
 
-  /** One pod, and its result as soon as it is there; rejects when it failed. */
-  async add(pod: Held): Promise<Answer> {
-    const answer = await this.#ask({ command: 'ADD', pods: [pod], atOnce: 1, hasty: true })
+  /** One pod, and its result as soon as it is there; rejects when it failed. `by`: one more interface, of another plugin. */
+  async add(pod: Held, by?: Plugin): Promise<Answer> {
+    const answer = await this.#ask({ command: 'ADD', pods: [pod], atOnce: 1, hasty: true, by })
     if (answer.failed[0]) throw new Error(answer.failed[0])
     return answer
   }

@@ -129,7 +129,7 @@ static int latency(char **argv) {
   int fd = udp_to(argv, 2000), lost = 0, count = 0;
   float first = 0;
   struct timespec t, u;
-  for (int64_t end = now_us() + atoi(argv[4]) * 1000LL; (now_us() < end || count == 0) && count < ANSWERS;) {
+  for (int64_t end = 0; (count < 2 || now_us() < end) && count < ANSWERS;) {
     clock_gettime(CLOCK_MONOTONIC, &t);
     if (send(fd, packet, SIZE, 0) != SIZE || recv(fd, packet, SIZE, 0) != SIZE) {
       if (++lost > 10) errno = ETIMEDOUT, fail(argv[2]);
@@ -137,11 +137,15 @@ static int latency(char **argv) {
     }
     clock_gettime(CLOCK_MONOTONIC, &u);
     times[count] = (u.tv_sec - t.tv_sec) * 1e6 + (u.tv_nsec - t.tv_nsec) / 1e3;
-    if (count++ == 0) first = times[0] + 2e6 * lost;
+    if (count++) continue;
+    /* The time of all others begins when the first is answered. */
+    first = times[0] + 2e6 * lost;
+    end = now_us() + atoi(argv[4]) * 1000LL;
   }
-  qsort(times, count, sizeof *times, by_size);
-  printf("{\"first\":%.1f,\"median\":%.1f,\"p99\":%.1f,\"count\":%d,\"lost\":%d}\n", first, times[count / 2],
-         times[count * 99 / 100], count, lost);
+  float *others = times + 1;
+  qsort(others, --count, sizeof *others, by_size);
+  printf("{\"first\":%.1f,\"median\":%.1f,\"p99\":%.1f,\"count\":%d,\"lost\":%d}\n", first, others[count / 2],
+         others[count * 99 / 100], count, lost);
   return 0;
 }
 

@@ -5,7 +5,9 @@ import { killed } from './killed.ts'
 import { memory } from './memory.ts'
 import type { Place } from './place.ts'
 import { pods } from './pods.ts'
+import { reachable } from './reachable.ts'
 import { requests } from './requests.ts'
+import { restart } from './restart.ts'
 import { throughput } from './throughput.ts'
 
 /** How much of something is measured: as little as shows that it works, or as much as is published. */
@@ -28,4 +30,6 @@ export const rows: Record<string, Row> = {
   killed: { about: 'the same while allocators are killed', minutes: 6, measure: killed },
   memory: { about: 'what stays in memory', minutes: 2, measure: memory },
   throughput: { about: 'packets from pod to pod', minutes: 5, measure: throughput },
+  reachable: { about: 'a new pod, seen from another node', minutes: 1, measure: reachable },
+  restart: { about: 'what restarts do to pods', minutes: 2, measure: restart },
 }

@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { networkInterfaces } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { createNamespace, inside, removeNamespace } from '../../src/datapath/linux/netns.ts'
 import { spawn } from '../../src/lib/spawn.ts'
 import { cpuOfChildren } from '../cpu.ts'
-import type { Answer, Held, Question } from './node-runtime.ts'
+import type { Answer, Held, Plugin as Other, Question } from './node-runtime.ts'
 import { cpuOfGroup, everyProcess, named } from './processes.ts'
 
 /**
@@ -26,6 +26,7 @@ interface Plugin {
   capabilities?: Record<string, boolean>
 }
 
+/** What the node's first conf is, or one that the question brings. */
 interface Conf {
   name: string
   cniVersion: string
@@ -41,6 +42,8 @@ function firstConf(): Conf {
   return { cniVersion: conf.cniVersion, name: conf.name, plugins: conf.plugins ?? [conf] }
 }
 
+const alone = ({ conf }: Other): Conf => ({ name: conf.name, cniVersion: conf.cniVersion, plugins: [conf] })
+
 const netnsOf = (pod: Held): string => `/run/netns/${pod.name}`
 const results = new Map<string, unknown>()
 
@@ -48,6 +51,7 @@ async function attachment(
   command: 'ADD' | 'DEL',
   pod: Held,
   { name, cniVersion, plugins }: Conf,
+  interfaceName: string,
 ): Promise<void> {
   for (const plugin of command === 'ADD' ? plugins : plugins.toReversed()) {
     const prevResult = results.get(pod.name)
@@ -58,7 +62,7 @@ async function attachment(
       CNI_PATH: binDir,
       CNI_CONTAINERID: pod.name,
       CNI_NETNS: netnsOf(pod),
-      CNI_IFNAME: 'eth0',
+      CNI_IFNAME: interfaceName,
       CNI_ARGS: `IgnoreUnknown=1;K8S_POD_NAMESPACE=${pod.namespace};K8S_POD_NAME=${pod.name};K8S_POD_INFRA_CONTAINER_ID=${pod.name};K8S_POD_UID=${pod.uid}`,
     }
     const path = join(binDir, plugin.type)
@@ -90,12 +94,20 @@ const addressesOf = (pod: Held): Record<string, string> =>
 
 const nowUs = (): number => Number(process.hrtime.bigint() / 1000n)
 
-const daemons = words.map((word) => {
+const pidOf = (word: string): number => {
   const [pid] = named(everyProcess(), word)
   if (pid === undefined) throw new Error(`${word} does not run on this node`)
   return pid
-})
-const cpu = (): number => cpuOfChildren() + daemons.reduce((sum, pid) => sum + cpuOfGroup(pid), 0)
+}
+const daemons = words.map((word) => ({ word, pid: pidOf(word) }))
+
+/** Of everything executed, and of the daemons; one that was started anew begins at its own beginning. */
+const cpu = (): number => cpuOfChildren() + daemons.reduce((sum, daemon) => sum + cpuOfDaemon(daemon), 0)
+
+function cpuOfDaemon(daemon: { word: string; pid: number }): number {
+  if (!existsSync(`/proc/${daemon.pid}`)) daemon.pid = named(everyProcess(), daemon.word)[0] ?? 0
+  return daemon.pid === 0 ? 0 : cpuOfGroup(daemon.pid)
+}
 
 /** What the daemons take when nothing is asked of them, a millisecond. */
 const idle = await idleShare()
@@ -106,14 +118,14 @@ async function idleShare(): Promise<number> {
   return (cpu() - before) / (performance.now() - began)
 }
 
-async function answer({ command, pods, atOnce, hasty }: Question): Promise<Answer> {
+async function answer({ command, pods, atOnce, hasty, by }: Question): Promise<Answer> {
   if (command === 'make') for (const pod of pods) createNamespace(netnsOf(pod))
   if (command === 'remove') for (const pod of pods) removeNamespace(netnsOf(pod))
   const addresses: Answer['addresses'] = {}
   if (command === 'look') for (const pod of pods) addresses[pod.name] = addressesOf(pod)
   if (command !== 'ADD' && command !== 'DEL')
     return { times: [], failed: [], ms: 0, cpu: 0, addresses, atUs: nowUs() }
-  const conf = firstConf()
+  const conf = by ? alone(by) : firstConf()
   const times: number[] = []
   const failed: string[] = []
   let atUs = 0
@@ -122,11 +134,11 @@ async function answer({ command, pods, atOnce, hasty }: Question): Promise<Answe
     for (let pod = left.shift(); pod; pod = left.shift()) {
       const began = performance.now()
       try {
-        await attachment(command, pod, conf)
+        await attachment(command, pod, conf, by?.interface ?? 'eth0')
         times.push(performance.now() - began)
         atUs = nowUs()
         if (command === 'ADD' && hasty) addresses[pod.name] = addressesOf(pod)
-        if (command === 'ADD' && interfacesOf(pod) !== pod.networks)
+        if (command === 'ADD' && !by && interfacesOf(pod) !== pod.networks)
           failed.push(`${pod.name}: it has ${interfacesOf(pod)} of ${pod.networks} interfaces`)
       } catch (error) {
         failed.push(`${pod.name}: ${(error as Error).message.slice(0, 500)}`)

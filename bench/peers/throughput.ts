@@ -2,12 +2,12 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ensureDebian } from '../../cluster/debian.ts'
-import type { Topology } from '../../src/api/network.ts'
-import { resources } from '../../src/api/resources.ts'
 import { type Figures, median } from '../figures.ts'
-import { flannelConf, startFlannel } from './flannel.ts'
+import { startFlannel } from './flannel.ts'
 import { type Held, NodeRuntime } from './node-runtime.ts'
 import { onNode, output, packetsProgram, startService } from './on-node.ts'
+import { attachOthers } from './other-plugins.ts'
+import { overlays } from './overlays.ts'
 import { type Place, until } from './place.ts'
 import type { Size } from './rows.ts'
 import { Talk } from './talk.ts'
@@ -38,10 +38,6 @@ const host = 'the hosts themselves'
 /** What Polynet's networks are to be compared with. */
 const beside = { 'one node': theirs.eth0, 'across nodes': theirs.net1 }
 
-/** The same pods' networks, carried by Polynet; of their own prefix, so that `podOf` asks for them. */
-const path: Way = { ...polynet, prefix: 'path' }
-const topologies: Topology[] = ['Layer3', 'Layer2']
-
 /** How fast packets are from pod to pod, on one node and across nodes. */
 export async function throughput(place: Place, size: Size): Promise<Figures[]> {
   const rounds = size({ small: 1, full: 7 })
@@ -51,11 +47,11 @@ export async function throughput(place: Place, size: Size): Promise<Figures[]> {
   await place.secondPolynet()
   const ending: (() => Promise<unknown>)[] = []
   try {
-    await makeNetworks(place)
-    ending.push(() => removeNetworks(place))
+    const { way, remove } = await overlays(place, 'path')
+    ending.push(remove)
     const flannel = await startFlannel(place, [bare.node, other.bridge])
     ending.push(() => flannel.close())
-    const all = await pathsOf(place, rounds, ending)
+    const all = await pathsOf(place, way, rounds, ending)
     const found = new Map<string, Found[]>()
     for (let round = 0; round < rounds; round++) {
       const paths = all[round]!
@@ -78,29 +74,13 @@ export async function throughput(place: Place, size: Size): Promise<Figures[]> {
   }
 }
 
-const networkOf = (i: number) => ({ namespace: polynet.namespace, name: `${path.prefix}${i + 1}` })
-
-async function makeNetworks({ kube }: Place): Promise<void> {
-  for (const [i, topology] of topologies.entries())
-    await kube.create(resources.networks, {
-      apiVersion: 'polynet.dev/v1alpha1',
-      kind: 'Network',
-      metadata: networkOf(i),
-      spec: { topology, subnets: [{ cidr: `10.${154 + i}.0.0/16` }] },
-    })
-  for (const i of topologies.keys())
-    await until('Polynet’s networks to be known', async () => {
-      const { status } = await kube.get(resources.networks, networkOf(i))
-      return status?.mtu !== undefined && status.vni !== undefined
-    })
-}
-
-async function removeNetworks({ kube }: Place): Promise<void> {
-  for (const i of topologies.keys()) await kube.delete(resources.networks, networkOf(i))
-}
-
 /** For each round the paths between pods that have never spoken with each other. */
-async function pathsOf(place: Place, rounds: number, ending: (() => Promise<unknown>)[]): Promise<Path[][]> {
+async function pathsOf(
+  place: Place,
+  path: Way,
+  rounds: number,
+  ending: (() => Promise<unknown>)[],
+): Promise<Path[][]> {
   /** Attached, so many for each round. */
   const podsOn = async (way: Way, networks: number, each: number): Promise<Held[]> => {
     const runtime = await NodeRuntime.start(place, way)
@@ -111,7 +91,7 @@ async function pathsOf(place: Place, rounds: number, ending: (() => Promise<unkn
     const { failed } = await runtime.cni('ADD', pods, 4)
     ending.push(() => runtime.cni('DEL', pods, 4))
     if (failed[0]) throw new Error(failed[0])
-    if (way.side !== 'polynet') for (const pod of pods) await attachMore(place, way.node, pod)
+    if (way.side !== 'polynet') await attachOthers(runtime, way.node, pods)
     for (const [name, found] of Object.entries(await runtime.look(pods))) addresses.set(name, found)
     return pods
   }
@@ -146,38 +126,6 @@ async function pathsOf(place: Place, rounds: number, ending: (() => Promise<unkn
       },
     ]
   })
-}
-
-/** Flannel's network and a macvlan, beside the default one that the pod has. */
-async function attachMore(place: Place, node: string, pod: Held): Promise<void> {
-  const macvlan = {
-    cniVersion: '0.3.1',
-    name: 'macvlan',
-    type: 'macvlan',
-    master: 'eth1',
-    ipam: {
-      type: 'host-local',
-      ranges: [
-        [
-          node === bare.node
-            ? { subnet: '192.168.10.0/24', rangeStart: '192.168.10.100', rangeEnd: '192.168.10.169' }
-            : { subnet: '192.168.10.0/24', rangeStart: '192.168.10.170', rangeEnd: '192.168.10.239' },
-        ],
-      ],
-    },
-  }
-  for (const [name, conf] of Object.entries({ net1: flannelConf, net2: macvlan })) {
-    const env = [
-      ...['CNI_COMMAND=ADD', `CNI_CONTAINERID=${pod.name}`, `CNI_NETNS=/run/netns/${pod.name}`],
-      ...[`CNI_IFNAME=${name}`, 'CNI_PATH=/opt/cni/bin'],
-    ]
-    const run = `printf %s "$1" | env ${env.join(' ')} /opt/cni/bin/${conf.type}`
-    const { exit, output: said } = await place.cluster.exec(node, [
-      ...['sh', '-c', run, 'sh'],
-      JSON.stringify(conf),
-    ])
-    if (exit !== 0) throw new Error(`attach ${pod.name} by ${conf.type}: ${said}`)
-  }
 }
 
 const port = 7000
