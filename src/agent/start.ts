@@ -163,7 +163,9 @@ export function startAgent(deps: AgentDeps): Agent {
       records: () => recordsOf(journal),
       isKept: (containerID, a) => addresses.isKept(containerID, a.interface),
       isGoing,
+      there: (namespace) => watched.slicesIn(namespace),
     })
+    const compare = watched.onOwnSlice(() => slices.seen())
     const hasten = watched.networks.onChange(({ type, object }) => {
       if (type === 'DELETED' || object.metadata.deletionTimestamp !== undefined) slices.wake()
     })
@@ -189,6 +191,7 @@ export function startAgent(deps: AgentDeps): Agent {
         forget()
         mind()
         hasten()
+        compare()
         await Promise.all([reporter.close(), rendering.close(), slices.close(), addresses.close()])
       },
     }
@@ -238,6 +241,12 @@ export function startAgent(deps: AgentDeps): Agent {
     unready: () => unready,
     lacking: async () => unready ?? attachable.lacking(),
     left: () => takingBack.owed(),
+    async leave() {
+      await registration?.close()
+      registration = undefined
+      const self = await kube.get(resources.nodes, { name: node })
+      await sayReach(kube, self, { labels: {}, nics: {} })
+    },
     async close() {
       if (closed) return
       closed = true

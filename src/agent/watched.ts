@@ -32,6 +32,8 @@ export interface Watched {
   render(networks: Network[]): void
   blocksOf(network: Network): AddressBlock[]
   slicesOf(network: Network): AttachmentSlice[]
+  /** All slices of a namespace; undefined where they are not in view. */
+  slicesIn(namespace: string): AttachmentSlice[] | undefined
   /** Grows with every change of the blocks and slices of the network's namespace. */
   revisionOf(network: Network): number
   /**
@@ -40,6 +42,8 @@ export interface Watched {
    * stop.
    */
   onChange(changed: (kind: WatchedKind) => void): () => void
+  /** Calls back when one of this node's own slices changed. Returns how to stop. */
+  onOwnSlice(changed: () => void): () => void
   close(): void
 }
 
@@ -56,6 +60,7 @@ export type WatchedKind =
 export function watch(deps: { kube: Kube; clock: Clock; log: Log; node: string }): Watched {
   const { kube, clock, log } = deps
   const listeners = new Set<(kind: WatchedKind) => void>()
+  const ownSliceListeners = new Set<() => void>()
   const revisions = new Map<string, number>()
   const changed = (kind: WatchedKind) => {
     for (const listener of listeners) listener(kind)
@@ -94,6 +99,7 @@ export function watch(deps: { kube: Kube; clock: Clock; log: Log; node: string }
     const m = mirror(kube, resources.attachmentSlices, { namespace }, { clock, log })
     m.onChange(({ object }) => {
       if (object.node !== deps.node) moved(namespace, 'slices')
+      else for (const listener of ownSliceListeners) listener()
     })
     return m
   }
@@ -131,10 +137,18 @@ export function watch(deps: { kube: Kube; clock: Clock; log: Log; node: string }
       const all = slices.get(network.metadata.namespace ?? '')?.list() ?? []
       return all.filter((s) => s.networkUID === network.metadata.uid)
     },
+    slicesIn(namespace) {
+      const m = slices.get(namespace)
+      return m?.lastContact === undefined ? undefined : m.list()
+    },
     revisionOf: ({ metadata: { namespace = '' } }) => revisions.get(namespace) ?? 0,
     onChange(listener) {
       listeners.add(listener)
       return () => listeners.delete(listener)
+    },
+    onOwnSlice(listener) {
+      ownSliceListeners.add(listener)
+      return () => ownSliceListeners.delete(listener)
     },
     close() {
       for (const m of [...always, ...blocks.values(), ...slices.values()]) m.close()
