@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { buildImage } from '../images/images.ts'
+import type { Node } from '../src/api/core.ts'
 import { type Cluster, startCluster } from './cluster.ts'
 import { chart, helm } from './install.ts'
 import { agentPods, blueAndRed, eventually, findings, idlePod, type Kubectl, kubectlOf } from './kubectl.ts'
@@ -20,20 +21,31 @@ interface Kind {
   eth0: string
 }
 
+/** While they have the right to: they take from their Nodes what they told the scheduler. */
+const agentsGo = (kubectl: Kubectl) =>
+  kubectl([
+    ...['-n', 'polynet-system', 'delete', 'daemonset', 'polynet-agent'],
+    ...['--cascade=foreground', '--timeout=90s'],
+  ])
 const byManifest = {
   install: async (_: Cluster, kubectl: Kubectl) => {
     await kubectl(['apply', '-f', manifest])
     await kubectl(['-n', 'polynet-system', 'rollout', 'status', 'daemonset/polynet-agent', '--timeout=90s'])
     await kubectl(['-n', 'polynet-system', 'rollout', 'status', 'deploy/polynet-webhook', '--timeout=90s'])
   },
-  remove: (_: Cluster, kubectl: Kubectl) =>
-    kubectl(['delete', '-f', manifest, '-l', '!polynet.dev/kept', '--timeout=90s']),
+  remove: async (_: Cluster, kubectl: Kubectl) => {
+    await agentsGo(kubectl)
+    await kubectl(['delete', '-f', manifest, '-l', '!polynet.dev/kept', '--timeout=90s'])
+  },
 }
 const beside = ['--set-json', 'defaultNetwork.subnets=[]']
 const byHelm = (...values: string[]) => ({
   install: (cluster: Cluster) =>
     helm(cluster, ['install', 'polynet', chart, '--create-namespace', ...values]),
-  remove: (cluster: Cluster) => helm(cluster, ['uninstall', 'polynet']),
+  remove: async (cluster: Cluster, kubectl: Kubectl) => {
+    await agentsGo(kubectl)
+    await helm(cluster, ['uninstall', 'polynet'])
+  },
 })
 
 const kinds: Kind[] = [
@@ -56,6 +68,13 @@ const kinds: Kind[] = [
     eth0: 'cbr0',
   },
 ]
+
+const wire = `
+apiVersion: polynet.dev/v1alpha1
+kind: PhysicalNetwork
+metadata: { name: phy-net0 }
+spec: { nics: [{ match: { name: eth1 } }] }
+---`
 
 for (const kind of kinds)
   suite(`Polynet on a cluster with ${kind.defaultNetwork}`, { concurrency: 1 }, () => {
@@ -107,6 +126,14 @@ for (const kind of kinds)
         .sort()
         .join(' ')
     }
+    /** What the scheduler is told of nodes, a line for each. */
+    const reach = async () => {
+      const { items } = JSON.parse(await kubectl(['get', 'nodes', '-o', 'json'])) as { items: Node[] }
+      const keys = items.flatMap(({ metadata, status }) =>
+        [metadata.labels, status?.capacity, status?.allocatable].flatMap((each) => Object.keys(each ?? {})),
+      )
+      return keys.filter((key) => key.includes('polynet.dev')).join(' ')
+    }
     let plain: string
 
     test('it is installed, and the nodes are Ready', { timeout: 150_000 }, async () => {
@@ -124,7 +151,7 @@ for (const kind of kinds)
 
     test('pods have networks beside the default one', { timeout: 120_000 }, async () => {
       const pods = idlePod('old', 'n1', 'blue,red') + idlePod('peer', 'n2', 'blue,red')
-      await kubectl(['apply', '-f', '-'], blueAndRed + pods + idlePod('plain', 'n1'))
+      await kubectl(['apply', '-f', '-'], wire + blueAndRed + pods + idlePod('plain', 'n1'))
       for (const name of ['old', 'peer', 'plain']) await isReady(name)
       assert.deepEqual(
         (await status('old')).map((each) => `${each.interface} ${each.name}`),
@@ -134,12 +161,16 @@ for (const kind of kinds)
       for (const { interface: name, ips } of await status('peer'))
         for (const ip of ips) assert.equal(`${name} ${await pings('old', ip)}`, `${name} answers`)
       assert.deepEqual(await findings(kubectl), [])
+      const [label, nic] = ['physical.polynet.dev/phy-net0', 'nic.polynet.dev/phy-net0']
+      const both = [label, nic, nic, label, nic, nic].join(' ')
+      assert.equal(await eventually(both, reach), both)
     })
 
     test('removed, it leaves running pods their networks', { timeout: 150_000 }, async () => {
       const before = await on('n1', ['cat', `/etc/cni/net.d/${kind.confs[1]}`])
       await kind.remove(cluster, kubectl)
       assert.equal(await eventually('', () => kubectl([...agentPods, '-o', 'name'])), '')
+      assert.equal(await eventually('', reach), '')
       assert.equal(await on('n1', confs), kind.confs[1])
       assert.equal(await on('n1', ['cat', `/etc/cni/net.d/${kind.confs[1]}`]), before)
       assert.equal(await links('old'), 'eth0 lo net1 net2')

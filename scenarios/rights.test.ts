@@ -198,7 +198,7 @@ test('programs that no simulation starts: who leads, the default network, certif
 
 /** What is granted for requests that none of the above comes to. */
 const unreached: Partial<Record<Program, Record<string, string>>> = {
-  agent: { 'get nodes': 'to tell of a conf that comes before its own (`tell` in agent/main.ts)' },
+  agent: { 'get nodes': 'to tell of a conf that comes before its own, and to leave (agent/main.ts)' },
 }
 
 for (const program of programs) {

@@ -34,6 +34,8 @@ export interface Agent {
   left(): string[]
   /** Why a pod that asks for nothing would get no network, in whatever namespace, or nothing. */
   lacking(): Promise<string | undefined>
+  /** Takes from this node's Node what the scheduler was told of it; before `close`, when nobody will say it again. */
+  leave(): Promise<void>
   close(): Promise<void>
 }
 

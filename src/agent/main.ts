@@ -8,9 +8,9 @@ import { foreignPlugins } from '../cni/exec.ts'
 import { linuxDatapath } from '../datapath/linux/linux.ts'
 import { connect } from '../kube/cluster/connect.ts'
 import { realClock } from '../lib/clock.ts'
-import { answers, Fault } from '../lib/fault.ts'
+import { answers, asFault, Fault } from '../lib/fault.ts'
 import { formatPrefix, parsePrefix } from '../lib/ip.ts'
-import { jsonLog } from '../lib/log.ts'
+import { jsonLog, type Log } from '../lib/log.ts'
 import { serveProbes } from '../lib/probes.ts'
 import { exiting, toldToEnd } from '../lib/program.ts'
 import { inRoot } from '../lib/rooted.ts'
@@ -123,7 +123,7 @@ async function run(options: Options): Promise<void> {
   await toldToEnd()
   const why = (await removal?.ask()) ?? 'nobody said which DaemonSet it is of'
   log.info('closing', { why })
-  if (why === 'removed') await installation?.remove()
+  if (why === 'removed') await Promise.all([installation?.remove(), leave(agent, log)])
   else await installation?.close()
   clearInterval(spool)
   await server.close()
@@ -131,6 +131,16 @@ async function run(options: Options): Promise<void> {
   await agent.close()
   await datapath.close()
   await journal.close()
+}
+
+/** Leaves the Node without what it was told. Most often the right to was removed before the agent is told to end. */
+async function leave(agent: Agent, log: Log): Promise<void> {
+  try {
+    await agent.leave()
+  } catch (error) {
+    const { message } = asFault(error, 'leave the Node')
+    log.warn('the Node keeps labels physical.polynet.dev/… and resources nic.polynet.dev/…', { why: message })
+  }
 }
 
 /** How long after its start an agent lets pods wait for it; later, what keeps it from being ready may take long. */

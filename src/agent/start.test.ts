@@ -97,7 +97,7 @@ esac`,
     })
 
   const fabric = new MemoryFabric()
-  fabric.addSwitch('management')
+  for (const wire of ['management', 'phy-net1']) fabric.addSwitch(wire)
   fabric.addNode('n1', [
     {
       name: 'eth0',
@@ -105,6 +105,13 @@ esac`,
       mtu: 1500,
       addresses: ['192.168.1.11/24'],
       switch: 'management',
+    },
+    {
+      name: 'eth1',
+      mac: '02:00:00:00:01:11',
+      mtu: 1500,
+      addresses: ['192.168.20.11/24'],
+      switch: 'phy-net1',
     },
   ])
   const datapath = outer(memoryDatapath(fabric, 'n1'))
@@ -427,6 +434,51 @@ test('what pods that ask for nothing would lack is told, until the cluster, a na
   await told(undefined)
 })
 
+test('an agent that leaves takes from its Node what it told the scheduler, and nothing else', async () => {
+  const { kube, agent } = await node()
+  const said = async () => {
+    const { metadata, status } = await kube.get(resources.nodes, { name: 'n1' })
+    return [metadata.labels, status?.capacity, status?.allocatable].map((each) =>
+      Object.keys(each ?? {}).join(),
+    )
+  }
+  const labels = { 'example.org/rack': 'r1' }
+  await kube.patch(resources.nodes, { name: 'n1' }, { type: 'merge', body: { metadata: { labels } } })
+  const status = { capacity: { cpu: '2' }, allocatable: { cpu: '2' } }
+  await kube.patch(
+    resources.nodes,
+    { name: 'n1' },
+    { type: 'merge', subresource: 'status', body: { status } },
+  )
+  await kube.create(resources.physicalNetworks, {
+    apiVersion: 'polynet.dev/v1alpha1',
+    kind: 'PhysicalNetwork',
+    metadata: { name: 'phy-net1' },
+    spec: { nics: [{ match: { name: 'eth1' } }] },
+  })
+  const reach = [
+    'example.org/rack,physical.polynet.dev/phy-net1',
+    'cpu,nic.polynet.dev/phy-net1',
+    'cpu,nic.polynet.dev/phy-net1',
+  ]
+  for (
+    const until = performance.now() + 30_000;
+    (await said()).join() !== reach.join();
+    await realClock.sleep(10)
+  )
+    assert.ok(performance.now() < until, (await said()).join())
+  await agent.leave()
+  assert.deepEqual(await said(), ['example.org/rack', 'cpu', 'cpu'])
+  // Nobody says it again.
+  await kube.patch(
+    resources.nodes,
+    { name: 'n1' },
+    { type: 'merge', body: { metadata: { labels: { 'example.org/rack': 'r2' } } } },
+  )
+  await realClock.sleep(100)
+  assert.deepEqual(await said(), ['example.org/rack', 'cpu', 'cpu'])
+})
+
 test('a DEL of a pod that was there before Polynet goes to the plugin that made it', async () => {
   const { pod, cni, calls, confOf } = await node()
   confOf('good')
@@ -469,6 +521,35 @@ test('GC takes away what the runtime does not name, of all networks, and leaves 
   assert.ok(lines.some((line) => line.includes('sandbox-of-stays')))
   assert.ok(!lines.some((line) => line.includes('sandbox-of-goes')))
   assert.equal((await cni('CHECK', 'stays')).exit, 0)
+})
+
+test('GC takes nothing away that came while it was under way, nor anything when it is not told what stays', async () => {
+  const { pod, cni, left } = await node()
+  await pod('stays')
+  await cni('ADD', 'stays')
+  const before = await left()
+  const gc = (valid?: string[]) => {
+    const config = { cniVersion: '1.1.0', name: 'polynet', type: 'polynet-cni' }
+    const told = valid?.map((name) => ({ containerID: `sandbox-of-${name}`, ifname: 'eth0' }))
+    return cni('GC', '', {
+      containerID: '',
+      config: { ...config, ...(told && { 'cni.dev/valid-attachments': told }) },
+    })
+  }
+  const blind = await gc()
+  assert.equal(blind.exit, 1)
+  assert.match(blind.msg, /cni.dev\/valid-attachments is not there/)
+  assert.deepEqual(await left(), before)
+  await pod('comes', 'good@net1')
+  // The runtime made its list before it asked for this one.
+  const [added, collected] = await Promise.all([cni('ADD', 'comes'), gc(['stays'])])
+  assert.deepEqual([added.exit, collected.exit], [0, 0])
+  assert.equal((await cni('CHECK', 'comes')).exit, 0)
+  // Two who collect at once, one of whom knows more.
+  await Promise.all([gc(['stays', 'comes']), gc(['stays', 'comes', 'stranger'])])
+  assert.equal((await cni('CHECK', 'comes')).exit, 0)
+  await gc(['stays'])
+  assert.deepEqual(await left(), before)
 })
 
 test('CHECK names what is not as it was made', async () => {
