@@ -1,6 +1,7 @@
 import type { Pod } from '../api/core.ts'
 import type { Nic } from '../api/host-physical-network.ts'
 import { isRendered } from '../api/network.ts'
+import { resources } from '../api/resources.ts'
 import { errorAnswer } from '../cni/frame.ts'
 import { answers, asFault, Fault } from '../lib/fault.ts'
 import { startLoop } from '../reconcile/loop.ts'
