@@ -16,12 +16,18 @@ import { lingerMs } from './lingering.ts'
 const batchMs = 100
 /** The same where no node waits for it: what is routed follows from blocks. */
 const unhurriedMs = 1000
+/** How long after a change of this node's slices they are compared with what was written: by then the agent's own are seen. */
+const settleMs = 2000
+/** How often they are read where nobody watches them, which takes one request. */
+const readMs = 10 * 60_000
 
 export interface Slices {
   /** To be called when what this sandbox has came or went. */
   changed(record: SandboxRecord): void
   /** To be called when a network is to go. */
   wake(): void
+  /** To be called when one of this node's slices was seen to change. */
+  seen(): void
   close(): Promise<void>
 }
 
@@ -35,6 +41,8 @@ export interface SlicesDeps {
   isKept: (containerID: string, a: RenderedAttachment) => boolean
   /** Whether the network is being deleted, or gone. */
   isGoing: (network: NetworkRef) => boolean
+  /** All slices of a namespace; undefined where they are not in view. */
+  there: (namespace: string) => AttachmentSlice[] | undefined
 }
 
 type NetworkRef = RenderedAttachment['network']
@@ -44,7 +52,8 @@ type NetworkRef = RenderedAttachment['network']
  * written in batches by this node alone. It names the pods that somebody
  * elsewhere must know: those on a bridge, those whose addresses are kept for
  * a holder, and all of a network that is to go. One that names nobody stays
- * a while after the last pod, as the network's blocks do.
+ * a while after the last pod, as the network's blocks do. What somebody else
+ * deletes or changes, or an older etcd does not have, is written again.
  */
 export function startSlices(deps: SlicesDeps): Slices {
   const { kube, clock, log, node } = deps
@@ -56,14 +65,15 @@ export function startSlices(deps: SlicesDeps): Slices {
 
   const write = async () => {
     written ??= await slicesOfBefore(kube, node)
+    const known = written
     const now = slicesOf(deps)
     for (const [key, slice] of now) {
       idleSince.delete(key)
-      if (equal(written.get(key)?.attachments, slice.attachments)) continue
-      await put(kube, slice, written.has(key))
-      written.set(key, slice)
+      if (equal(known.get(key)?.attachments, slice.attachments)) continue
+      await put(kube, slice, known.has(key))
+      known.set(key, slice)
     }
-    for (const [key, slice] of written) {
+    for (const [key, slice] of known) {
       if (now.has(key) || lingers(key, slice)) continue
       const { namespace, name } = slice.metadata
       try {
@@ -71,10 +81,43 @@ export function startSlices(deps: SlicesDeps): Slices {
       } catch (error) {
         if (!isFault(error, 'missing')) throw error
       }
-      written.delete(key)
+      known.delete(key)
       idleSince.delete(key)
     }
     lookAgain()
+  }
+
+  /** Takes up what others made of this node's slices where they are watched, so that a round puts it right. */
+  const compare = () => {
+    if (!written) return
+    const namespaces = new Set(Array.from(written.values(), ({ metadata }) => metadata.namespace ?? ''))
+    let differs = false
+    for (const namespace of namespaces) {
+      const there = deps.there(namespace)?.filter(({ nodeUID }) => nodeUID === node.uid)
+      if (!there) continue
+      const byKey = new Map(there.map((slice) => [keyOf(slice), slice]))
+      for (const [key, slice] of written) {
+        if (slice.metadata.namespace !== namespace) continue
+        const found = byKey.get(key)
+        if (equal(found?.attachments, slice.attachments)) continue
+        differs = true
+        if (found) written.set(key, found)
+        else written.delete(key)
+      }
+    }
+    if (!differs) return
+    log.info('slices of this node were changed by others; writing them again')
+    loop.wake()
+  }
+
+  const readAgain = async () => {
+    for (;;) {
+      // Not all nodes at once.
+      await clock.sleep(readMs * (0.75 + Math.random() / 2), stop.signal)
+      if (stop.signal.aborted) return
+      written = undefined
+      loop.wake()
+    }
   }
 
   const lingers = (key: string, { metadata, network, networkUID, attachments }: AttachmentSlice): boolean => {
@@ -98,7 +141,9 @@ export function startSlices(deps: SlicesDeps): Slices {
   const stop = new AbortController()
   const loop = startLoop({ doing: 'publish who is where', round: write, clock, log, batchMs })
   loop.wake()
+  void readAgain()
   let soon = false
+  let comparing = false
   return {
     changed(record) {
       if (record.attachments.some(isBridged)) return loop.wake()
@@ -110,6 +155,14 @@ export function startSlices(deps: SlicesDeps): Slices {
       })
     },
     wake: () => loop.wake(),
+    seen() {
+      if (comparing) return
+      comparing = true
+      void clock.sleep(settleMs, stop.signal).then(() => {
+        comparing = false
+        compare()
+      })
+    },
     close() {
       stop.abort()
       return loop.close()
@@ -123,10 +176,12 @@ export const isBridged = (a: AttachmentRecord): boolean =>
 
 const nodeLabel = 'polynet.dev/node-uid'
 
+const keyOf = ({ metadata }: AttachmentSlice): string => `${metadata.namespace}/${metadata.name}`
+
 /** What an agent of this node wrote before this one started. */
 async function slicesOfBefore(kube: Kube, node: { uid: string }): Promise<Map<string, AttachmentSlice>> {
   const { items } = await kube.list(resources.attachmentSlices, { labels: `${nodeLabel}=${node.uid}` })
-  return new Map(items.map((slice) => [`${slice.metadata.namespace}/${slice.metadata.name}`, slice]))
+  return new Map(items.map((slice) => [keyOf(slice), slice]))
 }
 
 /** The network's name for people; the rest tells networks and nodes apart, whatever their names. */
