@@ -1,9 +1,9 @@
-import http, { type IncomingMessage } from 'node:http'
-import https from 'node:https'
 import { type Clock, realClock } from '../../lib/clock.ts'
 import { Fault } from '../../lib/fault.ts'
 import { failure, faultOf, type Status } from '../status.ts'
+import type { Head } from './answer.ts'
 import type { ApiServer } from './config.ts'
+import { type Asker, Connections } from './connections.ts'
 
 export interface TransportOptions {
   clock?: Clock
@@ -22,9 +22,6 @@ export interface Request {
   deadlineMs?: number
 }
 
-/** How long a connection may be silent before the kernel asks whether the other side is there; the same in use and at rest, so that it is set once. */
-const keepAliveMsecs = 15_000
-
 /**
  * Requests to one API server over kept-alive connections. What is safe to
  * repeat is repeated until the deadline: reads after any failure, writes only
@@ -34,7 +31,7 @@ export class Transport {
   readonly #server: ApiServer
   readonly #clock: Clock
   readonly #random: () => number
-  readonly #agent: http.Agent
+  readonly #connections: Connections
   readonly deadlineMs: number
 
   constructor(
@@ -45,19 +42,7 @@ export class Transport {
     this.#clock = clock
     this.#random = random
     this.deadlineMs = deadlineMs
-    // Idle connections go before the server closes them (90 s at kube-apiserver), so that no write meets a closing one.
-    const options = { keepAlive: true, keepAliveMsecs, timeout: 60_000, maxFreeSockets: 16 }
-    this.#agent =
-      server.url.protocol === 'https:'
-        ? new https.Agent({
-            ...options,
-            ca: server.ca,
-            cert: server.cert,
-            key: server.key,
-            rejectUnauthorized: !server.insecure,
-            servername: server.serverName,
-          })
-        : new http.Agent(options)
+    this.#connections = new Connections(server)
   }
 
   /** The JSON that the server answers; rejects with the fault that its Status is. */
@@ -81,14 +66,9 @@ export class Transport {
     { ok: true; value: unknown } | { ok: false; fault: Fault; again: boolean; retryAfterMs?: number }
   > {
     const safe = request.method === 'GET'
-    const timeout = new AbortController()
-    const timer = setTimeout(() => timeout.abort(), timeoutMs)
-    let sent = false
     try {
-      const response = await this.open(request, timeout.signal, repeated)
-      sent = true
-      const text = await textOf(response)
-      const code = response.statusCode ?? 0
+      const { head, text } = await this.#answer(request, timeoutMs, repeated)
+      const { code, headers } = head
       if (code < 300) return { ok: true, value: parsed(text, request.doing) }
       const status = statusIn(text, code)
       // 429: turned away at the door. 401: the token may have been rotated just now.
@@ -96,7 +76,7 @@ export class Transport {
         code === 429 ||
         (safe && code >= 500 && code !== 501) ||
         (code === 401 && !repeated && !!this.#server.authorization)
-      const seconds = Number(response.headers['retry-after'])
+      const seconds = Number(headers.get('retry-after'))
       return {
         ok: false,
         fault: faultOf(status, request.doing),
@@ -105,63 +85,64 @@ export class Transport {
       }
     } catch (error) {
       if (error instanceof Fault) return { ok: false, fault: error, again: false }
-      const late = timeout.signal.aborted
-      const why = late ? `no answer within ${Math.round(timeoutMs / 1000)} s` : (error as Error).message
+      const late = error instanceof Late
+      const why = (error as Error).message
       const fault = new Fault('unavailable', request.doing, `${why}; is the API server there?`, error)
-      const unsent = !sent && ['ECONNREFUSED', 'ENOENT', 'ENOTFOUND', 'EAI_AGAIN'].includes(codeOf(error))
+      const unsent = ['ECONNREFUSED', 'ENOENT', 'ENOTFOUND', 'EAI_AGAIN'].includes(codeOf(error))
       return { ok: false, fault, again: !late && (safe || unsent) }
-    } finally {
-      clearTimeout(timer)
     }
   }
 
-  /** The response once its headers are there; its body is the caller's to read. */
-  open(request: Request, signal: AbortSignal, fresh = false): Promise<IncomingMessage> {
-    const { url, socketPath } = this.#server
-    const body = request.body === undefined ? undefined : JSON.stringify(request.body)
-    const authorization = this.#server.authorization?.(fresh)
+  /** The whole answer, or how the connection failed. */
+  #answer(request: Request, timeoutMs: number, fresh: boolean): Promise<{ head: Head; text: string }> {
     return new Promise((resolve, reject) => {
-      const call = (url.protocol === 'https:' ? https : http).request({
-        agent: this.#agent,
-        method: request.method,
-        ...(socketPath === undefined
-          ? { host: url.hostname.replace(/^\[|\]$/g, ''), port: url.port }
-          : { socketPath }),
-        path: `${url.pathname.replace(/\/$/, '')}${request.path}`,
-        signal,
-        headers: {
-          Accept: 'application/json',
-          'User-Agent': 'polynet',
-          ...(authorization && { Authorization: authorization }),
-          ...(body !== undefined && {
-            'Content-Type': request.contentType ?? 'application/json',
-            'Content-Length': Buffer.byteLength(body),
-          }),
+      const pieces: Buffer[] = []
+      let head: Head | undefined
+      const giveUp = this.ask(
+        request,
+        {
+          head(it) {
+            head = it
+          },
+          data: (piece) => pieces.push(piece),
+          end(error) {
+            clearTimeout(timer)
+            if (error || !head) reject(error)
+            else resolve({ head, text: Buffer.concat(pieces).toString() })
+          },
         },
-      })
-      call.on('socket', (socket) => socket.setKeepAlive(true, keepAliveMsecs))
-      call.once('response', resolve)
-      call.once('error', reject)
-      call.end(body)
+        fresh,
+      )
+      const timer = setTimeout(() => giveUp(new Late(timeoutMs)), timeoutMs)
     })
   }
 
+  /** Asks once, whatever comes of it; returns how to give up. */
+  ask(request: Request, asker: Asker, fresh = false): (error: Error) => void {
+    const { method, path } = request
+    const body = request.body === undefined ? undefined : JSON.stringify(request.body)
+    const authorization = this.#server.authorization?.(fresh)
+    const headers = {
+      Accept: 'application/json',
+      'User-Agent': 'polynet',
+      ...(authorization && { Authorization: authorization }),
+      ...(body !== undefined && { 'Content-Type': request.contentType ?? 'application/json' }),
+    }
+    return this.#connections.ask({ method, path, headers, ...(body !== undefined && { body }) }, asker)
+  }
+
   close(): void {
-    this.#agent.destroy()
+    this.#connections.close()
+  }
+}
+
+class Late extends Error {
+  constructor(ms: number) {
+    super(`no answer within ${Math.round(ms / 1000)} s`)
   }
 }
 
 const codeOf = (error: unknown): string => String((error as { code?: string }).code ?? '')
-
-/** Listens for itself: an async iterator takes several times as long, at each answer. */
-const textOf = (response: IncomingMessage): Promise<string> =>
-  new Promise((resolve, reject) => {
-    const chunks: Buffer[] = []
-    response.on('data', (chunk: Buffer) => chunks.push(chunk))
-    response.on('end', () => resolve(Buffer.concat(chunks).toString()))
-    response.on('error', reject)
-    response.on('close', () => reject(new Error('the connection broke off')))
-  })
 
 function parsed(text: string, doing: string): unknown {
   try {

@@ -1,9 +1,9 @@
-import type { IncomingMessage } from 'node:http'
 import { StringDecoder } from 'node:string_decoder'
 import type { KubeObject } from '../../api/meta.ts'
 import { Fault } from '../../lib/fault.ts'
 import type { Change } from '../port.ts'
 import { faultOf, type Status } from '../status.ts'
+import type { Head } from './answer.ts'
 import { type Request, statusIn, type Transport } from './transport.ts'
 
 /**
@@ -17,17 +17,19 @@ export async function* watchLines<T extends KubeObject>(
   { signal, seconds }: { signal: AbortSignal; seconds: number },
 ): AsyncIterable<Change<T>> {
   if (signal.aborted) return
-  const ended = new AbortController()
-  const end = () => ended.abort()
+  const stream = new Stream()
+  let giveUp = (_: Error) => {}
+  const end = () => giveUp(new Error('given up'))
   signal.addEventListener('abort', end, { once: true })
   // A server that takes the connection and says nothing, and one that is gone without a word.
   const mute = setTimeout(end, transport.deadlineMs)
   const silent = setTimeout(end, (seconds + 15) * 1000)
   try {
-    const response = await transport.open(request, ended.signal)
+    giveUp = transport.ask(request, stream)
+    const { code } = await stream.answered
     clearTimeout(mute)
-    if (response.statusCode !== 200) throw await refusal(response, request.doing)
-    for await (const line of linesOf(response)) {
+    if (code !== 200) throw await refusal(stream, code, request.doing)
+    for await (const line of linesOf(stream)) {
       const change = JSON.parse(line) as { type: string; object: T & Status }
       if (change.type === 'ERROR') throw faultOf(change.object, request.doing)
       if (change.type === 'BOOKMARK')
@@ -48,32 +50,67 @@ export async function* watchLines<T extends KubeObject>(
     clearTimeout(silent)
     signal.removeEventListener('abort', end)
     // Whoever stops reading early must not leave the stream open.
-    ended.abort()
+    end()
   }
 }
 
-async function refusal(response: IncomingMessage, doing: string): Promise<Fault> {
-  let text = ''
-  for await (const chunk of response as AsyncIterable<Buffer>) text += chunk.toString()
-  return faultOf(statusIn(text, response.statusCode ?? 0), doing)
+/** An answer for whoever reads it when there is time. */
+class Stream {
+  readonly #answered = Promise.withResolvers<Head>()
+  #pieces: Buffer[] = []
+  #ended = false
+  #wake = () => {}
+
+  /** Resolves when its status is there; rejects where it never comes. */
+  get answered(): Promise<Head> {
+    return this.#answered.promise
+  }
+
+  head(head: Head): void {
+    this.#answered.resolve(head)
+  }
+
+  data(piece: Buffer): void {
+    this.#pieces.push(piece)
+    this.#wake()
+  }
+
+  end(error = new Error('the connection broke off')): void {
+    this.#ended = true
+    this.#answered.reject(error)
+    this.#wake()
+  }
+
+  /** What has come of the body since the last time, once there is any; undefined at its end, which may be early. */
+  async next(): Promise<Buffer | undefined> {
+    while (this.#pieces.length === 0 && !this.#ended)
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve
+      })
+    const pieces = this.#pieces
+    this.#pieces = []
+    return pieces.length > 0 ? Buffer.concat(pieces) : undefined
+  }
 }
 
-/** Whole lines, however the bytes were cut; ends quietly where the connection breaks off, without the half line. */
-async function* linesOf(response: IncomingMessage): AsyncIterable<string> {
+async function refusal(stream: Stream, code: number, doing: string): Promise<Fault> {
+  const pieces: Buffer[] = []
+  for (let piece = await stream.next(); piece; piece = await stream.next()) pieces.push(piece)
+  return faultOf(statusIn(Buffer.concat(pieces).toString(), code), doing)
+}
+
+/** Whole lines, however the bytes were cut; without the half line at the end of a stream that broke off. */
+async function* linesOf(stream: Stream): AsyncIterable<string> {
   const decoder = new StringDecoder('utf8')
   let pieces: string[] = []
-  try {
-    for await (const chunk of response as AsyncIterable<Buffer>) {
-      const parts = decoder.write(chunk).split('\n')
-      const rest = parts.pop()!
-      for (const part of parts) {
-        const line = pieces.length > 0 ? pieces.join('') + part : part
-        pieces = []
-        if (line !== '') yield line
-      }
-      if (rest !== '') pieces.push(rest)
+  for (let piece = await stream.next(); piece; piece = await stream.next()) {
+    const parts = decoder.write(piece).split('\n')
+    const rest = parts.pop()!
+    for (const part of parts) {
+      const line = pieces.length > 0 ? pieces.join('') + part : part
+      pieces = []
+      if (line !== '') yield line
     }
-  } catch {
-    // The watch has ended; whoever wants more asks again from the last version seen.
+    if (rest !== '') pieces.push(rest)
   }
 }
