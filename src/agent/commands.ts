@@ -56,7 +56,7 @@ export class Commands {
         await this.#turns.take(containerID, () => this.#check(containerID))
         return done
       case 'GC':
-        await this.#turns.alone(() => this.#gc(request))
+        await this.#gc(request)
         return done
       case 'STATUS': {
         const why = this.#deps.unready()
@@ -122,12 +122,28 @@ export class Commands {
       throw new Fault('kernel', `check sandbox ${containerID}`, differences.join('; '))
   }
 
+  /**
+   * Takes away what the runtime does not name, of what was there when it asked: it made its list before, so what comes
+   * meanwhile cannot be in it. It asks nobody but the journal.
+   */
   async #gc({ config }: CniRequest): Promise<void> {
     const { sandboxes } = this.#known()
-    const valid = new Set((config['cni.dev/valid-attachments'] ?? []).map((a) => a.containerID))
+    const said = config['cni.dev/valid-attachments']
+    if (said === undefined)
+      throw new Fault(
+        'invalid',
+        'collect garbage',
+        'cni.dev/valid-attachments is not there; a runtime names what stays (CNI 1.1)',
+      )
+    const valid = new Set((said ?? []).map((a) => a.containerID))
+    const garbage = [...sandboxes.known()].filter((id) => !valid.has(id) && !this.#turns.has(id))
+    await this.#turns.alone(() => this.#collect(garbage))
+  }
+
+  async #collect(garbage: string[]): Promise<void> {
+    const { sandboxes } = this.#known()
     const errors: string[] = []
-    for (const containerID of sandboxes.known()) {
-      if (valid.has(containerID)) continue
+    for (const containerID of garbage) {
       try {
         await sandboxes.del(containerID)
       } catch (error) {

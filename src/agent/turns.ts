@@ -18,6 +18,11 @@ export class Turns {
     return mine
   }
 
+  /** Whether something is under way for the key, or waits. */
+  has(key: string): boolean {
+    return this.#last.has(key)
+  }
+
   /** Runs `act` while nothing else runs (GC excludes ADD and DEL); what comes meanwhile waits. */
   alone<T>(act: () => Promise<T>): Promise<T> {
     const mine = Promise.allSettled([this.#gate, ...this.#last.values()]).then(act)
