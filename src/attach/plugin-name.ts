@@ -1,7 +1,7 @@
 import type { NetworkConf } from '../cni/plugins.ts'
 
-/** What is known of a conf on the node: its own name, and the file it came from. */
-export type ConfName = Pick<NetworkConf, 'name' | 'source'>
+/** What is known of a conf on the node: its own name, the file it came from, and perhaps what is in it. */
+export type ConfName = Pick<NetworkConf, 'name' | 'source'> & Partial<Pick<NetworkConf, 'plugins'>>
 
 /**
  * The plugin that a conf file stands for, by CNI-Genie's rule: the file's
@@ -23,4 +23,11 @@ export const confOf = <T extends ConfName>(plugin: string, confs: readonly T[]):
 
 /** The conf on the node that gives the default network: the first that is neither loopback nor another adaptor. */
 export const defaultConf = <T extends ConfName>(confs: readonly T[]): T | undefined =>
-  confs.find((conf) => !['loopback', 'multus', 'genie', 'polynet'].includes(pluginNameOf(conf.source)))
+  confs.find((conf) => !isAdaptor(conf) && !['loopback', 'polynet'].includes(pluginNameOf(conf.source)))
+
+/** Whether a conf is that of a program which, as Polynet does, executes other plugins as pods' annotations say. */
+export const isAdaptor = (conf: ConfName): boolean =>
+  ['multus', 'genie'].includes(pluginNameOf(conf.source)) ||
+  (conf.plugins ?? []).some(({ type }) => adaptors.includes(String(type)))
+
+const adaptors = ['multus', 'multus-shim', 'genie']

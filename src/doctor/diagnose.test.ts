@@ -122,6 +122,8 @@ const seen: SeenNode = {
     leases: [{ owner, network: 'default/blue', addresses: [{ address: '10.1.0.7/16', block }] }],
   },
   goneNamespaces: [],
+  confs: ['00-polynet.conflist', '10-bridge.conflist'],
+  adaptors: [],
   spooled: 0,
 }
 const well: View = { nodes: [node], pods: [web], blocks: [blueBlock], slices: [slice], seen: [seen] }
@@ -243,6 +245,14 @@ const cases: [title: string, view: View, problems: string[]][] = [
     [
       'node n1: no AttachmentSlice has eth1 of sandbox c0ffee000000 of pod default/web, with 10.1.0.7 of network default/blue',
     ],
+  ],
+  [
+    'another program that reads the same annotations',
+    on({
+      confs: ['0-polynet.conflist', '00-multus.conf', '10-bridge.conflist'],
+      adaptors: ['00-multus.conf'],
+    }),
+    ['node n1: 00-multus.conf is of a program that attaches pods by the same annotations as Polynet'],
   ],
   ['DELs that wait', on({ spooled: 2 }), ['node n1: 2 DELs wait in the spool']],
   [

@@ -23,6 +23,7 @@ export function diagnose(view: View): Finding[] {
       ...inJournal(node, view),
       ...podsWithout(node, view),
       ...inSlices(node, view),
+      ...inConfDirectory(node),
     ]),
     ...addressesIn(view),
   ]
@@ -152,6 +153,18 @@ const sandboxText = ({ containerID, pod }: SandboxRecord): string =>
   `sandbox ${containerID.slice(0, 12)} of pod ${pod.namespace}/${pod.name}`
 
 const statusKey = 'k8s.v1.cni.cncf.io/network-status'
+
+/** Of two who own an annotation, a runtime executes the first. */
+function inConfDirectory({ name: node, confs, adaptors }: SeenNode): Finding[] {
+  const first = confs[0]?.endsWith('-polynet.conflist')
+    ? 'is not executed, since Polynet comes first; remove its DaemonSet and that file'
+    : 'comes first, so that pods get its attachments beside those of Polynet, or in place of them; remove its DaemonSet and that file'
+  return adaptors.map((file) => ({
+    node,
+    problem: `${file} is of a program that attaches pods by the same annotations as Polynet`,
+    remedy: `it ${first}`,
+  }))
+}
 
 /** Pods that were attached by Polynet once, as their `network-status` says; those that were there before it are not its own. */
 function podsWithout({ name: node, sandboxes }: SeenNode, { pods }: View): Finding[] {

@@ -1,9 +1,11 @@
 import { existsSync, readdirSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { holdingsOf } from '../agent/addresses/records.ts'
 import { readJournal } from '../agent/journal/file.ts'
 import { recordsIn } from '../agent/journal/record.ts'
 import { resources } from '../api/resources.ts'
+import { isAdaptor } from '../attach/plugin-name.ts'
+import { isConfName, readConfDir } from '../cni/conf.ts'
 import { linuxDatapath } from '../datapath/linux/linux.ts'
 import type { Datapath } from '../datapath/port.ts'
 import type { Kube } from '../kube/port.ts'
@@ -22,14 +24,16 @@ export async function lookAt(kube: Kube, seen: SeenNode[] = []): Promise<View> {
   return { nodes: nodes.items, pods: pods.items, blocks: blocks.items, slices: slices.items, seen }
 }
 
-/** What is on the node that this runs on, its files below `root`. Changes nothing, and the agent goes on. */
-export async function lookAtNode(root: string): Promise<SeenNode> {
+/** What is on the node that this runs on, its files below `root`, its conf directory `confDir`. Changes nothing, and the agent goes on. */
+export async function lookAtNode(root: string, confDir: string): Promise<SeenNode> {
   const datapath = await linuxDatapath({ runDir: join(root, 'run/polynet'), log: silentLog })
   try {
     return await seenNode({
       entries: await readJournal(join(root, 'var/lib/polynet/journal')),
       datapath,
       hasNamespace: existsSync,
+      confs: filesIn(confDir).filter(isConfName).sort(),
+      adaptors: (await readConfDir(confDir)).confs.filter(isAdaptor).map(({ source }) => basename(source)),
       spooled: filesIn(join(root, 'var/lib/polynet/spool')).length,
     })
   } finally {
@@ -50,9 +54,11 @@ export async function seenNode(of: {
   entries: ReadonlyMap<string, unknown>
   datapath: Pick<Datapath, 'describe' | 'check'>
   hasNamespace: (path: string) => boolean
+  confs: string[]
+  adaptors: string[]
   spooled: number
 }): Promise<SeenNode> {
-  const { entries, datapath, hasNamespace, spooled } = of
+  const { entries, datapath, hasNamespace, confs, adaptors, spooled } = of
   const sandboxes = recordsIn(entries)
   const [gone, there] = [false, true].map((is) => sandboxes.filter(({ netns }) => hasNamespace(netns) === is))
   const ports = (there ?? [])
@@ -68,6 +74,8 @@ export async function seenNode(of: {
     sandboxes,
     holdings,
     goneNamespaces: (gone ?? []).map(({ netns }) => netns),
+    confs,
+    adaptors,
     spooled,
   }
 }

@@ -25,6 +25,10 @@ export interface SeenNode {
   holdings: NodeHoldings
   /** Those of the sandboxes' namespaces that are gone. */
   goneNamespaces: string[]
+  /** The files of the conf directory, in the order in which a runtime takes them. */
+  confs: string[]
+  /** Those of programs that read pods' annotations as Polynet does. */
+  adaptors: string[]
   /** DELs that wait in the spool. */
   spooled: number
 }
