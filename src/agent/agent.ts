@@ -6,6 +6,7 @@ import type { Clock } from '../lib/clock.ts'
 import type { Log } from '../lib/log.ts'
 import type { Journal } from './journal/journal.ts'
 import type { Step } from './sandboxes.ts'
+import type { Traces } from './traces.ts'
 
 export interface AgentDeps {
   node: string
@@ -21,6 +22,8 @@ export interface AgentDeps {
   allowedPlugins?: readonly string[]
   /** Whether a pod's namespace is there; absent: all are. */
   hasNamespace?: (path: string) => boolean
+  /** Where the steps of ADDs and DELs are written down for people; absent: nowhere. */
+  traces?: Traces
   /** Called at each step of ADD and DEL; a test dies there. */
   at?: (step: Step) => void
 }

@@ -13,6 +13,7 @@ import type { Events } from './events.ts'
 import type { IpamPlugin } from './ipam-plugin.ts'
 import { withRuntimeConfig } from './runtime-config.ts'
 import type { Sandboxes } from './sandboxes.ts'
+import type { Traces } from './traces.ts'
 import { Turns } from './turns.ts'
 
 export interface Holders {
@@ -31,6 +32,7 @@ export interface CommandDeps {
   plugins: Plugins
   events: Events
   log: Log
+  traces?: Traces
 }
 
 /** Does what the shim asks, one thing after another for each container. Rejects with the fault that the runtime is to hear of. */
@@ -69,14 +71,17 @@ export class Commands {
   }
 
   async #add(request: CniRequest): Promise<CniAnswer> {
-    const { podOf, attachable, events } = this.#deps
+    const { podOf, attachable, events, traces } = this.#deps
+    traces?.turn(request)
     const { sandboxes } = this.#ready()
     const pod = await podOf(request)
+    traces?.did(request.containerID, 'pod known')
     try {
       // What was made once is what the pod has, whatever its annotations say by now.
       const made = sandboxes.find(request.containerID)?.state === 'added'
       const { config, args } = request
       const wanted = made ? [] : withRuntimeConfig(await attachable.of(pod, request), config, args)
+      traces?.did(request.containerID, 'networks known')
       return answerOf(await sandboxes.add(pod, request, wanted), request)
     } catch (error) {
       const fault = asFault(error, `attach pod ${pod.metadata.namespace}/${pod.metadata.name}`)
@@ -86,7 +91,9 @@ export class Commands {
   }
 
   /** A pod that was there before Polynet was made by the node's other plugin, which takes it away. */
-  async #del({ containerID, netns, ifName, args }: CniRequest): Promise<void> {
+  async #del(request: CniRequest): Promise<void> {
+    const { containerID, netns, ifName, args } = request
+    this.#deps.traces?.turn(request)
     const { sandboxes } = this.#known()
     const isOurs = sandboxes.known().has(containerID)
     await sandboxes.del(containerID)

@@ -24,6 +24,7 @@ import { raiseNeighbourTables } from './neighbour-tables.ts'
 import { refuseUnsharedMounts } from './shared-mounts.ts'
 import { serveShim, workOffSpool } from './socket.ts'
 import { startAgent } from './start.ts'
+import { serveTraces, Traces } from './traces.ts'
 
 interface Options {
   node: string
@@ -71,6 +72,7 @@ async function run(options: Options): Promise<void> {
     env: { POLYNET_SOCKET: at('run/polynet/agent.sock'), POLYNET_SPOOL: at('var/lib/polynet/spool') },
     log,
   })
+  const traces = new Traces(realClock)
   const plain = startAgent({
     node: options.node,
     kube,
@@ -81,6 +83,7 @@ async function run(options: Options): Promise<void> {
     allowedPlugins: options.allowedPlugins,
     clock: realClock,
     log,
+    traces,
     hasNamespace: existsSync,
     at: dieAt(at('var/lib/polynet/die-at')),
   })
@@ -92,6 +95,7 @@ async function run(options: Options): Promise<void> {
       'the shim is a script, a hundred times slower than the compiled one; install a C compiler and install the shim again',
     )
   const server = await serveShim(at('run/polynet/agent.sock'), agent.handle, log)
+  const traced = await serveTraces(at('run/polynet/trace.sock'), traces)
   const daemonSet = process.env.POLYNET_DAEMONSET
   const removal = daemonSet ? removalOf(kube, daemonSetNamed(daemonSet), realClock) : undefined
   const events = eventsFrom({ kube, clock: realClock, log, component: 'agent', host: options.node })
@@ -127,6 +131,7 @@ async function run(options: Options): Promise<void> {
   else await installation?.close()
   clearInterval(spool)
   await server.close()
+  await traced.close()
   await probes?.close()
   await agent.close()
   await datapath.close()
@@ -213,11 +218,7 @@ const program = new Command('polynet-agent')
       .argParser(Number),
   )
   .option('--probes <address>', '/healthz, /readyz and /metrics: host:port or unix:/path')
-  .option(
-    '--closed <cidr...>',
-    'what no logical network reaches, nor pods have as eth0: service range, API server',
-    [],
-  )
+  .option('--closed <cidr...>', 'what no logical network reaches, nor pods have as eth0: the API server', [])
   .option(
     '--allowed-plugins <types...>',
     "CNI plugins that every namespace's configurations may execute, or '*'",

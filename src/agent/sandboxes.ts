@@ -36,6 +36,8 @@ export interface SandboxDeps {
   rendered: (networks: Network[]) => Promise<void>
   /** Writes what the record says is unreported; resolves when it is there or when waiting longer is not worth it. */
   report: (record: SandboxRecord) => Promise<void>
+  /** Called with what has been done for a container that people have a name for. */
+  did?: (containerID: string, what: string) => void
   /** Called at every step by name; tests die there. */
   at: (step: Step) => void
   /** Called when what a sandbox has came or went. */
@@ -90,7 +92,7 @@ export class Sandboxes {
    * the same. When one fails, all are taken away and the first error is thrown.
    */
   async add(pod: Pod, request: CniRequest, wanted: Wanted[]): Promise<CniResult> {
-    const { journal, at } = this.#deps
+    const { journal, at, did } = this.#deps
     const before = this.find(request.containerID)
     if (before?.state === 'added' && before.result) {
       await this.#attach(before)
@@ -116,13 +118,16 @@ export class Sandboxes {
     try {
       record = { ...record, attachments: await this.#lease(record, wanted, pod) }
       at('add:leased')
+      did?.(record.containerID, 'addresses leased')
       // Known before anything is made where no foreign plugin has a say: then the API server works while the kernel does.
       const foreign = record.attachments.some((a) => a.kind === 'plugin')
       if (!foreign) record = { ...record, ...outcomeOf(record, wanted, pod) }
       await journal.put(key, record)
       at('add:journaled')
+      did?.(record.containerID, 'journal written')
       await this.#deps.rendered(wanted.flatMap(({ by }) => (by.kind === 'polynet' ? [by.network] : [])))
       at('add:rendered')
+      did?.(record.containerID, 'networks rendered')
       const making = this.#make(record)
       const early = foreign ? undefined : this.#deps.report(record)
       record = await making
@@ -131,9 +136,14 @@ export class Sandboxes {
       await (foreign
         ? journal.put(key, { ...record, state: 'added' })
         : journal.amend(key, { state: 'added' }))
+      did?.(record.containerID, 'journal settled')
       this.#deps.changed(record)
       await (early ?? this.#deps.report(record))
       this.#left.delete(record.containerID)
+      did?.(
+        record.containerID,
+        this.#isReported(record) ? 'network-status written' : 'network-status not taken yet',
+      )
       at('add:done')
       return record.result as CniResult
     } catch (error) {
@@ -145,6 +155,10 @@ export class Sandboxes {
       )
       throw error
     }
+  }
+
+  #isReported({ containerID }: SandboxRecord): boolean {
+    return this.find(containerID)?.unreported === undefined
   }
 
   /** Takes away everything the sandbox has. Nothing known of it is success. Goes on after an error and throws all of them at the end. */
@@ -328,13 +342,17 @@ export class Sandboxes {
     const run = async (a: AttachmentRecord, index: number) => {
       if (a.kind !== 'plugin') return
       results.set(index, await this.#deps.plugins.add(invocation(record, a)))
+      this.#deps.did?.(record.containerID, `plugins of ${a.name} executed for ${a.interface}`)
       this.#deps.at('add:foreign')
     }
     const first = record.attachments.findIndex((a) => a.default)
     if (first >= 0) await run(record.attachments[first] as AttachmentRecord, first)
     await this.#attach(record)
     for (const a of record.attachments)
-      if (a.kind === 'polynet' && a.ports) await this.#deps.plugins.add(toPorts(record, a, a.ports))
+      if (a.kind === 'polynet' && a.ports) {
+        await this.#deps.plugins.add(toPorts(record, a, a.ports))
+        this.#deps.did?.(record.containerID, `host ports led to ${a.interface}`)
+      }
     for (const [index, a] of record.attachments.entries()) if (index !== first) await run(a, index)
     if (results.size === 0) return record
     return {
@@ -347,15 +365,18 @@ export class Sandboxes {
 
   async #attach(record: SandboxRecord): Promise<void> {
     const ports = portsOf(record)
-    if (ports.length > 0) await this.#deps.datapath.attach(ports)
+    if (ports.length === 0) return
+    await this.#deps.datapath.attach(ports)
+    this.#deps.did?.(record.containerID, 'kernel changed')
   }
 
   async #remove(record: SandboxRecord): Promise<void> {
-    const { journal, plugins, datapath, addresses, at } = this.#deps
+    const { journal, plugins, datapath, addresses, at, did } = this.#deps
     at('del:start')
     const key = recordKey(record.containerID)
     await journal.amend(key, { state: 'deleting' })
     at('del:journaled')
+    did?.(record.containerID, 'journal written')
     const errors: string[] = []
     const stuck: AttachmentRecord[] = []
     for (const a of record.attachments.toReversed()) {
@@ -368,6 +389,7 @@ export class Sandboxes {
         errors.push(asFault(error, `take ${a.interface} away`).message)
       }
       at('del:foreign')
+      did?.(record.containerID, `plugins executed for ${a.interface}`)
     }
     const ports = portsOf(record)
     if (ports.length > 0) {
@@ -379,6 +401,7 @@ export class Sandboxes {
       }
     }
     at('del:detached')
+    did?.(record.containerID, 'kernel changed')
     // An address stays held while anything that may use it is left; a plugin that cannot let go keeps no others.
     await Promise.all(
       record.attachments.map((a) =>
@@ -388,8 +411,10 @@ export class Sandboxes {
       ),
     )
     at('del:released')
+    did?.(record.containerID, 'addresses released')
     if (stuck.length > 0) await journal.amend(key, { attachments: stuck, problem: errors.join('; ') })
     else await journal.delete(key)
+    did?.(record.containerID, 'journal settled')
     this.#deps.changed(record)
     at('del:done')
     if (errors.length > 0)

@@ -41,7 +41,7 @@ interface Core extends Holders {
  * a node that it never was reached from.
  */
 export function startAgent(deps: AgentDeps): Agent {
-  const { kube, datapath, journal, plugins, clock, log, node } = deps
+  const { kube, datapath, journal, plugins, clock, log, node, traces } = deps
   const watched = watch({ kube, clock, log, node })
   const views = new Views(watched, node, deps.closed)
   const { allowedPlugins } = deps
@@ -181,6 +181,7 @@ export function startAgent(deps: AgentDeps): Agent {
       report: (record) => reporter.report(record),
       at: deps.at ?? (() => {}),
       changed: (record) => slices.changed(record),
+      ...(traces ? { did: (containerID: string, what: string) => traces.did(containerID, what) } : {}),
       left: (containerID) => takingBack.owe(containerID),
     })
     return {
@@ -210,6 +211,7 @@ export function startAgent(deps: AgentDeps): Agent {
     plugins,
     events: eventsFrom({ kube, clock, log, component: 'agent', host: node }),
     log,
+    ...(traces ? { traces } : {}),
   })
 
   const takingBack = startTakingBack({
@@ -221,8 +223,10 @@ export function startAgent(deps: AgentDeps): Agent {
   return {
     async handle(request) {
       const begun = performance.now()
+      traces?.begin(request)
       try {
         const answer = await commands.act(request)
+        traces?.end(request)
         log.debug('answered', {
           command: request.command,
           container: request.containerID,
@@ -231,6 +235,7 @@ export function startAgent(deps: AgentDeps): Agent {
         return answer
       } catch (error) {
         const fault = asFault(error, `answer ${request.command}`)
+        traces?.end(request, fault.message)
         log.warn(fault.message, {
           command: request.command,
           container: request.containerID,

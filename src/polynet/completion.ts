@@ -8,8 +8,11 @@ export function completionFor(program: Command, shell: string): string {
     name: command.name(),
     text: command.description(),
     options: command.options.map(({ long, description }) => ({ long: long ?? '', text: description })),
+    words: command.registeredArguments.flatMap(({ argChoices = [] }) => argChoices),
   }))
-  const cases = commands.map((c) => `    ${c.name}) words="${c.options.map((o) => o.long).join(' ')}" ;;`)
+  const cases = commands.map(
+    (c) => `    ${c.name}) words="${[...c.words, ...c.options.map((o) => o.long)].join(' ')}" ;;`,
+  )
   const inBash = [
     `_${name}() {`,
     '  local words',
@@ -32,6 +35,9 @@ export function completionFor(program: Command, shell: string): string {
       return commands
         .flatMap((c) => [
           `complete -c ${name} -n __fish_use_subcommand -f -a ${c.name} -d ${quoted(c.text)}`,
+          ...c.words.map(
+            (word) => `complete -c ${name} -n '__fish_seen_subcommand_from ${c.name}' -f -a ${word}`,
+          ),
           ...c.options.map(
             (o) =>
               `complete -c ${name} -n '__fish_seen_subcommand_from ${c.name}' -l ${o.long.slice(2)} -d ${quoted(o.text)}`,

@@ -1,10 +1,11 @@
 import { readFileSync } from 'node:fs'
-import { Command } from 'commander'
+import { Argument, Command } from 'commander'
 import { cleanNode } from '../agent/install/clean.ts'
-import { connect } from '../kube/cluster/connect.ts'
+import { type ConnectedKube, connect } from '../kube/cluster/connect.ts'
 import { obey } from '../lib/program.ts'
 import { completionFor } from './completion.ts'
 import { runDoctor } from './doctor.ts'
+import { traceOf } from './trace.ts'
 
 /** `polynet`: what people run by hand, on a node or beside `kubectl`. */
 const program = new Command('polynet')
@@ -36,6 +37,34 @@ program
     )
     kube.close()
   })
+
+program
+  .command('trace')
+  .description("show the steps of a pod's last ADD or DEL, with their milliseconds, on the pod's node")
+  .addArgument(new Argument('<command>', 'which').choices(['add', 'del'] as const))
+  .argument('<pod>', 'its name')
+  .option('-n, --namespace <name>', "the pod's namespace", 'default')
+  .option('-o, --output <format>', 'json; absent: a table')
+  .option(...apiOption)
+  .option('--root <dir>', 'where run/polynet is on that node', '/')
+  .action(
+    async (
+      command: 'add' | 'del',
+      pod: string,
+      { api, ...options }: { namespace: string; output?: string; api?: string; root: string },
+    ) => {
+      let kube: ConnectedKube | undefined
+      const connected = async () => {
+        kube = await connect(api)
+        return kube
+      }
+      try {
+        console.log(await traceOf({ ...options, command, pod }, connected))
+      } finally {
+        kube?.close()
+      }
+    },
+  )
 
 program
   .command('clean')
