@@ -49,7 +49,8 @@ const benches: Record<string, Bench> = {
     figures: addresses,
   },
   peers: {
-    about: 'beside Multus and Whereabouts on a real cluster: attachments, pods, requests, addresses, memory',
+    about:
+      'beside Multus and Whereabouts on a real cluster: attachments, pods, requests, addresses, memory, packets, restarts',
     figures: peers,
   },
 }
