@@ -217,13 +217,24 @@ function move(from: Place, to: Place, device: string, name: string): void {
   const seen = from.route.send(question).map(rt.seenLink)[0]
   if (!seen) throw new Fault('kernel', what, 'it is not there')
   const batch = new Batch()
-  rt.setLink(batch, what, { index: seen.index, alias: `polynet ${device} ${seen.mac} ${seen.mtu}` })
+  const alias = `polynet ${device} ${seen.mac} ${seen.mtu} ${seen.up ? 'up' : 'down'}`
+  rt.setLink(batch, what, { index: seen.index, alias })
   rt.setLink(batch, what, { index: seen.index, name, netns: to.fd, up: false })
   from.route.send(batch)
   from.indexes.delete(device)
 }
 
-/** The device of a `moved` link goes home: name, MAC and MTU as they were. Absent: nothing happens. */
+/** What the alias of a NIC that went into a pod says it was. The pod may have written something else. */
+function asItWas({
+  alias,
+}: rt.SeenLink): { name: string; mac: string; mtu: number; up: boolean } | undefined {
+  const [, name = '', mac = '', mtu, up] = /^polynet (\S{1,15}) (\S+) (\d+)(?: (up|down))?$/.exec(alias) ?? []
+  return mtu === undefined || name.startsWith('pn')
+    ? undefined
+    : { name, mac, mtu: Number(mtu), up: up === 'up' }
+}
+
+/** The device of a `moved` link goes home: name, MAC, MTU and state as they were. Absent: nothing happens. */
 export function moveBack(from: Place, home: Place, name: string): void {
   const what = `move device ${name} back from ${from.path}`
   const question = new Batch()
@@ -231,14 +242,38 @@ export function moveBack(from: Place, home: Place, name: string): void {
   const { messages, refusals } = from.route.try(question)
   if (refusals.some((refusal) => gone.has(refusal.code))) return
   const seen = messages.map(rt.seenLink)[0]
-  const was = seen && /^polynet (\S+) (\S+) (\d+)$/.exec(seen.alias)
+  const was = seen && asItWas(seen)
   if (!seen || !was) return
-  const [, device = name, mac, mtu] = was
+  const { mac, mtu, up } = was
   const batch = new Batch()
   rt.setLink(batch, what, { index: seen.index, up: false })
-  rt.setLink(batch, what, { index: seen.index, mac, mtu: Number(mtu), alias: '' })
-  rt.setLink(batch, what, { index: seen.index, name: device, netns: home.fd })
+  rt.setLink(batch, what, { index: seen.index, mac, mtu, alias: '' })
+  rt.setLink(batch, what, { index: seen.index, name: was.name, netns: home.fd, up })
   from.route.send(batch)
+}
+
+/**
+ * A pod's namespace that ends gives its NIC back by itself, under the pod's
+ * name for it (or `dev7`, where the host has one of that name) and with the
+ * pod's MAC and MTU. Makes those in the host's namespace what they were;
+ * whether there were any. One whose name somebody else has by now stays as it is.
+ */
+export function takeHome(job: Job): boolean {
+  const there = job.links.of('host')
+  let any = false
+  for (const seen of there.values()) {
+    const was = asItWas(seen)
+    if (!was || (was.name !== seen.name && there.has(was.name))) continue
+    const batch = new Batch()
+    const { index, name } = seen
+    rt.setLink(batch, `take device ${name} home`, { index, up: false })
+    rt.setLink(batch, `take device ${name} home`, { index, name: was.name, mac: was.mac, mtu: was.mtu })
+    rt.setLink(batch, `take device ${name} home`, { index, alias: '', up: was.up })
+    if (!job.dry && job.host.route.try(batch).refusals.length > 0) continue
+    job.changes.push(`~ ${linkLine('host', was.name, [`was ${name}`])}`)
+    any = true
+  }
+  return any
 }
 
 /** Brings one link's own settings in line, upper state last. */

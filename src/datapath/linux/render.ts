@@ -1,7 +1,7 @@
 import type { Table } from '../../plan/ruleset.ts'
 import { sysctlLine } from '../lines.ts'
 import { configure } from './entries.ts'
-import { createLinks, removeLinks } from './links.ts'
+import { createLinks, removeLinks, takeHome } from './links.ts'
 import type { Place } from './place.ts'
 import * as rt from './route.ts'
 import { type Job, Links, type MadeLink, type Side, within } from './side.ts'
@@ -37,6 +37,10 @@ export function render(
     for (const side of sides) if (side.owned !== 'fresh') look(side, links)
   }
   lookAround()
+  if (bySide.get('host')?.owned === 'marked' && takeHome(job) && !dry) {
+    links.clear()
+    lookAround()
+  }
   for (const side of sides)
     within(side, () => {
       writeSysctls(side, job, false)
