@@ -55,7 +55,7 @@ for (const page of pages)
 const podOn = (name: string, more: object) => ({
   apiVersion: 'v1',
   kind: 'Pod',
-  metadata: { name, namespace: 'default', annotations: { networks: 'blue:eth1' }, ...more },
+  metadata: { name, namespace: 'default', annotations: { networks: 'blue:eth1 flat:eth2' }, ...more },
   spec: {
     nodeName: 'n1',
     terminationGracePeriodSeconds: 0,
@@ -73,6 +73,13 @@ const blue = {
   kind: 'Network',
   metadata: { name: 'blue', namespace: 'default' },
   spec: { subnets: [{ cidr: '10.1.0.0/16' }], physicalNetwork: 'phy-net0' },
+}
+
+const flat = {
+  apiVersion: 'polynet.dev/v1alpha1',
+  kind: 'Network',
+  metadata: { name: 'flat', namespace: 'default' },
+  spec: { topology: 'Layer2', subnets: [{ cidr: '10.2.0.0/16' }] },
 }
 
 test('what takes time: addresses that are given back or kept, other wires, what nodes left behind', {
@@ -96,7 +103,7 @@ test('what takes time: addresses that are given back or kept, other wires, what 
   const isGone = (line: string) => async () =>
     !(await kubectl(place, `get ${line}`.split(' '))).output.includes('gone-node')
   try {
-    await say('apply -f -', wire('eth1'), blue, anythingGoes(statefulSets))
+    await say('apply -f -', wire('eth1'), blue, flat, anythingGoes(statefulSets))
     const set = {
       apiVersion: 'apps/v1',
       kind: 'StatefulSet',
@@ -109,8 +116,11 @@ test('what takes time: addresses that are given back or kept, other wires, what 
     await say('apply -f -', podOn('db-0', { ownerReferences: [owner] }), podOn('web', {}))
     await say('wait pods --all --for=condition=Ready')
     await say('apply -f -', wire('eth2'))
+    const slices = () => say('get attachmentslices -o json')
+    await until('who is on a Layer2 network is told', async () => (await slices()).includes('"web"'))
     // Blocks follow when the next pod comes.
     await say('apply -f -', podOn('later', {}))
+    await until('who else is there is told', async () => (await slices()).includes('"later"'))
     const json = () => say('get addressblocks -o json')
     await until('blocks behind the other wire', async () => !(await json()).includes('192.168.10.11'))
     const left = {

@@ -80,3 +80,42 @@ test('what a network overlaps is looked for again when networks come, change the
     watched.close()
   }
 })
+
+test('Services are closed to logical networks, and no network that overlaps them is an eth0', async () => {
+  const clock = new ManualClock()
+  const kube = new MemoryKube({ clock })
+  for (const crd of crds()) await kube.create(customResourceDefinitions, crd)
+  const watched = watch({ kube, clock, log: silentLog, node: 'n1' })
+  const woken: string[] = []
+  watched.onChange((kind) => woken.push(kind))
+  await watched.synced()
+  const views = new Views(watched, 'n1', ['203.0.113.0/24'])
+  const network = {
+    metadata: { name: 'blue', uid: 'u' },
+    spec: { subnets: [{ cidr: '10.1.0.0/16' }] },
+  } as Network
+  const seen = async () => {
+    await clock.advance(0)
+    const closed = views.closed([]).filter((cidr) => !/^(169\.254|fe80|fd70:)/.test(cidr))
+    return `${closed.sort().join(' ')}; blue overlaps ${views.overlap(network)}`
+  }
+  const ref = { name: 'more' }
+  try {
+    assert.equal(await seen(), '203.0.113.0/24; blue overlaps undefined')
+    await kube.create(resources.serviceCIDRs, {
+      apiVersion: 'networking.k8s.io/v1',
+      kind: 'ServiceCIDR',
+      metadata: ref,
+      spec: { cidrs: ['10.1.96.0/24', 'fd00:10:96::/112'] },
+    })
+    assert.equal(
+      await seen(),
+      "10.1.96.0/24 203.0.113.0/24 fd00:10:96::/112; blue overlaps the Services' addresses (10.1.96.0/24)",
+    )
+    assert.ok(woken.includes('serviceCIDRs'))
+    await kube.delete(resources.serviceCIDRs, ref)
+    assert.equal(await seen(), '203.0.113.0/24; blue overlaps undefined')
+  } finally {
+    watched.close()
+  }
+})

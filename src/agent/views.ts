@@ -45,6 +45,7 @@ export class Views {
       if (type === 'DELETED') this.#seen.delete(object.metadata.uid ?? '')
     })
     watched.node.onChange(() => this.#overlaps.clear())
+    watched.serviceCIDRs.onChange(() => this.#overlaps.clear())
   }
 
   set nics(nics: Nic[]) {
@@ -150,6 +151,7 @@ export class Views {
 
   #overlapOf(network: Network): string | undefined {
     const taken = new Map(this.#alwaysClosed.map((text) => [text, 'a closed range']))
+    for (const prefix of this.#services()) taken.set(formatPrefix(prefix), "the Services' addresses")
     for (const nic of this.#nics)
       for (const text of nic.addresses ?? []) {
         const prefix = parsePrefix(text)
@@ -162,6 +164,7 @@ export class Views {
   /** What logical networks must not reach by their uplinks: everything link-local, the wires this node is on, the other nodes, pods and services. */
   closed(views: NetworkView[]): string[] {
     const closed = new Set(this.#alwaysClosed)
+    for (const prefix of this.#services()) addTo(closed, prefix)
     for (const nic of this.#nics) for (const text of nic.addresses ?? []) addTo(closed, parsePrefix(text))
     for (const { remotes } of views)
       for (const { endpoint } of remotes)
@@ -169,6 +172,11 @@ export class Views {
     const own = this.#watched.networks.get(defaultNetwork)
     for (const { cidr } of own?.spec.subnets ?? []) closed.add(cidr)
     return withoutContained(closed)
+  }
+
+  #services(): Prefix[] {
+    const all = this.#watched.serviceCIDRs.list().flatMap(({ spec }) => spec?.cidrs ?? [])
+    return all.sort().flatMap((text) => parsePrefix(text) ?? [])
   }
 
   #ownBlocks(network: Network): string[] {

@@ -26,6 +26,7 @@ export interface Watched {
   physicalNetworks: Mirror<PhysicalNetwork>
   host: Mirror<HostPhysicalNetwork>
   definitions: Mirror<core.NetworkAttachmentDefinition>
+  serviceCIDRs: Mirror<core.ServiceCIDR>
   /** Resolves when everything above, and what `render` asked for till now, was listed once. */
   synced(): Promise<void>
   /** Keeps in view what these networks are rendered from, and of no other namespaces. */
@@ -54,6 +55,7 @@ export type WatchedKind =
   | 'physicalNetworks'
   | 'host'
   | 'definitions'
+  | 'serviceCIDRs'
   | 'blocks'
   | 'slices'
 
@@ -92,7 +94,10 @@ export function watch(deps: { kube: Kube; clock: Clock; log: Log; node: string }
     'definitions',
     mirror(kube, resources.networkAttachmentDefinitions, {}, { clock, log }),
   )
-  const always: Mirror<KubeObject>[] = [pods, node, namespaces, networks, physicalNetworks, host, definitions]
+  const serviceCIDRs = heard('serviceCIDRs', mirror(kube, resources.serviceCIDRs, {}, { clock, log }))
+  const always: Mirror<KubeObject>[] = [
+    ...[pods, node, namespaces, networks, physicalNetworks, host, definitions, serviceCIDRs],
+  ]
   const blocks = new Map<string, Mirror<AddressBlock>>()
   const slices = new Map<string, Mirror<AttachmentSlice>>()
   const slicesIn = (namespace: string) => {
@@ -117,6 +122,7 @@ export function watch(deps: { kube: Kube; clock: Clock; log: Log; node: string }
     physicalNetworks,
     host,
     definitions,
+    serviceCIDRs,
     async synced() {
       await Promise.all([
         ...always.map((m) => m.synced),

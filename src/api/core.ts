@@ -110,6 +110,11 @@ export interface Secret extends KubeObject {
   data?: Record<string, string>
 }
 
+/** networking.k8s.io/v1 ServiceCIDR: addresses that Services get. */
+export interface ServiceCIDR extends KubeObject {
+  spec?: { cidrs?: string[] }
+}
+
 /** admissionregistration.k8s.io/v1 ValidatingWebhookConfiguration and MutatingWebhookConfiguration. */
 export interface WebhookConfiguration extends KubeObject {
   webhooks?: { name: string; clientConfig: { caBundle?: string } }[]

@@ -65,6 +65,13 @@ export const resources = {
     plural: 'secrets',
     namespaced: true,
   } as Resource<core.Secret>,
+  serviceCIDRs: {
+    group: 'networking.k8s.io',
+    version: 'v1',
+    kind: 'ServiceCIDR',
+    plural: 'servicecidrs',
+    namespaced: false,
+  } as Resource<core.ServiceCIDR>,
   validatingWebhookConfigurations: configurations('ValidatingWebhookConfiguration'),
   mutatingWebhookConfigurations: configurations('MutatingWebhookConfiguration'),
   networkAttachmentDefinitions: {

@@ -1,4 +1,13 @@
-import type { Event, Lease, Namespace, Node, Pod, Secret, WebhookConfiguration } from '../../api/core.ts'
+import type {
+  Event,
+  Lease,
+  Namespace,
+  Node,
+  Pod,
+  Secret,
+  ServiceCIDR,
+  WebhookConfiguration,
+} from '../../api/core.ts'
 import type { KubeObject } from '../../api/meta.ts'
 import { age, ageColumn, type Column, nameColumn } from './table.ts'
 
@@ -89,6 +98,11 @@ export const columns = {
     nameColumn,
     column<Secret>('Type', ({ type = 'Opaque' }) => type),
     column<Secret>('Data', ({ data = {} }) => Object.keys(data).length, { type: 'integer' }),
+    ageColumn,
+  ],
+  serviceCIDRs: [
+    nameColumn,
+    column<ServiceCIDR>('CIDRs', ({ spec }) => (spec?.cidrs ?? []).join(',')),
     ageColumn,
   ],
   webhookConfigurations: [

@@ -1,4 +1,4 @@
-import type { Container, Event, Lease, Namespace, Node, Pod } from '../../api/core.ts'
+import type { Container, Event, Lease, Namespace, Node, Pod, ServiceCIDR } from '../../api/core.ts'
 import type { KubeObject } from '../../api/meta.ts'
 import { resources } from '../../api/resources.ts'
 import { equal } from '../../lib/json.ts'
@@ -280,6 +280,22 @@ const configMapKind = plainKind(configMaps, {
 
 const secrets = plainKind(resources.secrets, { columns: columns.secrets, schema: schemas.secrets })
 
+/** No Service is given an address of it: there are none here. */
+const serviceCIDRs = plainKind(resources.serviceCIDRs, {
+  status: true,
+  columns: columns.serviceCIDRs,
+  schema: schemas.serviceCIDRs,
+  causes: (object, old) => {
+    const [now, was] = [object, old].map((each) => (each as ServiceCIDR | undefined)?.spec?.cidrs ?? [])
+    if (now?.length === 0) return [required('spec.cidrs')]
+    // One of the other family may be added.
+    const kept = was?.every((cidr, i) => now?.[i] === cidr)
+    return kept
+      ? []
+      : [forbidden('spec.cidrs', 'only converting from single-family to dual-stack is allowed')]
+  },
+})
+
 /** Nobody is asked: what they say is kept for those who write them. */
 const webhookConfigurations = [
   resources.validatingWebhookConfigurations,
@@ -294,6 +310,6 @@ const webhookConfigurations = [
 
 /** Kubernetes' own kinds that this server has. */
 export const coreKinds: ServedKind[] = [
-  ...[pods, nodes, namespaces, events, leases, configMapKind, secrets],
+  ...[pods, nodes, namespaces, events, leases, configMapKind, secrets, serviceCIDRs],
   ...webhookConfigurations,
 ]

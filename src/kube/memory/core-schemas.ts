@@ -208,6 +208,10 @@ export const schemas = {
     type: text('What is in it.'),
     data: map('Bytes by key, in base64.'),
   }),
+  serviceCIDRs: object('ServiceCIDR says which addresses Services get.', {
+    spec: object('What is asked for.', { cidrs: texts('A range of one family, or one of each.') }),
+    status: object('What is.', { conditions: list('Ready.', condition) }),
+  }),
   webhookConfigurations: object('WebhookConfiguration says whom to ask about objects that are written.', {
     webhooks: list('Whom to ask, and about what.', { type: 'object' }),
   }),
