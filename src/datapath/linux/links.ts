@@ -1,6 +1,6 @@
 import { Fault } from '../../lib/fault.ts'
 import { linkLine } from './lines.ts'
-import { Batch, type Netlink, refused } from './netlink.ts'
+import { Batch, type Netlink, type Refusal, refused } from './netlink.ts'
 import type { Place } from './place.ts'
 import * as rt from './route.ts'
 import { gone, type Job, named, type Side, within } from './side.ts'
@@ -133,7 +133,7 @@ function create(job: Job, missing: { side: Side; wanted: WantedLink }[]): void {
   const refusedOnes = new Set(failed.map((refusal) => refusal.what))
   for (const { side, wanted } of missing)
     if (!refusedOnes.has(creating(side, wanted))) job.made.push({ netns: side.want.netns, wanted })
-  if (failed[0]) throw refused(failed[0])
+  if (failed[0]) throw whyNot(failed[0], missing)
   const questions = new Map<Side, Batch>()
   for (const { side, wanted } of missing) {
     const known = side.owned === 'fresh' ? asMade(side, wanted) : undefined
@@ -154,6 +154,18 @@ function create(job: Job, missing: { side: Side; wanted: WantedLink }[]): void {
       side.place.indexes.set(link.name, link.index)
       job.links.set(side.want.netns, link.name, link)
     }
+}
+
+const EADDRINUSE = 98
+
+/** The fault of the first refusal; of a tunnel whose port is taken with what to look for, since the kernel does not say who has it. */
+function whyNot(refusal: Refusal, missing: { side: Side; wanted: WantedLink }[]): Fault {
+  const fault = refused(refusal)
+  const made = missing.find(({ side, wanted }) => creating(side, wanted) === refusal.what)?.wanted.origin
+  if (refusal.code !== EADDRINUSE || made?.kind !== 'vxlan') return fault
+  const { port } = made.vxlan
+  const why = `another program has UDP port ${port} of this node; find it (ss -lunp sport = :${port}; ip -d link show type vxlan, in every network namespace) and stop it`
+  return new Fault(fault.kind, fault.doing, `${fault.problem}; ${why}`)
 }
 
 /** What the kernel would say of a link that was made with everything said: saves asking. */

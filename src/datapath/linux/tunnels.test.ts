@@ -11,6 +11,7 @@ import type { Datapath } from '../port.ts'
 import { linuxDatapath } from './linux.ts'
 import { createNamespace, removeNamespace } from './netns.ts'
 import { impossible } from './possible.ts'
+import { udpSocket } from './sockets.ts'
 
 /** Polynet's tunnel beside another program's VXLAN device, on this kernel: who may have which port and identifier. */
 
@@ -92,6 +93,21 @@ describe('VXLAN devices of others', { skip: impossible() ?? false }, () => {
         ip('link delete flannel.1')
       }
     })
+
+  test('a program that has the port is what the message tells to look for', async () => {
+    const socket = udpSocket(host, { family: 4, port })
+    try {
+      await assert.rejects(datapath.replace(withTunnel), {
+        doing: 'create link pnvx in pn-blue',
+        problem:
+          'EADDRINUSE; another program has UDP port 8472 of this node; find it (ss -lunp sport = :8472; ip -d link show type vxlan, in every network namespace) and stop it',
+      })
+    } finally {
+      socket.close()
+    }
+    await datapath.replace(withTunnel)
+    await datapath.replace(none)
+  })
 
   for (const [how, says] of cases)
     test(`one that comes later (${how}) ${says ? 'is refused by the kernel' : 'comes up'}, and ours stays`, async () => {
