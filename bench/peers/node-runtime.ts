@@ -10,6 +10,8 @@ export interface Held {
   name: string
   namespace: string
   uid: string
+  /** What containerd would call its sandbox, where that is not the pod's name: each try has another. */
+  sandbox?: string
   /** How many networks it is to be on. */
   networks: number
 }
@@ -97,6 +99,12 @@ export class NodeRuntime {
     const answer = await this.#ask({ command: 'ADD', pods: [pod], atOnce: 1, hasty: true, by })
     if (answer.failed[0]) throw new Error(answer.failed[0])
     return answer
+  }
+
+  /** What kubelet does after an ADD that failed: DEL, whatever comes of that, and a namespace that is new. */
+  async startOver(pod: Held): Promise<void> {
+    await this.#ask({ command: 'DEL', pods: [pod], atOnce: 1, hasty: true })
+    for (const command of ['remove', 'make'] as const) await this.#ask({ command, pods: [pod], atOnce: 1 })
   }
 
   /** Which addresses they have. */

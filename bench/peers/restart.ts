@@ -17,6 +17,8 @@ interface Daemon {
   by: string
   way: Way
   networks: number
+  /** Of the pod on the other node: those that are between nodes. */
+  farNetworks: number
   program: string
   /** Selects its pods. */
   pods: string[]
@@ -27,7 +29,8 @@ interface Daemon {
 const multus: Daemon = {
   by: 'multus-daemon',
   way: hostLocal,
-  networks: 1,
+  networks: 3,
+  farNetworks: 1,
   program: '/usr/src/multus-cni/bin/multus-daemon',
   pods: ['-n', 'kube-system', '-l', 'name=multus'],
 }
@@ -40,6 +43,8 @@ interface Found {
   process: number
   ready: number
   added: number
+  /** ADDs that succeeded meanwhile, though the pod was not on all of its networks. */
+  short: number
   sent: number
   lost: number
 }
@@ -57,6 +62,7 @@ export async function restart(place: Place, size: Size): Promise<Figures[]> {
     by: 'Polynet agent',
     way,
     networks: topologies.length + 1,
+    farNetworks: topologies.length + 1,
     program: '/usr/bin/polynet-agent',
     pods: ['-n', 'polynet-system', '-l', 'app.kubernetes.io/component=agent'],
     readyz: 'http://127.0.0.1:9470/readyz',
@@ -75,7 +81,7 @@ export async function restart(place: Place, size: Size): Promise<Figures[]> {
         rows.push([
           ...[daemon.by, ends[how], all.length, count, daemon.networks],
           ...[median(each('process')), daemon.readyz ? median(each('ready')) : '-'],
-          ...[median(each('added')), Math.max(...each('added')), sum('sent'), sum('lost')],
+          ...[median(each('added')), Math.max(...each('added')), sum('short'), sum('sent'), sum('lost')],
         ])
       }
     }
@@ -87,13 +93,14 @@ export async function restart(place: Place, size: Size): Promise<Figures[]> {
       title: `A restart of what makes pods’ networks, on a node with ${count} pods (seconds since its end, medians)`,
       columns: [
         ...['of', 'how', 'times', 'pods', 'networks each', 'its process is there', 'in step'],
-        ...['an ADD succeeds', 'max', 'packets', 'lost'],
+        ...['an ADD succeeds', 'max', 'with too few networks', 'packets', 'lost'],
       ],
       rows,
       notes: [
         'its process is there: up to then it is kubelet’s doing, which waits for 10 s before it starts again what was killed for a second time. in step: it answers',
         'ready, which Polynet’s agent does when it has compared the node with what it should be; Multus says nothing of the kind. an ADD succeeds: of a pod that',
-        'waits since the end, asked for again and again. packets: one a millisecond each way on each network, between two pods on the node and to one on',
+        'waits since the end, asked for again and again. with too few networks: ADDs that succeeded before it, of which the pod had not all of its networks (the',
+        'one that ends takes its conf away, and the next one in the folder knows nothing of networks). packets: one a millisecond each way on each network, between two pods on the node and to one on',
         'another, all through. Multus has no part in its pods’ packets, which are the bridge plugin’s: that none is lost is not its merit. Aim: none lost.',
         ...lost.slice(0, 3),
       ],
@@ -109,19 +116,19 @@ async function ofDaemon(
   rounds: Record<Ended, number>,
   lost: string[],
 ): Promise<Map<Ended, Found[]>> {
-  const { way, networks } = daemon
+  const { way, networks, farNetworks } = daemon
   const [near, far] = [await NodeRuntime.start(place, way), await NodeRuntime.start(place, farWay)]
   const times = rounds.killed + rounds.replaced
   const held: [NodeRuntime, Held[]][] = []
-  const pods = async (runtime: NodeRuntime, prefix: string, n: number) => {
-    const made = await runtime.pods(prefix, n, networks, way.prefix)
+  const pods = async (runtime: NodeRuntime, prefix: string, n: number, on = networks) => {
+    const made = await runtime.pods(prefix, n, on, way.prefix)
     held.push([runtime, made])
     return made
   }
   const found = new Map<Ended, Found[]>()
   try {
     const staying = await pods(near, 'stay-near', count)
-    const [partner] = await pods(far, 'stay-far', 1)
+    const [partner] = await pods(far, 'stay-far', 1, farNetworks)
     const waiting = await pods(near, 'stay-later', times)
     await sleep(1000)
     for (const { failed } of [await near.cni('ADD', staying, 4), await far.cni('ADD', [partner!])])
@@ -143,7 +150,7 @@ async function ofDaemon(
     for (const how of ['killed', 'replaced'] as const)
       for (let round = 0; round < rounds[how]; round++) {
         const flowing: Streaming[] = []
-        const one = { process: 0, ready: 0, added: 0, sent: 0, lost: 0 }
+        const one = { process: 0, ready: 0, added: 0, short: 0, sent: 0, lost: 0 }
         try {
           for (const pair of spots) flowing.push(await stream(place, pair, addresses))
           Object.assign(one, await end(place, daemon, how, near, waiting.shift()!))
@@ -185,7 +192,8 @@ async function stream(
     interface: name,
     address: addresses[pod.name]?.[name] ?? '',
   })
-  const streams = Object.keys(addresses[a.pod.name] ?? {}).map((name) => ({
+  const names = Object.keys(addresses[a.pod.name] ?? {}).filter((name) => addresses[b.pod.name]?.[name])
+  const streams = names.map((name) => ({
     network: `${name} ${a.node === b.node ? 'on one node' : 'across nodes'}`,
     ends: [endOf(a, name), endOf(b, name)] as [End, End],
   }))
@@ -210,7 +218,7 @@ async function end(
   how: Ended,
   runtime: NodeRuntime,
   pod: Held,
-): Promise<Pick<Found, 'process' | 'ready' | 'added'>> {
+): Promise<Pick<Found, 'process' | 'ready' | 'added' | 'short'>> {
   const { cluster, kubectl } = place
   const { node } = daemon.way
   const running = () => processesIn(`${cgroupOf(cluster.name)}/${node}`, daemon.program)
@@ -222,14 +230,14 @@ async function end(
     await kubectl([
       ...['delete', 'pods', ...daemon.pods, `--field-selector=spec.nodeName=${node}`, '--wait=false'],
     ])
-  const [ready, added] = await Promise.all([
-    daemon.readyz ? readyUs(place, node, daemon.readyz, () => !running().includes(old)) : beganUs,
-    addedUs(runtime, pod, () => !running().includes(old)),
+  const gone = () => !running().includes(old)
+  const [ready, { addedUs, short }] = await Promise.all([
+    daemon.readyz ? readyUs(place, node, daemon.readyz, gone) : beganUs,
+    attached(runtime, pod, gone),
   ])
-  const [fresh] = running()
-  const started = fresh === undefined ? beganUs : startedUs(fresh)
+  await until('the process to be there', async () => running().length > 0)
   const since = (us: number) => Math.max(0, us - beganUs) / 1e6
-  return { process: since(started), ready: since(ready), added: since(added) }
+  return { process: since(startedUs(running()[0]!)), ready: since(ready), added: since(addedUs), short }
 }
 
 const nowUs = (): number => Number(process.hrtime.bigint() / 1000n)
@@ -253,14 +261,30 @@ async function readyUs(place: Place, node: string, url: string, gone: () => bool
   return Number(await output([...(await onNode(place, node)), ...argv], 120_000))
 }
 
-/** When an ADD succeeded that was asked for again and again. */
-async function addedUs(runtime: NodeRuntime, pod: Held, gone: () => boolean): Promise<number> {
+/** When an ADD succeeded that was asked for again and again; how many succeeded before it by half. */
+async function attached(
+  runtime: NodeRuntime,
+  pod: Held,
+  gone: () => boolean,
+): Promise<{ addedUs: number; short: number }> {
   await until('the process to be gone', async () => gone())
-  let atUs = 0
+  let [addedUs, short, why] = [0, 0, '']
+  let tries = 0
   await until('an ADD to succeed', async () => {
-    const answer = await runtime.add(pod).catch(() => undefined)
-    atUs = answer?.atUs ?? 0
-    return answer !== undefined
+    const sandbox = { ...pod, sandbox: `${pod.name}-${tries++}` }
+    try {
+      addedUs = (await runtime.add(sandbox)).atUs
+      await runtime.startOver(sandbox)
+      return true
+    } catch (error) {
+      // As `runtime.ts` says it.
+      why = (error as Error).message
+      if (/it has \d+ of \d+ interfaces/.test(why)) short++
+      await runtime.startOver(sandbox)
+      return false
+    }
+  }).catch((error: Error) => {
+    throw new Error(`${error.message}: ${why}`)
   })
-  return atUs
+  return { addedUs, short }
 }

@@ -53,6 +53,7 @@ async function attachment(
   { name, cniVersion, plugins }: Conf,
   interfaceName: string,
 ): Promise<void> {
+  const { sandbox = pod.name } = pod
   for (const plugin of command === 'ADD' ? plugins : plugins.toReversed()) {
     const prevResult = results.get(pod.name)
     const stdin = { ...plugin, name, cniVersion, ...(prevResult !== undefined && { prevResult }) }
@@ -60,10 +61,10 @@ async function attachment(
       PATH: process.env.PATH ?? '/usr/sbin:/usr/bin:/sbin:/bin',
       CNI_COMMAND: command,
       CNI_PATH: binDir,
-      CNI_CONTAINERID: pod.name,
+      CNI_CONTAINERID: sandbox,
       CNI_NETNS: netnsOf(pod),
       CNI_IFNAME: interfaceName,
-      CNI_ARGS: `IgnoreUnknown=1;K8S_POD_NAMESPACE=${pod.namespace};K8S_POD_NAME=${pod.name};K8S_POD_INFRA_CONTAINER_ID=${pod.name};K8S_POD_UID=${pod.uid}`,
+      CNI_ARGS: `IgnoreUnknown=1;K8S_POD_NAMESPACE=${pod.namespace};K8S_POD_NAME=${pod.name};K8S_POD_INFRA_CONTAINER_ID=${sandbox};K8S_POD_UID=${pod.uid}`,
     }
     const path = join(binDir, plugin.type)
     const ended = await spawn(path, [path], env, Buffer.from(JSON.stringify(stdin)), { timeoutMs: 240_000 })
