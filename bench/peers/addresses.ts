@@ -15,7 +15,7 @@ import type { Place } from './place.ts'
 import { countAccounts, counts, spent } from './requests.ts'
 import type { Size } from './rows.ts'
 import { makeNodes, nodeCount, nodeName, onAllNodes } from './scale-nodes.ts'
-import { type Asked, allocationsOf, whereaboutsOf } from './whereabouts.ts'
+import { type Asked, allocationsOf, forgetRange, whereaboutsOf } from './whereabouts.ts'
 
 interface Outcome {
   ms: number
@@ -26,7 +26,7 @@ interface Outcome {
   cpuMs: number
   requests: number
   conflicts: number
-  /** Addresses still taken when all pods have given theirs back. */
+  /** Addresses still taken that pods have given back. */
   left: number
   giveBackMs: number
 }
@@ -35,11 +35,12 @@ interface Outcome {
 export async function addresses(place: Place, size: Size): Promise<Figures[]> {
   await countAccounts(place)
   const count = size({ small: 20, full: 1000 })
+  const back = size({ small: 20, full: 200 })
   const dir = mkdtempSync(join(tmpdir(), 'polynet-addresses-'))
   try {
     const sides: [string, Outcome][] = [
-      ['Polynet', await ofPolynet(place, dir, count)],
-      ['Whereabouts', await ofWhereabouts(place, dir, count)],
+      ['Polynet', await ofPolynet(place, dir, count, back)],
+      ['Whereabouts', await ofWhereabouts(place, dir, count, back)],
     ]
     return [
       {
@@ -54,7 +55,7 @@ export async function addresses(place: Place, size: Size): Promise<Figures[]> {
           'conflicts',
           'failed',
           'doubled',
-          'given back in s',
+          `${back} given back in s`,
           'left',
         ],
         rows: sides.map(([title, o]) => [
@@ -84,7 +85,7 @@ export async function addresses(place: Place, size: Size): Promise<Figures[]> {
   }
 }
 
-async function ofPolynet(place: Place, dir: string, count: number): Promise<Outcome> {
+async function ofPolynet(place: Place, dir: string, count: number, back: number): Promise<Outcome> {
   const kube = await connect(await kubeconfigFor(place, dir, await allocatorAccount(place)))
   const { network, uids, remove } = await makeNodes(place, 'scale', { subnets: [{ cidr: '10.150.0.0/16' }] })
   const nodes: NodeAddresses[] = []
@@ -119,8 +120,9 @@ async function ofPolynet(place: Place, dir: string, count: number): Promise<Outc
   const asked = spent(before, await counts(place))
   found.requests = asked.own.allocator!
   found.conflicts = asked.conflicts
-  found.giveBackMs = await onAllNodes(count, (node, pod) => nodes[node]!.release(ownerOf(pod)))
-  found.left = nodes.reduce((sum, node) => sum + node.owners().length, 0)
+  found.giveBackMs = await onAllNodes(back, (node, pod) => nodes[node]!.release(ownerOf(pod)))
+  const held = nodes.reduce((sum, node) => sum + node.owners().length, 0)
+  found.left = held - (count - back)
   for (const node of nodes) await node.close()
   for (const journal of journals) await journal.close()
   kube.close()
@@ -128,7 +130,7 @@ async function ofPolynet(place: Place, dir: string, count: number): Promise<Outc
   return found
 }
 
-async function ofWhereabouts(place: Place, dir: string, count: number): Promise<Outcome> {
+async function ofWhereabouts(place: Place, dir: string, count: number, back: number): Promise<Outcome> {
   const cni = await whereaboutsOf(place, dir, range)
   const ask = (command: Asked['command'], node: number, pod: number) =>
     cni({ command, node, pod: `pod-${pod}`, sandbox: `sandbox-${pod}` })
@@ -149,11 +151,12 @@ async function ofWhereabouts(place: Place, dir: string, count: number): Promise<
   found.cpuMs = cpuOfChildren() - cpu
   found.requests = asked.own.whereabouts!
   found.conflicts = asked.conflicts
-  found.giveBackMs = await onAllNodes(count, async (node, pod) => {
+  found.giveBackMs = await onAllNodes(back, async (node, pod) => {
     await ask('DEL', node, pod).catch((error: Error) => found.failed.push(`DEL: ${error.message}`))
   })
   await sleep(500)
-  found.left = (await allocationsOf(place, range)).length
+  found.left = (await allocationsOf(place, range)).length - (count - back)
+  await forgetRange(place, range)
   return found
 }
 

@@ -30,7 +30,7 @@ export async function attach(place: Place, size: Size): Promise<Figures[]> {
       stay.push([way, warm.slice(0, 1)])
     }
     const found = [
-      await oneByOne(on, size({ small: 1, full: 10 })),
+      await oneByOne(on, size({ small: 1, full: 8 })),
       await manyAtOnce(on, size({ small: 1, full: 3 }), size({ small: 4, full: 48 })),
     ]
     for (const [way, pods] of stay) {

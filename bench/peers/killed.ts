@@ -49,7 +49,7 @@ interface Allocator {
 export async function killed(place: Place, size: Size): Promise<Figures[]> {
   await countAccounts(place)
   const count = size({ small: 30, full: 1000 })
-  const limitMs = size({ small: 120_000, full: 300_000 })
+  const limitMs = size({ small: 120_000, full: 180_000 })
   const dir = mkdtempSync(join(place.dir, 'killed-'))
   const sides: [string, Outcome][] = [
     ['Polynet', await ofPolynet(place, dir, count, limitMs)],

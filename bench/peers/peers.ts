@@ -1,4 +1,5 @@
 import type { Figures } from '../figures.ts'
+import { profiling } from '../profile.ts'
 import { type Place, startPlace } from './place.ts'
 import { rows, type Size } from './rows.ts'
 import { bare, hostLocal, polynet } from './ways.ts'
@@ -8,7 +9,12 @@ import { bare, hostLocal, polynet } from './ways.ts'
  * same work on the same real cluster. A row that fails says so in its place,
  * and the others go on.
  */
-export async function peers(options: { small: boolean; rows?: string[] }): Promise<Figures[]> {
+export async function peers(options: {
+  small: boolean
+  rows?: string[]
+  /** Where CPU profiles of Polynet's agent go, one for each row. */
+  profile?: string
+}): Promise<Figures[]> {
   const wanted = options.rows ?? Object.keys(rows)
   const unknown = wanted.find((name) => !rows[name])
   if (unknown !== undefined)
@@ -36,6 +42,8 @@ export async function peers(options: { small: boolean; rows?: string[] }): Promi
       const takes = options.small ? '' : `, about ${expected} min of ${left} that are left`
       say(`measuring ${name} (${i + 1} of ${wanted.length}): ${about}${takes}`)
       const began = performance.now()
+      const profiled =
+        options.profile === undefined ? undefined : await profileOf(place, options.profile, name)
       try {
         found.push(...(await within(expected * limit, measure(place, size))))
       } catch (error) {
@@ -45,6 +53,7 @@ export async function peers(options: { small: boolean; rows?: string[] }): Promi
         if (error instanceof Late) return found
         await sweep(place)
       } finally {
+        await profiled?.stop()
         times.push([name, minutes(began)])
         say(`${name} took ${minutes(began).toFixed(1)} min`)
       }
@@ -61,6 +70,13 @@ export async function peers(options: { small: boolean; rows?: string[] }): Promi
   } finally {
     await place.close()
   }
+}
+
+/** Of the agent on Polynet's node, which runs there in a container. */
+async function profileOf({ cluster, init }: Place, dir: string, name: string) {
+  const there = await cluster.prefixOf(polynet.node)
+  const into = ['nsenter', `--target=${init}`, '--mount', '--net', '--pid', '--', ...there]
+  return await profiling({ word: '/usr/bin/polynet-agent', into }, dir, name)
 }
 
 /** A row may take that many times of what it takes on an idle machine. */

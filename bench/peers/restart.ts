@@ -44,7 +44,7 @@ interface Found {
   ready: number
   added: number
   /** ADDs that succeeded meanwhile, though the pod was not on all of its networks. */
-  short: number
+  short: string[]
   sent: number
   lost: number
 }
@@ -68,20 +68,26 @@ export async function restart(place: Place, size: Size): Promise<Figures[]> {
     readyz: 'http://127.0.0.1:9470/readyz',
   }
   const rows: Figures['rows'] = []
-  const lost: string[] = []
+  const remarks: string[] = []
   try {
     for (const [daemon, far] of [
       [agent, { ...way, node: other.polynet }],
       [multus, bare],
     ] as const) {
-      const found = await ofDaemon(place, daemon, far, count, rounds, lost)
+      const found = await ofDaemon(place, daemon, far, count, rounds, remarks)
       for (const [how, all] of found) {
-        const each = (name: keyof Found) => all.map((one) => one[name])
-        const sum = (name: keyof Found) => each(name).reduce((total, n) => total + n, 0)
+        const each = (name: Exclude<keyof Found, 'short'>) => all.map((one) => one[name])
+        const sum = (name: 'sent' | 'lost') => each(name).reduce((total, n) => total + n, 0)
         rows.push([
           ...[daemon.by, ends[how], all.length, count, daemon.networks],
           ...[median(each('process')), daemon.readyz ? median(each('ready')) : '-'],
-          ...[median(each('added')), Math.max(...each('added')), sum('short'), sum('sent'), sum('lost')],
+          ...[
+            median(each('added')),
+            Math.max(...each('added')),
+            all.flatMap((one) => one.short).length,
+            sum('sent'),
+            sum('lost'),
+          ],
         ])
       }
     }
@@ -102,7 +108,7 @@ export async function restart(place: Place, size: Size): Promise<Figures[]> {
         'waits since the end, asked for again and again. with too few networks: ADDs that succeeded before it, of which the pod had not all of its networks (the',
         'one that ends takes its conf away, and the next one in the folder knows nothing of networks). packets: one a millisecond each way on each network, between two pods on the node and to one on',
         'another, all through. Multus has no part in its pods’ packets, which are the bridge plugin’s: that none is lost is not its merit. Aim: none lost.',
-        ...lost.slice(0, 3),
+        ...remarks.slice(0, 6),
       ],
     },
   ]
@@ -114,7 +120,7 @@ async function ofDaemon(
   farWay: Way,
   count: number,
   rounds: Record<Ended, number>,
-  lost: string[],
+  remarks: string[],
 ): Promise<Map<Ended, Found[]>> {
   const { way, networks, farNetworks } = daemon
   const [near, far] = [await NodeRuntime.start(place, way), await NodeRuntime.start(place, farWay)]
@@ -150,7 +156,7 @@ async function ofDaemon(
     for (const how of ['killed', 'replaced'] as const)
       for (let round = 0; round < rounds[how]; round++) {
         const flowing: Streaming[] = []
-        const one = { process: 0, ready: 0, added: 0, short: 0, sent: 0, lost: 0 }
+        const one: Found = { process: 0, ready: 0, added: 0, short: [], sent: 0, lost: 0 }
         try {
           for (const pair of spots) flowing.push(await stream(place, pair, addresses))
           Object.assign(one, await end(place, daemon, how, near, waiting.shift()!))
@@ -161,9 +167,10 @@ async function ofDaemon(
             const tally = await each.stop()
             one.sent += tally.sent
             one.lost += tally.lost.reduce((sum, line) => sum + lostIn(line), 0)
-            lost.push(...tally.lost.map((line) => `${daemon.by}, ${how}: ${line}`))
+            remarks.push(...tally.lost.map((line) => `${daemon.by}, ${how}: ${line}`))
           }
         }
+        remarks.push(...one.short.slice(0, 1).map((why) => `${daemon.by}, ${how}: ${why}`))
         found.set(how, [...(found.get(how) ?? []), one])
       }
     return found
@@ -266,9 +273,10 @@ async function attached(
   runtime: NodeRuntime,
   pod: Held,
   gone: () => boolean,
-): Promise<{ addedUs: number; short: number }> {
+): Promise<{ addedUs: number; short: string[] }> {
   await until('the process to be gone', async () => gone())
-  let [addedUs, short, why] = [0, 0, '']
+  const short: string[] = []
+  let [addedUs, why] = [0, '']
   let tries = 0
   await until('an ADD to succeed', async () => {
     const sandbox = { ...pod, sandbox: `${pod.name}-${tries++}` }
@@ -279,7 +287,7 @@ async function attached(
     } catch (error) {
       // As `runtime.ts` says it.
       why = (error as Error).message
-      if (/it has \d+ of \d+ interfaces/.test(why)) short++
+      if (/it has \d+ of \d+ interfaces/.test(why)) short.push(why)
       await runtime.startOver(sandbox)
       return false
     }

@@ -140,7 +140,9 @@ async function answer({ command, pods, atOnce, hasty, by }: Question): Promise<A
         atUs = nowUs()
         if (command === 'ADD' && hasty) addresses[pod.name] = addressesOf(pod)
         if (command === 'ADD' && !by && interfacesOf(pod) !== pod.networks)
-          failed.push(`${pod.name}: it has ${interfacesOf(pod)} of ${pod.networks} interfaces`)
+          failed.push(
+            `${pod.name}: it has ${interfacesOf(pod)} of ${pod.networks} interfaces by ${conf.name}`,
+          )
       } catch (error) {
         failed.push(`${pod.name}: ${(error as Error).message.slice(0, 500)}`)
       }

@@ -40,7 +40,7 @@ const beside = { 'one node': theirs.eth0, 'across nodes': theirs.net1 }
 
 /** How fast packets are from pod to pod, on one node and across nodes. */
 export async function throughput(place: Place, size: Size): Promise<Figures[]> {
-  const rounds = size({ small: 1, full: 7 })
+  const rounds = size({ small: 1, full: 5 })
   const ms = size({ small: 100, full: 400 })
   const seconds = 1
   ensureDebian(() => {}, { iperf3: ['iperf3'] })
