@@ -22,10 +22,38 @@ const bridge: Making = {
   capabilityArgs: {},
 }
 const portMappings = [{ hostPort: 8080, containerPort: 80, protocol: 'tcp', hostIP: '' }]
-const runtimeConfig = { portMappings, bandwidth: { ingressRate: 1 } }
+const bandwidth = { ingressRate: 1_000_000, ingressBurst: 4294967295, egressRate: 0, egressBurst: 0 }
+const runtimeConfig = { portMappings, bandwidth }
 
 const cases: [string, string, Making, object, string][] = [
-  ['the default network', 'eth0', network('polynet-system', 'default'), runtimeConfig, 'portmap follows'],
+  [
+    'the default network',
+    'eth0',
+    network('polynet-system', 'default'),
+    runtimeConfig,
+    'portmap bandwidth follow',
+  ],
+  [
+    'the default network, ports',
+    'eth0',
+    network('polynet-system', 'default'),
+    { portMappings },
+    'portmap follow',
+  ],
+  [
+    'the default network, a limit',
+    'eth0',
+    network('polynet-system', 'default'),
+    { bandwidth },
+    'bandwidth follow',
+  ],
+  [
+    'the default network, no limit',
+    'eth0',
+    network('polynet-system', 'default'),
+    { bandwidth: { ingressRate: 0, egressRate: 0 } },
+    'nothing',
+  ],
   [
     'the default network, no port',
     'eth0',
@@ -47,9 +75,8 @@ for (const [title, name, by, given, want] of cases)
     const [one] = withRuntimeConfig([{ request, by }], config, { K8S_POD_NAME: 'web' })
     const told = one?.ports ?? (one?.by.kind === 'plugin' ? one.by : undefined)
     const names = Object.keys(told?.capabilityArgs ?? {}).join()
-    assert.equal(
-      one?.ports ? `${one.ports.conf.plugins[0]?.type} follows` : names ? `it gets ${names}` : 'nothing',
-      want,
-    )
-    if (names) assert.deepEqual(told?.capabilityArgs, { portMappings })
+    const following = one?.ports?.conf.plugins.map(({ type }) => type).join(' ')
+    assert.equal(following ? `${following} follow` : names ? `it gets ${names}` : 'nothing', want)
+    for (const [name, value] of Object.entries(told?.capabilityArgs ?? {}))
+      assert.deepEqual(value, (given as Record<string, unknown>)[name])
   })

@@ -8,8 +8,9 @@ import type { Wanted } from './wanted.ts'
  * What the runtime says of the pod (hostPort of its containers, bandwidth),
  * given to whatever makes its eth0. A plugin gets what it declares, as if the
  * runtime had executed it. On the default network that Polynet renders, the
- * reference plugin portmap follows where there are ports; on other networks
- * nothing does, because nobody gets into them from the host's.
+ * reference plugins portmap and bandwidth follow where there is something for
+ * them; on other networks nothing does, because nobody gets into them from
+ * the host's, and their links are not there.
  */
 export function withRuntimeConfig(
   wanted: Wanted[],
@@ -23,18 +24,45 @@ export function withRuntimeConfig(
       const given = Object.entries(runtimeConfig).filter(([name]) => declared(by.conf, name))
       return { ...one, by: { ...by, capabilityArgs: { ...Object.fromEntries(given), ...by.capabilityArgs } } }
     }
-    const { portMappings } = runtimeConfig
-    if (!Array.isArray(portMappings) || portMappings.length === 0 || !isDefaultNetwork(by.network)) return one
-    return { ...one, ports: { conf: portmap, args, capabilityArgs: { portMappings } } }
+    const following = followers.filter(({ capability, says }) => says(runtimeConfig[capability]))
+    if (following.length === 0 || !isDefaultNetwork(by.network)) return one
+    const given = following.map(({ capability }) => [capability, runtimeConfig[capability]])
+    return { ...one, ports: { conf: confOf(following), args, capabilityArgs: Object.fromEntries(given) } }
   })
 }
 
-const portmap: NetworkConf = {
+interface Follower {
+  plugin: string
+  capability: string
+  /** What it follows, for messages. */
+  source: string
+  says(value: unknown): boolean
+}
+
+const followers: Follower[] = [
+  {
+    plugin: 'portmap',
+    capability: 'portMappings',
+    source: "the containers' hostPort",
+    says: (value) => Array.isArray(value) && value.length > 0,
+  },
+  {
+    plugin: 'bandwidth',
+    capability: 'bandwidth',
+    source: "the pod's bandwidth annotations",
+    says: (value) => ['ingressRate', 'egressRate'].some((rate) => Number(Object(value)[rate]) > 0),
+  },
+]
+
+const confOf = (following: Follower[]): NetworkConf => ({
   name: 'polynet',
   cniVersion: newestVersion,
-  plugins: [{ type: 'portmap', capabilities: { portMappings: true } }],
-  source: "the containers' hostPort",
-}
+  plugins: following.map(({ plugin, capability }) => ({
+    type: plugin,
+    capabilities: { [capability]: true },
+  })),
+  source: following.map(({ source }) => source).join(' and '),
+})
 
 const declared = ({ plugins }: NetworkConf, capability: string): boolean =>
   plugins.some(

@@ -494,7 +494,10 @@ function toPorts(
   ports: NonNullable<RenderedAttachment['ports']>,
 ) {
   const { containerID, netns } = record
-  const prevResult = attachmentResults({ ...record, attachments: [a] }, [])[0]
+  const result = attachmentResults({ ...record, attachments: [a] }, [])[0]
+  // The link's other end, which limits of its rate are put on.
+  const outside = a.port?.link.kind === 'veth' ? [{ name: a.port.link.name }] : []
+  const prevResult = result && { ...result, interfaces: [...(result.interfaces ?? []), ...outside] }
   return { ...ports, containerID, netns, ifName: a.interface, ...(prevResult && { prevResult }) }
 }
 

@@ -313,6 +313,10 @@ test('portmap follows the default network where the runtime tells of ports, and 
     runtimeConfig: { portMappings },
   })
   assert.deepEqual(prevResult.ips, [ips[0]])
+  const links = prevResult.interfaces.map(
+    ({ name, sandbox = 'the host' }: { name: string; sandbox?: string }) => `${name} in ${sandbox}`,
+  )
+  assert.match(links.join(), /^eth0 in \/run\/netns\/web,pn[0-9a-f]{12} in the host$/)
   assert.equal((await cni('DEL', 'web')).exit, 0)
   assert.deepEqual(
     calls()
