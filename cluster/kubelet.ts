@@ -220,6 +220,8 @@ const kubeletConfig = (options: { cgroup: string; dir: string }) => ({
   },
   authorization: { mode: 'Webhook' },
   address: '0.0.0.0',
+  staticPodPath: '/etc/kubernetes/manifests',
+  fileCheckFrequency: '2s',
   volumePluginDir: '/var/lib/kubelet/volume-plugins',
   failSwapOn: false,
   maxPods: 250,
