@@ -10,7 +10,7 @@ export interface Held {
   name: string
   namespace: string
   uid: string
-  /** What containerd would call its sandbox, where that is not the pod's name: each try has another. */
+  /** What containerd would call its sandbox, where that is not the pod's name. */
   sandbox?: string
   /** How many networks it is to be on. */
   networks: number
@@ -80,12 +80,16 @@ export class NodeRuntime {
 
   /** Pods that the node's daemons know of after a moment, each with a namespace. `of`: how the names of their networks begin. */
   async pods(prefix: string, count: number, networks: number, of = this.#way.prefix): Promise<Held[]> {
-    const made = Array.from({ length: count }, async (_, i): Promise<Held> => {
-      const pod = podOf({ ...this.#way, prefix: of }, `${prefix}-${i}`, networks, true)
-      const { metadata } = await this.#place.kube.create(resources.pods, pod)
-      return { name: metadata.name, namespace: this.#way.namespace, uid: metadata.uid ?? '', networks }
-    })
-    const pods = await Promise.all(made)
+    const pods: Held[] = []
+    // As many as a cluster takes at once without a word, however busy the machine is.
+    while (pods.length < count) {
+      const some = Array.from({ length: Math.min(10, count - pods.length) }, async (_, i): Promise<Held> => {
+        const pod = podOf({ ...this.#way, prefix: of }, `${prefix}-${pods.length + i}`, networks, true)
+        const { metadata } = await this.#place.kube.create(resources.pods, pod)
+        return { name: metadata.name, namespace: this.#way.namespace, uid: metadata.uid ?? '', networks }
+      })
+      pods.push(...(await Promise.all(some)))
+    }
     await this.#ask({ command: 'make', pods, atOnce: 1 })
     return pods
   }
@@ -101,10 +105,16 @@ export class NodeRuntime {
     return answer
   }
 
-  /** What kubelet does after an ADD that failed: DEL, whatever comes of that, and a namespace that is new. */
-  async startOver(pod: Held): Promise<void> {
-    await this.#ask({ command: 'DEL', pods: [pod], atOnce: 1, hasty: true })
-    for (const command of ['remove', 'make'] as const) await this.#ask({ command, pods: [pod], atOnce: 1 })
+  /** The same in a sandbox of its own, of which nothing stays: as kubelet tries a pod again and again. */
+  async tryOnce(pod: Held, sandbox: string): Promise<Answer> {
+    const pods = [{ ...pod, sandbox }]
+    await this.#ask({ command: 'make', pods, atOnce: 1 })
+    try {
+      return await this.add(pods[0]!)
+    } finally {
+      await this.#ask({ command: 'DEL', pods, atOnce: 1, hasty: true })
+      await this.#ask({ command: 'remove', pods, atOnce: 1 })
+    }
   }
 
   /** Which addresses they have. */

@@ -279,16 +279,13 @@ async function attached(
   let [addedUs, why] = [0, '']
   let tries = 0
   await until('an ADD to succeed', async () => {
-    const sandbox = { ...pod, sandbox: `${pod.name}-${tries++}` }
     try {
-      addedUs = (await runtime.add(sandbox)).atUs
-      await runtime.startOver(sandbox)
+      addedUs = (await runtime.tryOnce(pod, `${pod.name}-${tries++}`)).atUs
       return true
     } catch (error) {
       // As `runtime.ts` says it.
       why = (error as Error).message
       if (/it has \d+ of \d+ interfaces/.test(why)) short.push(why)
-      await runtime.startOver(sandbox)
       return false
     }
   }).catch((error: Error) => {

@@ -44,7 +44,7 @@ function firstConf(): Conf {
 
 const alone = ({ conf }: Other): Conf => ({ name: conf.name, cniVersion: conf.cniVersion, plugins: [conf] })
 
-const netnsOf = (pod: Held): string => `/run/netns/${pod.name}`
+const netnsOf = ({ name, sandbox = name }: Held): string => `/run/netns/${sandbox}`
 const results = new Map<string, unknown>()
 
 async function attachment(
