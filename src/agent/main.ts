@@ -1,6 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setFlagsFromString } from 'node:v8'
 import { Command, Option } from 'commander'
 import type { Node } from '../api/core.ts'
 import { resources } from '../api/resources.ts'
@@ -226,6 +227,12 @@ const program = new Command('polynet-agent')
   )
   .option('--log-level <level>', 'debug, info, warn or error', process.env.POLYNET_LOG ?? 'info')
   .option('--fsync', 'let the journal survive a power cut, not only a crash of the agent', false)
+
+// Young objects are 1 MB: waking other threads to collect them takes longer than collecting them, and on a busy node the
+// pod waits for those threads. What is done for each pod is worth compiling well before there were thousands of pods.
+setFlagsFromString('--no-parallel-scavenge')
+setFlagsFromString('--invocation-count-for-maglev=30')
+setFlagsFromString('--minimum-invocations-after-ic-update=30')
 
 program.action(exiting('agent', run))
 await program.parseAsync()
