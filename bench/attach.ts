@@ -2,6 +2,7 @@ import { realClock } from '../src/lib/clock.ts'
 import { cpuOf, cpuOfChildren } from './cpu.ts'
 import { type Figures, mean, median, quantile } from './figures.ts'
 import { BenchNode, type BenchPod } from './node.ts'
+import { profiling } from './profile.ts'
 import { missingReference, reference } from './reference.ts'
 
 /** How long the agent may go on with what follows from an answer: slices are written a second later. */
@@ -23,16 +24,28 @@ type Act = (pod: BenchPod) => Promise<void>
  * result, beside the reference plugins doing the same in the same run. Must
  * run in namespaces of its own.
  */
-export async function attach(dir: string, { small }: { small: boolean }): Promise<Figures[]> {
+export async function attach(
+  dir: string,
+  { small, profile }: { small: boolean; profile?: string },
+): Promise<Figures[]> {
   const missing = missingReference()
   if (missing) throw new Error(missing)
   const node = await BenchNode.start(dir)
   try {
     await warmUp(node, small ? 2 : 200)
     const measured = meterOf(node, await atRest(node, small ? 200 : 5000))
+    const measure = async (name: string, row: () => Promise<Figures>): Promise<Figures> => {
+      const running =
+        profile === undefined ? undefined : await profiling({ word: String(node.agent.pid) }, profile, name)
+      try {
+        return await row()
+      } finally {
+        await running?.stop()
+      }
+    }
     return [
-      await oneByOne(node, measured, small ? 1 : 30),
-      await manyAtOnce(node, measured, small ? 1 : 3, small ? 4 : 200),
+      await measure('attach', () => oneByOne(node, measured, small ? 1 : 30)),
+      await measure('attach-many', () => manyAtOnce(node, measured, small ? 1 : 3, small ? 4 : 200)),
     ]
   } finally {
     await node.close()

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { test } from 'node:test'
+import { after, test } from 'node:test'
 import { promisify } from 'node:util'
 import { wayIn } from '../lab/enter.ts'
 import { textOf } from './figures.ts'
@@ -14,6 +16,9 @@ const bench = async (...args: string[]): Promise<string> =>
 const way = wayIn()
 const noKernel = way.how === 'none' && way.why
 
+const profiles = mkdtempSync(join(tmpdir(), 'polynet-profiles-'))
+after(() => rmSync(profiles, { recursive: true, force: true }))
+
 /** Each in its smallest size: that it works, not how fast. */
 const benches: [name: string, skip: string | false | undefined][] = [
   ['attach', noKernel || missingReference()],
@@ -25,7 +30,15 @@ const benches: [name: string, skip: string | false | undefined][] = [
 
 for (const [name, skip] of benches)
   test(`${name} says on what it was measured, and what it found`, { skip: skip ?? false }, async () => {
-    const { machine, figures, text } = JSON.parse(await bench(name, '--small', '--json'))
+    const more = name === 'attach' ? ['--profile', profiles] : []
+    const { machine, figures, text } = JSON.parse(await bench(name, '--small', '--json', ...more))
+    if (name === 'attach')
+      assert.deepEqual(readdirSync(profiles).sort(), [
+        'attach-many.main.cpuprofile',
+        'attach-many.thread-1.cpuprofile',
+        'attach.main.cpuprofile',
+        'attach.thread-1.cpuprofile',
+      ])
     assert.match(machine.node, /^v\d+\./)
     if (figures)
       for (const { columns, rows } of figures)

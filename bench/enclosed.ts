@@ -6,7 +6,10 @@ import { enter, wayIn } from '../lab/enter.ts'
 import type { Figures } from './figures.ts'
 
 /** What a bench found that works on a kernel: in namespaces of its own, of which nothing is left. */
-export async function enclosed(name: string, options: { small: boolean }): Promise<Figures[]> {
+export async function enclosed(
+  name: string,
+  options: { small: boolean; profile?: string },
+): Promise<Figures[]> {
   const dir = mkdtempSync(join(tmpdir(), 'polynet-bench-'))
   const [log, found] = [join(dir, 'log'), join(dir, 'found.json')]
   const output = openSync(log, 'a')

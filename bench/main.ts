@@ -1,6 +1,6 @@
 import { mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { Command } from 'commander'
 import { addresses } from './addresses.ts'
 import { enclosed, run } from './enclosed.ts'
@@ -13,6 +13,8 @@ import { scale } from './scale.ts'
 interface Options {
   json: boolean
   small: boolean
+  /** Of `attach` and `peers`: where CPU profiles of the agent go. */
+  profile?: string
   /** Of `peers`: which rows. */
   rows?: string[]
 }
@@ -91,6 +93,10 @@ for (const [name, { about }] of Object.entries(benches)) {
     .option('--json', 'for machines', false)
     .option('--small', 'as little as shows that it works; its figures mean nothing', false)
     .action((options: Options) => bench(name, options))
+  if (name === 'attach' || name === 'peers')
+    command.option('--profile <dir>', 'CPU profiles of the agent go there; they make it slower', (dir) =>
+      resolve(dir),
+    )
   if (name === 'peers')
     command.option('--rows <names>', `only these: ${Object.keys(rows).join(',')}`, (text) => text.split(','))
 }

@@ -1,0 +1,130 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+
+/**
+ * Profiles a program that runs: `profiler.ts <pid, or an argument of its
+ * command line>`, in its network namespace. Prints `profiling`, and when its
+ * stdin ends the profile of each of the program's threads, as one JSON object
+ * by the names of threads. The program needs no flag: it opens Node's
+ * inspector, on its own loopback, when SIGUSR1 comes.
+ */
+const port = 9229
+/** Of an ADD that takes milliseconds. */
+const intervalUs = 250
+
+/** As far as it is read here. */
+interface Message {
+  id?: number
+  method?: string
+  params?: { sessionId: string; message: string }
+  result?: { profile?: unknown }
+  error?: { message: string }
+}
+
+type Call = (method: string, params?: object) => Promise<NonNullable<Message['result']>>
+
+interface Session {
+  call: Call
+  hear(text: string): void
+}
+
+/** Speaks the inspector's protocol by `send`; gives how to call, and how to hear. */
+function session(send: (text: string) => void, heard: (message: Message) => void = () => {}): Session {
+  const waiting = new Map<number, PromiseWithResolvers<NonNullable<Message['result']>>>()
+  let last = 0
+  const call: Call = (method, params = {}) => {
+    const answer = Promise.withResolvers<NonNullable<Message['result']>>()
+    waiting.set(++last, answer)
+    send(JSON.stringify({ id: last, method, params }))
+    return answer.promise
+  }
+  const hear = (text: string) => {
+    const message = JSON.parse(text) as Message
+    const answer = waiting.get(message.id ?? 0)
+    if (!answer) return heard(message)
+    waiting.delete(message.id!)
+    if (message.error) answer.reject(new Error(message.error.message))
+    else answer.resolve(message.result ?? {})
+  }
+  return { call, hear }
+}
+
+/** The socket of its inspector, which opens a moment after it was asked to. */
+async function inspectorOf(pid: number): Promise<WebSocket> {
+  process.kill(pid, 'SIGUSR1')
+  for (let attempt = 0; ; attempt++) {
+    try {
+      const targets = await fetch(`http://127.0.0.1:${port}/json/list`)
+      const [target] = (await targets.json()) as { webSocketDebuggerUrl: string }[]
+      const socket = new WebSocket(target!.webSocketDebuggerUrl)
+      await new Promise((resolve, reject) => {
+        socket.onopen = resolve
+        socket.onerror = reject
+      })
+      return socket
+    } catch (error) {
+      if (attempt === 100)
+        throw new Error(`profile process ${pid}: its inspector does not answer`, { cause: error })
+      await sleep(50)
+    }
+  }
+}
+
+/** Starts to profile every thread; `stop` gives what was found, and closes the inspector. */
+async function profile(pid: number): Promise<{ stop(): Promise<Record<string, unknown>> }> {
+  const socket = await inspectorOf(pid)
+  const threads = new Map<string, Session>()
+  const main: Session = session(
+    (text) => socket.send(text),
+    ({ method, params }) => {
+      if (!params) return
+      const { sessionId, message } = params
+      if (method === 'NodeWorker.receivedMessageFromWorker') threads.get(sessionId)?.hear(message)
+      if (method !== 'NodeWorker.attachedToWorker') return
+      const send = (message: string) =>
+        void main.call('NodeWorker.sendMessageToWorker', { sessionId, message })
+      threads.set(sessionId, session(send))
+    },
+  )
+  socket.onmessage = ({ data }) => main.hear(String(data))
+  // It answers when it has told of all threads.
+  await main.call('NodeWorker.enable', { waitForDebuggerOnStart: false })
+  const all = [main, ...threads.values()]
+  for (const { call } of all) {
+    await call('Profiler.enable')
+    await call('Profiler.setSamplingInterval', { interval: intervalUs })
+    await call('Profiler.start')
+  }
+  return {
+    async stop() {
+      const found: Record<string, unknown> = {}
+      for (const [i, { call }] of all.entries())
+        found[i === 0 ? 'main' : `thread-${i}`] = (await call('Profiler.stop')).profile
+      // Nobody is to find it open. It does not answer any more.
+      void main.call('Runtime.evaluate', { expression: "process.getBuiltinModule('inspector').close()" })
+      return found
+    },
+  }
+}
+
+function processNamed(word: string): number {
+  const pid = readdirSync('/proc')
+    .filter((entry) => /^\d+$/.test(entry))
+    .map(Number)
+    .find((pid) => {
+      try {
+        return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').includes(word)
+      } catch {
+        return false
+      }
+    })
+  if (pid === undefined) throw new Error(`profile ${word}: no process runs that`)
+  return pid
+}
+
+const [word = ''] = process.argv.slice(2)
+const { stop } = await profile(/^\d+$/.test(word) ? Number(word) : processNamed(word))
+process.stdout.write('profiling\n')
+process.stdin.resume().once('end', async () => {
+  process.stdout.write(JSON.stringify(await stop()), () => process.exit(0))
+})
