@@ -112,6 +112,8 @@ function processNamed(word: string): number {
     .filter((entry) => /^\d+$/.test(entry))
     .map(Number)
     .find((pid) => {
+      // This one has the word among its arguments, too.
+      if (pid === process.pid) return false
       try {
         return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').includes(word)
       } catch {
