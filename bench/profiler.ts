@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync } from 'node:fs'
+import { basename } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 
 /**
@@ -115,7 +116,9 @@ function processNamed(word: string): number {
       // This one has the word among its arguments, too.
       if (pid === process.pid) return false
       try {
-        return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').includes(word)
+        const [program = '', ...args] = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0')
+        // Another program would end by the signal.
+        return basename(program) === 'node' && args.includes(word)
       } catch {
         return false
       }
