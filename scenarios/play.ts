@@ -26,6 +26,7 @@ export async function play(story: Story, place: Place, page = story.title): Prom
     const stdin = step.stdin && substituted(step.stdin, names)
     const until = performance.now() + (asks(words) ? patienceMs[place.kind] : 0)
     for (;;) {
+      const began = performance.now()
       const { output } = await run(words, stdin, place, noted).catch((error): Output => {
         // What is asked for may be there in a moment.
         if (asks(words) && isFault(error, 'missing')) return { exit: 1, output: error.message }
@@ -38,7 +39,8 @@ export async function play(story: Story, place: Place, page = story.title): Prom
           `${page}:${step.line}: $ ${step.command} (on ${place.kind})`,
           `came out differently\nexpected:\n${indented(step.expected.join('\n'))}\nactual:\n${indented(output)}`,
         )
-      await new Promise((resolve) => setTimeout(resolve, 100))
+      // Asking takes processor time from what is waited for: half of it at most.
+      await new Promise((resolve) => setTimeout(resolve, Math.max(100, performance.now() - began)))
     }
   }
 }
@@ -162,10 +164,10 @@ async function ownedBy(place: Place): Promise<Noted> {
   return new Map(await Promise.all(all))
 }
 
-/** What is owned once it stays the same for a moment. */
+/** What is owned once it stays the same for as long as nodes take to hear of each other. */
 async function atRest(place: Place): Promise<Noted> {
   for (let before = await ownedBy(place); ; ) {
-    await new Promise((resolve) => setTimeout(resolve, 200))
+    await new Promise((resolve) => setTimeout(resolve, 1000))
     const now = await ownedBy(place)
     if (changes(before, now).length === 0) return now
     before = now
