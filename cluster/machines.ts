@@ -22,7 +22,7 @@ import { corednsImage } from './images.ts'
 import { kubeconfigText } from './kubeconfig.ts'
 import { Kubelet } from './kubelet.ts'
 import { Node } from './node.ts'
-import { netnsOfPod, processesIn } from './processes.ts'
+import { netnsOfPods, processesIn } from './processes.ts'
 import type { Service } from './service.ts'
 import { clusterPlan, controlPlane, nodeAddresses, plan } from './wiring.ts'
 
@@ -186,8 +186,9 @@ export class Machines {
       nic: wire.nic,
       netns: this.#netns[wire.switch]!,
     }))
+    const namespaces = netnsOfPods()
     const placed = all.flatMap(({ uid, endpoint }) => {
-      const netns = netnsOfPod(uid)
+      const netns = namespaces.get(uid)
       return netns ? [{ endpoint, netns }] : []
     })
     return probeAll(placed, switches, bound)
@@ -195,8 +196,9 @@ export class Machines {
 
   /** Who of `others`, the nodes and the outside got what the endpoint sent (`Place.send`). */
   async send(sent: Sent, from: PodEndpoint, others: { name: string; uid: string }[]): Promise<string[]> {
+    const namespaces = netnsOfPods()
     const pods = others.flatMap(({ name, uid }) => {
-      const netns = netnsOfPod(uid)
+      const netns = namespaces.get(uid)
       return netns ? [{ name, netns }] : []
     })
     const nodes = this.#on().map((name) => ({ name: `node ${name}`, netns: this.#netns[name]! }))
@@ -205,7 +207,7 @@ export class Machines {
   }
 
   #netnsOfPod(uid: string): string {
-    const netns = netnsOfPod(uid)
+    const netns = netnsOfPods().get(uid)
     if (netns) return netns
     throw new Fault('missing', `find the pod of UID ${uid}`, 'it has no process; see kubectl get pods -A')
   }

@@ -15,11 +15,14 @@ function* running(): Iterable<Running> {
       } catch {}
 }
 
-/** The network namespace of the pod of that UID, as a path; undefined where it does not run. */
-export function netnsOfPod(uid: string): string | undefined {
-  for (const { pid, cgroups } of running())
-    if (uid !== '' && cgroups.includes(`/pod${uid}/`)) return `/proc/${pid}/ns/net`
-  return undefined
+/** The network namespaces of all pods that run, as paths, by the pods' UIDs. */
+export function netnsOfPods(): Map<string, string> {
+  const found = new Map<string, string>()
+  for (const { pid, cgroups } of running()) {
+    const [, uid] = /\/pod([^/]+)\//.exec(cgroups) ?? []
+    if (uid !== undefined && !found.has(uid)) found.set(uid, `/proc/${pid}/ns/net`)
+  }
+  return found
 }
 
 /** The processes below a control group whose command line has `word`. */
