@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict'
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
-import { setTimeout as sleep } from 'node:timers/promises'
+import { parse } from 'yaml'
 import { endpointsOf } from '../lab/reach.ts'
 import type { Pod } from '../src/api/core.ts'
 import { clusterDir } from './boot.ts'
@@ -50,12 +52,14 @@ suite('agents come and go under traffic', { concurrency: 1 }, () => {
   test('agents killed again and again lose no packet', { timeout: 120_000 }, async () => {
     await during(async () => {
       for (let round = 0; round < 3; round++) {
+        const before = await agents('status.containerStatuses[0].restartCount')
         assert.deepEqual(await Promise.all(['n1', 'n2'].map((node) => cluster.killAgent(node))), [1, 1])
-        await sleep(1000)
-        assert.equal(
-          await eventually('true true', () => agents('status.containerStatuses[0].ready')),
-          'true true',
-        )
+        const after = async () => {
+          const counts = (await agents('status.containerStatuses[0].restartCount')).split(' ')
+          const again = counts.every((count, i) => Number(count) > Number(before.split(' ')[i]))
+          return again ? agents('status.containerStatuses[0].ready') : 'not yet'
+        }
+        assert.equal(await eventually('true true', after), 'true true')
       }
     })
   })
@@ -75,6 +79,37 @@ suite('agents come and go under traffic', { concurrency: 1 }, () => {
     })
   })
 
+  test('definitions are upgraded under objects that were stored by older ones', {
+    timeout: 300_000,
+  }, async () => {
+    const upgrade = (to: string) => helm(cluster, ['upgrade', 'polynet', to, '--reset-then-reuse-values'])
+    const older = olderChart()
+    try {
+      await during(async () => {
+        await upgrade(older)
+        await kubectl(['apply', '-f', '-'], green + idlePod('stored', 'n1', 'green'))
+        await kubectl(['wait', 'pod', 'stored', '--for=condition=Ready', '--timeout=60s'])
+        assert.equal(await spec(), '{"subnets":[{"cidr":"10.1.0.0/16"}]}')
+        await upgrade(chart)
+        await kubectl(['apply', '-f', '-'], idlePod('read', 'n2', 'green,blue'))
+        await kubectl(['wait', 'pod', 'read', '--for=condition=Ready', '--timeout=60s'])
+        assert.equal(
+          await spec(),
+          '{"allowedNamespaces":{"from":"Same"},"plugin":"polynet","subnets":[{"cidr":"10.1.0.0/16"}]}',
+        )
+        await kubectl(['delete', 'pod', 'stored', 'read', '--timeout=60s'])
+        await kubectl(['delete', 'network', 'green', '--timeout=60s'])
+      })
+    } finally {
+      rmSync(older, { recursive: true })
+    }
+  })
+
+  const spec = async () => {
+    const network = await kubectl(['get', 'network', 'green', '-o', 'jsonpath={.spec}'])
+    return JSON.stringify(Object.fromEntries(Object.entries(JSON.parse(network)).sort()))
+  }
+
   test('after it doctors have nothing to say', { timeout: 120_000 }, async () => {
     assert.deepEqual(await findings(kubectl), [])
   })
@@ -82,6 +117,26 @@ suite('agents come and go under traffic', { concurrency: 1 }, () => {
   const agents = (field: string): Promise<string> =>
     kubectl([...agentPods, '-o', `jsonpath={.items[*].${field}}`])
 })
+
+/** The chart as it might have been when Networks had neither plugins nor namespaces that may use them. */
+function olderChart(): string {
+  const dir = mkdtempSync(join(tmpdir(), 'polynet-chart-'))
+  cpSync(chart, dir, { recursive: true })
+  const path = join(dir, 'definitions/networks.polynet.dev.yaml')
+  const definition = parse(readFileSync(path, 'utf8'))
+  const { spec } = definition.spec.versions[0].schema.openAPIV3Schema.properties
+  for (const name of ['plugin', 'config', 'allowedNamespaces']) delete spec.properties[name]
+  delete spec['x-kubernetes-validations']
+  writeFileSync(path, JSON.stringify(definition))
+  return dir
+}
+
+const green = `
+apiVersion: polynet.dev/v1alpha1
+kind: Network
+metadata: { name: green }
+spec: { subnets: [{ cidr: 10.1.0.0/16 }] }
+---`
 
 function streamsBetween(one: Pod, two: Pod): Stream[] {
   const [ones, twos] = [endpointsOf(one), endpointsOf(two)]
