@@ -48,6 +48,13 @@ const cases: [string, string, Making, object, string][] = [
     'bandwidth follow',
   ],
   [
+    'the default network, a limit as containerd writes it',
+    'eth0',
+    network('polynet-system', 'default'),
+    { bandwidth: { IngressRate: 0, IngressBurst: 0, EgressRate: 1_000_000, EgressBurst: 4294967295 } },
+    'bandwidth follow',
+  ],
+  [
     'the default network, no limit',
     'eth0',
     network('polynet-system', 'default'),

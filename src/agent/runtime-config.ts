@@ -50,7 +50,9 @@ const followers: Follower[] = [
     plugin: 'bandwidth',
     capability: 'bandwidth',
     source: "the pod's bandwidth annotations",
-    says: (value) => ['ingressRate', 'egressRate'].some((rate) => Number(Object(value)[rate]) > 0),
+    // containerd writes IngressRate, CRI-O ingressRate; readers in Go take both.
+    says: (value) =>
+      Object.entries(Object(value)).some(([key, rate]) => /^(in|e)gressRate$/i.test(key) && Number(rate) > 0),
   },
 ]
 
