@@ -5,9 +5,12 @@ import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { promisify } from 'node:util'
 import { kubectl } from '../scenarios/kubectl.ts'
+import type { AttachmentSlice } from '../src/api/attachment-slice.ts'
+import type { Pod } from '../src/api/core.ts'
 import { bootLab, initOf, labDir } from './boot.ts'
 import { type Controlled, sockets } from './control.ts'
 import { wayIn } from './enter.ts'
+import { endpointsOf } from './reach.ts'
 
 /** The doctor on a node of a lab: it finds nothing, then exactly the damage that is done. */
 
@@ -146,18 +149,21 @@ const damages: Damage[] = [
   {
     title: 'an attachment that the journal does not have',
     does: async () => {
-      const list = JSON.parse(await say('get attachmentslices -A -o json')) as {
-        items: { node: string; metadata: Record<string, unknown>; attachments: { containerID: string }[] }[]
+      const list = JSON.parse(await say('get attachmentslices -n default -o json')) as {
+        items: AttachmentSlice[]
       }
       const slice = list.items.find((each) => each.node === 'n1')
-      assert.ok(slice)
-      const [first] = slice.attachments
-      slice.attachments.push({ ...first, containerID: 'f00d' } as never)
+      const pod = JSON.parse(await say('get pod stays-1 -o json')) as Pod
+      const [own] = endpointsOf(pod).filter((each) => each.interface === 'eth1')
+      assert.ok(slice && own)
+      slice.attachments.push({
+        ...{ pod: 'stays-1', podNamespace: 'default', podUID: pod.metadata.uid ?? '' },
+        ...{ containerID: 'f00d', interface: 'eth1', ips: own.addresses },
+      })
       await say('apply -f -', JSON.stringify(slice))
     },
     undoes: () => remade('stays-1'),
     found: [
-      / is held by pod default\/stays-\d \(eth\d\) on node n1 and by pod default\/stays-\d \(eth\d\) on node n1; delete one of the pods/,
       /^node n1: AttachmentSlice .* which the journal does not have; the agent writes it within seconds/,
     ],
   },
