@@ -80,6 +80,22 @@ suite('workloads', { concurrency: 1 }, () => {
     assert.equal(await kubectl(['logs', name, '-c', 'first']), own?.addresses[0])
   })
 
+  test('annotations limit what a pod may send and get, as long as it is there', {
+    timeout: 90_000,
+  }, async (t) => {
+    const on = (...argv: string[]) => cluster.exec('n1', argv)
+    const probe = await on('ip', 'link', 'add', 'probe', 'type', 'ifb')
+    if (probe.exit !== 0) return t.skip('this kernel has no ifb')
+    await on('ip', 'link', 'delete', 'probe')
+    const limits = async () =>
+      (await on('tc', 'qdisc')).output.match(/tbf .*? rate \S+/g)?.map((each) => each.split(' ').at(-1)) ?? []
+    await kubectl(['apply', '-f', '-'], limited)
+    await kubectl(['wait', 'pod', 'limited', '--for=condition=Ready', '--timeout=60s'])
+    assert.deepEqual((await limits()).sort(), ['10Mbit', '20Mbit'])
+    await kubectl(['delete', 'pod', 'limited', '--timeout=60s'])
+    assert.equal(await eventually('', async () => (await limits()).join()), '')
+  })
+
   test('a pod of a StatefulSet has its addresses on another node after a drain', {
     timeout: 150_000,
   }, async () => {
@@ -113,6 +129,17 @@ suite('workloads', { concurrency: 1 }, () => {
 })
 
 const image = 'image: busybox, imagePullPolicy: IfNotPresent'
+const limited = `
+apiVersion: v1
+kind: Pod
+metadata:
+  name: limited
+  annotations: { kubernetes.io/ingress-bandwidth: 10M, kubernetes.io/egress-bandwidth: 20M }
+spec:
+  nodeSelector: { kubernetes.io/hostname: n1 }
+  terminationGracePeriodSeconds: 1
+  containers: [{ name: main, ${image} }]
+`
 const workloads = `
 apiVersion: apps/v1
 kind: Deployment
