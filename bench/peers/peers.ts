@@ -28,6 +28,9 @@ export async function peers(options: {
   const start = performance.now()
   const place = await startPlace(say)
   times.push(['starting the cluster', minutes(start)])
+  const stop = () => void place.close().finally(() => process.exit(130))
+  const signals = ['SIGINT', 'SIGTERM'] as const
+  for (const signal of signals) process.once(signal, stop)
   try {
     const found: Figures[] = [
       {
@@ -68,6 +71,7 @@ export async function peers(options: {
       },
     ]
   } finally {
+    for (const signal of signals) process.off(signal, stop)
     await place.close()
   }
 }
