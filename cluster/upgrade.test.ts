@@ -7,9 +7,8 @@ import { parse } from 'yaml'
 import { endpointsOf } from '../lab/reach.ts'
 import type { Pod } from '../src/api/core.ts'
 import { clusterDir } from './boot.ts'
-import { toolDir } from './build.ts'
 import { type Cluster, startCluster } from './cluster.ts'
-import { chart, helm, installPolynet } from './install.ts'
+import { chart, helm, installPolynet, tagImage } from './install.ts'
 import { agentPods, blueAndRed, eventually, findings, idlePod, type Kubectl, kubectlOf } from './kubectl.ts'
 import { type Stream, startStreams } from './stream.ts'
 
@@ -64,14 +63,28 @@ suite('agents come and go under traffic', { concurrency: 1 }, () => {
     })
   })
 
+  test('installed by another build, agents are replaced; by the same one, they stay', {
+    timeout: 180_000,
+  }, async () => {
+    const [image, uids] = [await agents('spec.containers[0].image'), await agents('metadata.uid')]
+    await installPolynet(cluster)
+    assert.equal(await agents('metadata.uid'), uids)
+    // Whatever is in an image has its time, which makes it another one.
+    process.env.SOURCE_DATE_EPOCH = '86400'
+    try {
+      await installPolynet(cluster)
+    } finally {
+      delete process.env.SOURCE_DATE_EPOCH
+    }
+    const [one = '', two] = (await agents('spec.containers[0].image')).split(' ')
+    assert.equal(one, two)
+    assert.ok(!image.includes(one), `${one} is what was there`)
+  })
+
   test('an upgrade of everything to another version loses no packet', { timeout: 120_000 }, async () => {
-    const ctr = [join(await toolDir('containerd'), 'ctr'), '-n', 'k8s.io', 'images', 'tag']
     const image = (await agents('spec.containers[0].image')).split(' ')[0]!
     const next = image.replace(/:.*/, ':next')
-    for (const node of await cluster.nodes()) {
-      const { exit, output } = await cluster.exec(node, [...ctr, image, next])
-      assert.equal(exit, 0, output)
-    }
+    await tagImage(cluster, image, next)
     await during(async () => {
       await helm(cluster, ['upgrade', 'polynet', chart, '--reset-then-reuse-values', '--set=image.tag=next'])
       await kubectl(['-n', 'polynet-system', 'rollout', 'status', 'daemonset/polynet-agent'])
