@@ -806,7 +806,7 @@ async function faultOf(act: Promise<unknown>): Promise<Fault> {
 
 /** Waits until `holds`, as long as anything may take on a busy machine. */
 async function eventually(holds: () => boolean | Promise<boolean>): Promise<void> {
-  const until = Date.now() + 10_000
+  const until = Date.now() + 30_000
   for (;;) {
     const result = await Promise.resolve(holds()).catch((error: unknown) => {
       if (Date.now() > until) throw error
