@@ -112,7 +112,7 @@ test('Multus beside Polynet: its conf comes first by name, and pods have their n
       .filter((file) => file.includes('polynet'))
       .join()
   const until = async (want: string) => {
-    for (const late = Date.now() + 10_000; confs() !== want && Date.now() < late; )
+    for (const late = Date.now() + 60_000; confs() !== want && Date.now() < late; )
       await new Promise((resolve) => setTimeout(resolve, 50))
     assert.equal(confs(), want)
   }

@@ -103,7 +103,7 @@ async function atRest(place: Place): Promise<string[]> {
 
 /** What is not as it was, once what is under way is over; after some time, whatever it is. */
 async function different(place: Place, rest: string[]): Promise<string[]> {
-  for (const until = performance.now() + 15_000; ; ) {
+  for (const until = performance.now() + 60_000; ; ) {
     const now = await place.leftovers('n1')
     const found = [
       ...rest.filter((line) => !now.includes(line)).map((line) => `lost ${line}`),
