@@ -105,9 +105,10 @@ export async function restart(place: Place, size: Size): Promise<Figures[]> {
       notes: [
         'its process is there: up to then it is kubelet’s doing, which waits for 10 s before it starts again what was killed for a second time. in step: it answers',
         'ready, which Polynet’s agent does when it has compared the node with what it should be; Multus says nothing of the kind. an ADD succeeds: of a pod that',
-        'waits since the end, asked for again and again. with too few networks: ADDs that succeeded before it, of which the pod had not all of its networks (the',
-        'one that ends takes its conf away, and the next one in the folder knows nothing of networks). packets: one a millisecond each way on each network, between two pods on the node and to one on',
-        'another, all through. Multus has no part in its pods’ packets, which are the bridge plugin’s: that none is lost is not its merit. Aim: none lost.',
+        'waits since the end, asked for again and again. with too few networks: ADDs that succeeded before it, of which the pod had not all of its networks',
+        '(Multus’ daemon takes its conf away when it ends, and the next one in the folder is the bridge plugin’s). packets: one a millisecond each way on each',
+        'network, between two pods on the node and to one on another, all through. Multus has no part in its pods’ packets, which are the bridge plugin’s:',
+        'that none is lost is not its merit. Aim: none lost.',
         ...remarks.slice(0, 6),
       ],
     },
