@@ -97,6 +97,7 @@ suite('bad days', { concurrency: 1 }, () => {
       await on('n1', `${ctr.join(' ')} task kill -s SIGKILL ${container.replace('containerd://', '')}`)
       assert.equal(await cluster.killAgent('n2'), 1)
       await cluster.restart('n2', 'containerd')
+      assert.equal(await on('n1', collect(ctr)), '')
       for (let second = 0; second < 30; second += 5) {
         assert.deepEqual(await silent(uid, before[1]!), [])
         await sleep(5000)
@@ -223,20 +224,38 @@ suite('bad days', { concurrency: 1 }, () => {
   })
 
   test('etcd is restored from an older snapshot', { timeout: 200_000 }, async () => {
-    // Agents write within seconds who is where; what a snapshot lacks of that waits for the next change.
+    await apply(lan, idlePod('left', 'n1', 'lan'), idlePod('right', 'n2', 'lan'))
+    await ready('left', 'right')
     assert.equal(await eventually('', async () => (await findings(kubectl)).join('\n')), '')
+    const slices = [
+      'get',
+      'attachmentslices',
+      '-o',
+      'jsonpath={.items[?(@.network=="lan")].attachments[*].pod}',
+    ]
+    const told = async () => (await kubectl(slices)).split(' ').sort().join(' ')
+    assert.equal(await eventually('left right', told), 'left right')
+    // What this etcd lacks of who is where is written again, now and once it is back.
+    await kubectl(['delete', 'attachmentslices', '--all'])
     await cluster.saveEtcd('older')
+    assert.equal(await eventually('left right', told), 'left right')
     await apply(idlePod('forgotten-1', 'n1', 'blue'), idlePod('forgotten-2', 'n2', 'blue'))
     await ready('forgotten-1', 'forgotten-2')
     await cluster.restoreEtcd('older')
-    // Kubelets wait for what is newer than anything that this etcd will have for a while: whoever restores one restarts them.
-    for (const node of await cluster.nodes()) await cluster.restart(node, 'kubelet')
+    // Whoever watches waits for what is newer than anything that this etcd will have for a while: restarted, they read all.
+    for (const node of await cluster.nodes()) {
+      await cluster.restart(node, 'kubelet')
+      await cluster.killAgent(node)
+    }
     await apply(idlePod('new-1', 'n1', 'blue,red'), idlePod('new-2', 'n2', 'blue'))
     await ready('new-1', 'new-2')
     const uid = await field('new-1', '.metadata.uid')
     assert.deepEqual(await silent(uid, [...(await addresses('new-2')), ...(await addresses('two'))]), [])
+    assert.equal(await eventually('left right', told), 'left right')
+    assert.deepEqual(await silent(await field('left', '.metadata.uid'), await addresses('right')), [])
     assert.deepEqual(await eventually('', async () => (await findings(kubectl)).join('\n')), '')
-    await gone('new-1', 'new-2')
+    await gone('new-1', 'new-2', 'left', 'right')
+    await kubectl(['delete', 'network', 'lan', '--timeout=60s'])
     await well()
   })
 
@@ -258,7 +277,7 @@ suite('bad days', { concurrency: 1 }, () => {
     // What its ADDs have leased goes back by itself, whether or not somebody asks again.
     await kubectl(['delete', 'pod', 'waits', '--wait=false'])
     await on('n3', `rm ${lib}/fill`)
-    await kubectl(['wait', 'pod/waits', '--for=delete', '--timeout=60s'])
+    await kubectl(['wait', 'pod/waits', '--for=delete', '--timeout=120s'])
     assert.equal(await eventually('', async () => (await findings(kubectl)).join('\n')), '')
     await apply(idlePod('waits', 'n3', 'blue'))
     await ready('waits')
@@ -307,6 +326,19 @@ kind: Network
 metadata: { name: green }
 spec: { subnets: [{ cidr: 10.1.0.0/16 }] }
 `
+
+const lan = `
+apiVersion: polynet.dev/v1alpha1
+kind: Network
+metadata: { name: lan }
+spec: { topology: Layer2, subnets: [{ cidr: 10.1.0.0/16 }] }
+---`
+
+/** What a runtime asks for that collects garbage: all that is no container of its own is to go. */
+const collect = (ctr: string[]): string => `
+valid=$(${ctr.join(' ')} containers ls -q 2>/dev/null | sed 's/.*/{"containerID":"&","ifname":"eth0"}/' | paste -sd,)
+echo '{"cniVersion":"1.1.0","name":"polynet","type":"polynet-cni","cni.dev/valid-attachments":['"$valid"']}' |
+  CNI_COMMAND=GC CNI_PATH=/opt/cni/bin /opt/cni/bin/polynet-cni`
 
 const otherConf = JSON.stringify({
   cniVersion: '1.0.0',
