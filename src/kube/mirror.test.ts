@@ -3,13 +3,14 @@ import { afterEach, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { KubeObject, Resource } from '../api/meta.ts'
 import { type Clock, ManualClock, realClock } from '../lib/clock.ts'
+import { Fault } from '../lib/fault.ts'
 import { silentLog } from '../lib/log.ts'
 import { connect } from './cluster/connect.ts'
 import { anythingGoes, customResourceDefinitions } from './memory/crd.ts'
 import { serve } from './memory/http.ts'
 import { MemoryKube } from './memory/store.ts'
 import { type Mirror, mirror } from './mirror.ts'
-import type { Kube } from './port.ts'
+import type { Kube, Selection } from './port.ts'
 
 interface ConfigMap extends KubeObject {
   data?: Record<string, string>
@@ -72,6 +73,44 @@ test('shows what is there, and then each change as it comes', async () => {
   )
   assert.equal(all.get(ref('b')), undefined)
   all.close()
+})
+
+test('a server that came back with an older past is read anew', async () => {
+  const [before, after] = [new MemoryKube(), new MemoryKube()]
+  for (const name of ['kept', 'forgotten', 'also']) await before.create(configMaps, configMap(name))
+  await after.create(configMaps, configMap('kept', 'older'))
+  let server: Kube | undefined = before
+  const away = new Fault('unavailable', 'ask', 'it is away')
+  const there = () => {
+    if (!server) throw away
+    return server
+  }
+  const kube = {
+    list: async (...args: Parameters<Kube['list']>) => there().list(...args),
+    // As a watch cache does with a version that it has not got to: it says nothing.
+    async *watch(resource: Resource, since: string, selection: Selection & { signal: AbortSignal }) {
+      const asked = there()
+      for (;;) {
+        if (asked !== server) throw away
+        const { resourceVersion } = await asked.list(resource)
+        if (Number(resourceVersion) > Number(since)) return yield* asked.watch(resource, since, selection)
+        await sleep(10)
+      }
+    },
+  } as Pick<Kube, 'list' | 'watch'> as Kube
+  const { all, told } = watched(kube)
+  await all.synced
+  told.length = 0
+  server = undefined
+  await sleep(50)
+  server = after
+  await until(() => told.length >= 4)
+  assert.deepEqual(told.toSorted(), [
+    'ADDED kept=older',
+    'DELETED also=1 was 1',
+    'DELETED forgotten=1 was 1',
+    'DELETED kept=1 was 1',
+  ])
 })
 
 test('after close it tells nothing, and a callback that was taken away is not called', async () => {
@@ -149,7 +188,8 @@ test('after a short outage it goes on where it was', async () => {
   let lists = 0
   const counting = {
     list: (...args: Parameters<Kube['list']>) => {
-      lists++
+      // It asks for the server's version, too.
+      if (!args[1]?.fields) lists++
       return kube.list(...args)
     },
     watch: (...args: Parameters<Kube['watch']>) => kube.watch(...args),

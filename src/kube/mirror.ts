@@ -110,12 +110,23 @@ export function mirror<T extends KubeObject>(
     }
   }
 
+  /**
+   * Whether the server has less than we have seen: its etcd was restored from an older snapshot. A watch from our
+   * version would say nothing until it has got there again (versions are compared as Kubernetes 1.35 allows, KEP-5504).
+   */
+  async function wentBack(seen: string): Promise<boolean> {
+    const fields = [selection.fields, 'metadata.name=none'].filter(Boolean).join(',')
+    const { resourceVersion } = await kube.list(resource, { ...selection, fields })
+    return /^\d+$/.test(seen) && /^\d+$/.test(resourceVersion) && BigInt(resourceVersion) < BigInt(seen)
+  }
+
   async function run(): Promise<void> {
     let failures = 0
     while (!signal.aborted) {
       const started = clock.now()
       progress = false
       try {
+        if (position !== undefined && failures > 0 && (await wentBack(position))) position = undefined
         if (position === undefined) position = await relist()
         else await follow(position)
         // A server that ends every watch at once must not be asked without pause.
