@@ -19,6 +19,7 @@ test('every row beside the peers finds figures, and Polynet loses nothing in the
   const child = spawn(process.execPath, [bench, 'peers', '--small', '--json'], {
     stdio: ['ignore', 'pipe', 'pipe'],
   })
+  const ended = new Promise((resolve) => child.once('close', resolve))
   const [said, complaints] = await Promise.all([text(child.stdout), text(child.stderr)])
   assert.notEqual(said, '', complaints)
   const { figures } = JSON.parse(said) as { figures: Figures[] }
@@ -37,5 +38,5 @@ test('every row beside the peers finds figures, and Polynet loses nothing in the
       ),
   )
   assert.deepEqual(lost, [])
-  assert.equal(child.exitCode, 0)
+  assert.equal(await ended, 0)
 })
