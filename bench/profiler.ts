@@ -1,6 +1,6 @@
-import { readdirSync, readFileSync } from 'node:fs'
 import { basename } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { argumentsOf, everyProcess } from '../cluster/processes.ts'
 
 /**
  * Profiles a program that runs: `profiler.ts <pid, or an argument of its
@@ -109,20 +109,13 @@ async function profile(pid: number): Promise<{ stop(): Promise<Record<string, un
 }
 
 function processNamed(word: string): number {
-  const pid = readdirSync('/proc')
-    .filter((entry) => /^\d+$/.test(entry))
-    .map(Number)
-    .find((pid) => {
-      // This one has the word among its arguments, too.
-      if (pid === process.pid) return false
-      try {
-        const [program = '', ...args] = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0')
-        // Another program would end by the signal.
-        return basename(program) === 'node' && args.includes(word)
-      } catch {
-        return false
-      }
-    })
+  const pid = everyProcess().find((pid) => {
+    // This one has the word among its arguments, too.
+    if (pid === process.pid) return false
+    const [program = '', ...args] = argumentsOf(pid)
+    // Another program would end by the signal.
+    return basename(program) === 'node' && args.includes(word)
+  })
   if (pid === undefined) throw new Error(`profile ${word}: no process runs that`)
   return pid
 }

@@ -6,13 +6,18 @@ interface Running {
   cgroups: string
 }
 
-/** Every process that this one sees, those inside of nodes too. One that ends meanwhile is left out. */
+/** Every process that this one sees, those inside of nodes too. */
+export const everyProcess = (): number[] =>
+  readdirSync('/proc')
+    .filter((entry) => /^\d+$/.test(entry))
+    .map(Number)
+
+/** The same with their control groups. One that ends meanwhile is left out. */
 function* running(): Iterable<Running> {
-  for (const entry of readdirSync('/proc'))
-    if (/^\d+$/.test(entry))
-      try {
-        yield { pid: Number(entry), cgroups: readFileSync(`/proc/${entry}/cgroup`, 'latin1') }
-      } catch {}
+  for (const pid of everyProcess())
+    try {
+      yield { pid, cgroups: readFileSync(`/proc/${pid}/cgroup`, 'latin1') }
+    } catch {}
 }
 
 /** The network namespaces of all pods that run, as paths, by the pods' UIDs. */
@@ -33,7 +38,8 @@ export function processesIn(cgroup: string, word: string): number[] {
   return found
 }
 
-function argumentsOf(pid: number): string[] {
+/** Its command line; nothing where it has ended. */
+export function argumentsOf(pid: number): string[] {
   try {
     return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0')
   } catch {

@@ -1,5 +1,6 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { Fault } from '../src/lib/fault.ts'
+import { everyProcess } from './processes.ts'
 
 /** What kubelet, containerd and the agent of one node take, and what the control plane does. */
 const [ofNode, ofControlPlane] = [9, 6]
@@ -23,7 +24,7 @@ export function ensureWatchers(name: string, nodes: number): void {
 /** inotify instances that the user's processes hold. */
 function watchersOf(uid: number): number {
   let count = 0
-  for (const pid of readdirSync('/proc').filter((entry) => /^\d+$/.test(entry)))
+  for (const pid of everyProcess())
     try {
       const owner = Number(/^Uid:\t(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1])
       if (owner !== uid) continue

@@ -1,4 +1,5 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
+import { argumentsOf, everyProcess } from '../../cluster/processes.ts'
 
 /** Processor time of processes and of the machine, in milliseconds; resident memory. */
 
@@ -21,12 +22,6 @@ function statOf(pid: number): Stat | undefined {
     return undefined
   }
 }
-
-/** Every process that this one sees. */
-export const everyProcess = (): number[] =>
-  readdirSync('/proc')
-    .filter((entry) => /^\d+$/.test(entry))
-    .map(Number)
 
 /** A process and everything below it. */
 export function tree(init: number): number[] {
@@ -57,13 +52,7 @@ export function cpuOfMachine(): number {
 
 /** The processes of these whose command line has `word` as an argument. */
 export const named = (pids: number[], word: string): number[] =>
-  pids.filter((pid) => {
-    try {
-      return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').includes(word)
-    } catch {
-      return false
-    }
-  })
+  pids.filter((pid) => argumentsOf(pid).includes(word))
 
 /** Of the control group that a process is in, with everything it executed, to the nanosecond where the kernel says so. */
 export function cpuOfGroup(pid: number): number {

@@ -3,11 +3,12 @@ import { networkInterfaces } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { everyProcess } from '../../cluster/processes.ts'
 import { createNamespace, inside, removeNamespace } from '../../src/datapath/linux/netns.ts'
 import { spawn } from '../../src/lib/spawn.ts'
 import { cpuOfChildren } from '../cpu.ts'
 import type { Answer, Held, Plugin as Other, Question } from './node-runtime.ts'
-import { cpuOfGroup, everyProcess, named } from './processes.ts'
+import { cpuOfGroup, named } from './processes.ts'
 
 /**
  * A node's container runtime, as far as CNI goes: executes what the first
