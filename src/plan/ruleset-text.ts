@@ -1,5 +1,6 @@
 import { Fault } from '../lib/fault.ts'
 import {
+  areBits,
   type Chain,
   type Element,
   type Field,
@@ -65,7 +66,7 @@ function statementText(s: Statement): string {
   if ('match' in s)
     return 'is' in s
       ? matchText(s.match, '', s.is)
-      : matchText(s.match, s.match === 'ct status' ? '! ' : '!= ', s.not)
+      : matchText(s.match, areBits(s.match, true) ? '! ' : '!= ', s.not)
   if ('lookup' in s)
     return 'in' in s ? `${keyText(s.lookup)} @${word(s.in)}` : `${keyText(s.lookup)} != @${word(s.notIn)}`
   if ('vmap' in s) return `${keyText(s.vmap)} vmap @${word(s.map)}`
@@ -82,9 +83,7 @@ function statementText(s: Statement): string {
 function matchText(field: Field, operator: string, value: Value | Value[]): string {
   if (!Array.isArray(value)) return `${fieldText(field)} ${operator}${valueText(field, value)}`
   const texts = value.map((v) => valueText(field, v))
-  // A packet has one state, so nft's bit test and a set say the same; nft prints the former.
-  const bits = field === 'ct status' || (field === 'ct state' && operator === '')
-  if (bits) return `${field} ${operator}${texts.join(',')}`
+  if (areBits(field, operator !== '')) return `${field} ${operator}${texts.join(',')}`
   return `${fieldText(field)} ${operator}{ ${texts.join(', ')} }`
 }
 

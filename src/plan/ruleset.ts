@@ -46,6 +46,14 @@ export type Field =
   /** Deals packets out to 64 shares, one after the other. */
   | typeof share
 
+/**
+ * Whether values of the field are bits that are asked for, rather than
+ * compared: `ct state new,related`, `ct status ! confirmed`. A packet has one
+ * state, so only `negated` tells the bits of a state from a set of states.
+ */
+export const areBits = (field: Field, negated: boolean): boolean =>
+  field === 'ct status' || (field === 'ct state' && !negated)
+
 /** For keys: lists that the kernel walks through get no longer than one share. */
 export const share = 'numgen inc mod 64'
 export const shares = 64

@@ -1,4 +1,5 @@
 import {
+  areBits,
   type Chain,
   type Field,
   type Rule,
@@ -103,9 +104,8 @@ const places: Record<
   [share]: 'share',
 }
 
-/** Fields whose values are bits, where nft asks for them rather than for equality: `ct state new,related`, `ct status ! confirmed`. */
-const areBits = (field: Field, operator: number): boolean =>
-  field === 'ct status' || (field === 'ct state' && operator === EQ)
+/** What a packet does to a set (NFT_DYNSET_OP_…, nf_tables.h). */
+const [ADD, UPDATE] = [0, 1]
 
 /** One rule's expressions, and what is known of the packet by the time each runs. */
 class RuleCode {
@@ -128,7 +128,7 @@ class RuleCode {
   prepare(statement: Statement): number | undefined {
     if (!('match' in statement)) return undefined
     const values = 'is' in statement ? statement.is : statement.not
-    if (!Array.isArray(values) || areBits(statement.match, 'is' in statement ? EQ : NEQ)) return undefined
+    if (!Array.isArray(values) || areBits(statement.match, 'not' in statement)) return undefined
     const { family, name } = this.#table
     const type = dataTypes[statement.match]
     const ranges = values.some(
@@ -167,23 +167,11 @@ class RuleCode {
       this.#load(s.vmap)
       this.#lookup(s.map, { verdict: true })
     } else if ('update' in s) {
-      this.#load(s.key)
-      this.#expression('dynset', () => {
-        this.#batch.attributeText(1, s.update).attribute32be(3, 1).attribute32be(4, REG_1)
-        this.#batch.nest(7, () => {
-          this.#batch.attributeText(1, 'limit')
-          this.#batch.nest(2, () => this.#limit(s.limitOver))
-        })
-      })
+      this.#dynset(s.update, UPDATE, s.key, 'limit', () => this.#limit(s.limitOver))
     } else if ('add' in s) {
-      this.#load(s.key)
-      this.#expression('dynset', () => {
-        this.#batch.attributeText(1, s.add).attribute32be(3, 0).attribute32be(4, REG_1)
-        this.#batch.nest(7, () => {
-          this.#batch.attributeText(1, 'connlimit')
-          this.#batch.nest(2, () => this.#batch.attribute32be(1, s.countOver).attribute32be(2, 1))
-        })
-      })
+      this.#dynset(s.add, ADD, s.key, 'connlimit', () =>
+        this.#batch.attribute32be(1, s.countOver).attribute32be(2, 1),
+      )
     } else if ('limitOver' in s) this.#expression('limit', () => this.#limit(s.limitOver))
     else if ('counter' in s)
       this.#expression('counter', () => this.#batch.attribute64be(1, 0).attribute64be(2, 0))
@@ -204,7 +192,7 @@ class RuleCode {
     this.#load([field])
     if (set !== undefined) {
       this.#lookup('__set%d', { id: set, inverted: operator === NEQ })
-    } else if (areBits(field, operator)) {
+    } else if (areBits(field, operator === NEQ)) {
       // Any of them will do, or none of them may be set.
       const bits = Buffer.alloc(4)
       for (const one of Array.isArray(value) ? value : [value])
@@ -215,6 +203,18 @@ class RuleCode {
       this.#compare(operator === EQ ? NEQ : EQ, Buffer.alloc(4))
     } else this.#compareWith(field, type, value as Value, operator)
     if (operator === EQ && !Array.isArray(value)) this.#learn(field, value)
+  }
+
+  /** Finds or makes the key's element in a set, and asks what is counted there. */
+  #dynset(set: string, operation: number, key: Field[], counter: string, fill: () => void): void {
+    this.#load(key)
+    this.#expression('dynset', () => {
+      this.#batch.attributeText(1, set).attribute32be(3, operation).attribute32be(4, REG_1)
+      this.#batch.nest(7, () => {
+        this.#batch.attributeText(1, counter)
+        this.#batch.nest(2, fill)
+      })
+    })
   }
 
   #compareWith(field: Field, type: DataType, value: Value, operator: number): void {
