@@ -142,7 +142,7 @@ export class Commands {
         'collect garbage',
         'cni.dev/valid-attachments is not there; a runtime names what stays (CNI 1.1)',
       )
-    const valid = new Set((said ?? []).map((a) => a.containerID))
+    const valid = new Set(said.map((a) => a.containerID))
     const garbage = [...sandboxes.known()].filter((id) => !valid.has(id) && !this.#turns.has(id))
     await this.#turns.alone(() => this.#collect(garbage))
   }

@@ -9,6 +9,7 @@ import { withoutLength } from '../lib/ip.ts'
 import { equal } from '../lib/json.ts'
 import type { Log } from '../lib/log.ts'
 import { startLoop } from '../reconcile/loop.ts'
+import { ownerKey } from './addresses/records.ts'
 import type { AttachmentRecord, RenderedAttachment, SandboxRecord } from './journal/record.ts'
 import { lingerMs } from './lingering.ts'
 
@@ -61,7 +62,6 @@ export function startSlices(deps: SlicesDeps): Slices {
   let written: Map<string, AttachmentSlice> | undefined
   /** Since when slices are of no use that name nobody, by the same. */
   const idleSince = new Map<string, number>()
-  let resting = false
 
   const write = async () => {
     written ??= await slicesOfBefore(kube, node)
@@ -84,7 +84,7 @@ export function startSlices(deps: SlicesDeps): Slices {
       known.delete(key)
       idleSince.delete(key)
     }
-    lookAgain()
+    if (idleSince.size > 0) whenIdle(Math.min(...idleSince.values()) + lingerMs - clock.now())
   }
 
   /** Takes up what others made of this node's slices where they are watched, so that a round puts it right. */
@@ -128,41 +128,33 @@ export function startSlices(deps: SlicesDeps): Slices {
     return clock.now() - since < lingerMs
   }
 
-  const lookAgain = () => {
-    if (resting || idleSince.size === 0) return
-    resting = true
-    const due = Math.min(...idleSince.values()) + lingerMs
-    void clock.sleep(due - clock.now(), stop.signal).then(() => {
-      resting = false
-      loop.wake()
-    })
+  /** Does it once after a while, however often it is asked to meanwhile. */
+  const once = (act: () => void) => {
+    let waiting = false
+    return (afterMs: number) => {
+      if (waiting) return
+      waiting = true
+      void clock.sleep(afterMs, stop.signal).then(() => {
+        waiting = false
+        act()
+      })
+    }
   }
 
   const stop = new AbortController()
   const loop = startLoop({ doing: 'publish who is where', round: write, clock, log, batchMs })
+  const whenIdle = once(() => loop.wake())
+  const unhurried = once(() => loop.wake())
+  const settled = once(compare)
   loop.wake()
   void readAgain()
-  let soon = false
-  let comparing = false
   return {
     changed(record) {
-      if (record.attachments.some(isBridged)) return loop.wake()
-      if (soon) return
-      soon = true
-      void clock.sleep(unhurriedMs - batchMs, stop.signal).then(() => {
-        soon = false
-        loop.wake()
-      })
+      if (record.attachments.some(isBridged)) loop.wake()
+      else unhurried(unhurriedMs - batchMs)
     },
     wake: () => loop.wake(),
-    seen() {
-      if (comparing) return
-      comparing = true
-      void clock.sleep(settleMs, stop.signal).then(() => {
-        comparing = false
-        compare()
-      })
-    },
+    seen: () => settled(settleMs),
     close() {
       stop.abort()
       return loop.close()
@@ -222,10 +214,7 @@ function slicesOf({ records, node, isKept, isGoing }: SlicesDeps): Map<string, A
         slice.attachments.push(attachmentOf(record, a.interface, a.held.addresses, a.held.mac))
     }
   }
-  for (const slice of slices.values())
-    slice.attachments.sort((a, b) =>
-      `${a.containerID}/${a.interface}` < `${b.containerID}/${b.interface}` ? -1 : 1,
-    )
+  for (const slice of slices.values()) slice.attachments.sort((a, b) => (ownerKey(a) < ownerKey(b) ? -1 : 1))
   return slices
 }
 

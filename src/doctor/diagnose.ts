@@ -1,4 +1,4 @@
-import { isKeptBlock } from '../agent/addresses/records.ts'
+import { isKeptBlock, ownerKey } from '../agent/addresses/records.ts'
 import type { AttachmentRecord, SandboxRecord } from '../agent/journal/record.ts'
 import { isBridged } from '../agent/slices.ts'
 import type { Attachment, AttachmentSlice } from '../api/attachment-slice.ts'
@@ -193,7 +193,7 @@ function inSlices({ name: node, sandboxes, holdings }: SeenNode, { slices }: Vie
   const kept = new Set(
     holdings.leases
       .filter(({ addresses }) => addresses.some(({ block }) => isKeptBlock(holdings.blocks.get(block))))
-      .map(({ owner }) => `${owner.containerID}/${owner.interface}`),
+      .map(({ owner }) => ownerKey(owner)),
   )
   const held = new Map<string, { isThere: boolean; what: string }>()
   for (const record of sandboxes)
@@ -201,7 +201,8 @@ function inSlices({ name: node, sandboxes, holdings }: SeenNode, { slices }: Vie
       if (a.kind !== 'polynet' || !a.held) continue
       const ips = a.held.addresses.map(({ address }) => withoutLength(address))
       const key = [a.network.uid, record.containerID, a.interface, ...ips].join(' ')
-      const isNamed = isBridged(a) || kept.has(`${record.containerID}/${a.interface}`)
+      const isNamed =
+        isBridged(a) || kept.has(ownerKey({ containerID: record.containerID, interface: a.interface }))
       held.set(key, {
         isThere: isNamed ? written.has(key) : networks.has(a.network.uid),
         what: `${a.interface} of ${sandboxText(record)}, with ${ips.join(' and ')} of network ${a.network.namespace}/${a.network.name}`,
