@@ -57,43 +57,38 @@ async function elsewhere(
 ): Promise<Fault> {
   const doing = `trace the ${command.toUpperCase()} of pod ${namespace}/${name}`
   const here = isAgentHere ? 'the agent of this node has none' : 'no agent answers here'
+  const fault = (why: string, cause?: unknown) => new Fault('missing', doing, why, cause)
   let kube: Kube
   let pod: Pod
   try {
     kube = await connected()
     pod = await kube.get(resources.pods, { namespace, name })
   } catch (error) {
-    if (isFault(error, 'missing'))
-      return new Fault(
-        'missing',
-        doing,
-        `${here}, and there is no such pod; ask in the agent's pod of its node`,
-      )
-    return new Fault('missing', doing, `${here}; ask in the agent's pod of its node`, error)
+    return isFault(error, 'missing')
+      ? fault(`${here}, and there is no such pod; ask in the agent's pod of its node`)
+      : fault(`${here}; ask in the agent's pod of its node`, error)
   }
   const node = pod.spec.nodeName
-  if (node === undefined)
-    return new Fault('missing', doing, `the pod is on no node yet; see kubectl describe`)
-  const again = `polynet trace ${command} ${name} -n ${namespace}`
+  if (node === undefined) return fault('the pod is on no node yet; see kubectl describe')
+  const agent = node === process.env.NODE_NAME ? undefined : await agentOn(kube, node)
+  const remedy = agent
+    ? `kubectl -n polynet-system exec ${agent} -- polynet trace ${command} ${name} -n ${namespace}`
+    : 'agents keep the last few hundred since they started'
+  return fault(`${here}, and the pod is on node ${node}; ${remedy}`)
+}
+
+/** The name of the agent's pod on a node; undefined where it cannot be found. */
+async function agentOn(kube: Kube, node: string): Promise<string | undefined> {
+  const selection = {
+    namespace: 'polynet-system',
+    labels: 'app.kubernetes.io/component=agent',
+    fields: `spec.nodeName=${node}`,
+  }
   try {
-    const { items } = await kube.list(resources.pods, {
-      namespace: 'polynet-system',
-      labels: 'app.kubernetes.io/component=agent',
-      fields: `spec.nodeName=${node}`,
-    })
-    const [agent] = items
-    if (agent && node !== process.env.NODE_NAME)
-      return new Fault(
-        'missing',
-        doing,
-        `${here}, and the pod is on node ${node}; kubectl -n polynet-system exec ${agent.metadata.name} -- ${again}`,
-      )
-  } catch {}
-  return new Fault(
-    'missing',
-    doing,
-    `${here}, and the pod is on node ${node}; agents keep the last few hundred since they started`,
-  )
+    return (await kube.list(resources.pods, selection)).items[0]?.metadata.name
+  } catch {
+    return undefined
+  }
 }
 
 /** A line for each step: when it was done, and how long after the one before. */
