@@ -9,11 +9,11 @@ import { foreignPlugins } from '../cni/exec.ts'
 import { linuxDatapath } from '../datapath/linux/linux.ts'
 import { connect } from '../kube/cluster/connect.ts'
 import { realClock } from '../lib/clock.ts'
-import { answers, asFault, Fault } from '../lib/fault.ts'
-import { formatPrefix, parsePrefix } from '../lib/ip.ts'
+import { answers, asFault } from '../lib/fault.ts'
+import { formatPrefix } from '../lib/ip.ts'
 import { jsonLog, type Log } from '../lib/log.ts'
 import { serveProbes } from '../lib/probes.ts'
-import { exiting, toldToEnd } from '../lib/program.ts'
+import { exiting, prefixIn, toldToEnd } from '../lib/program.ts'
 import { inRoot } from '../lib/rooted.ts'
 import type { Agent } from './agent.ts'
 import { eventsFrom } from './events.ts'
@@ -80,7 +80,7 @@ async function run(options: Options): Promise<void> {
     datapath,
     journal,
     plugins,
-    closed: options.closed.map(closedRange),
+    closed: options.closed.map((text) => formatPrefix(prefixIn('--closed', text, '10.96.0.0/12'))),
     allowedPlugins: options.allowedPlugins,
     clock: realClock,
     log,
@@ -173,12 +173,6 @@ function isScript(path: string): boolean {
   } catch {
     return false
   }
-}
-
-function closedRange(text: string): string {
-  const prefix = parsePrefix(text)
-  if (prefix) return formatPrefix(prefix)
-  throw new Fault('invalid', 'read --closed', `${text} is no prefix; write one like 10.96.0.0/12`)
 }
 
 /**

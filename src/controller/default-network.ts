@@ -2,15 +2,20 @@ import { apiVersionOf } from '../api/meta.ts'
 import type { Network } from '../api/network.ts'
 import { resources } from '../api/resources.ts'
 import type { Kube } from '../kube/port.ts'
-import { Fault, isFault } from '../lib/fault.ts'
-import { formatPrefix, parsePrefix } from '../lib/ip.ts'
+import { isFault } from '../lib/fault.ts'
+import { formatPrefix } from '../lib/ip.ts'
+import { prefixIn } from '../lib/program.ts'
 
 /** What pods have as `eth0` where nobody says anything else. */
 export const defaultNetwork = (subnets: readonly string[]): Network => ({
   apiVersion: apiVersionOf(resources.networks),
   kind: resources.networks.kind,
   metadata: { namespace: 'polynet-system', name: 'default' },
-  spec: { subnets: subnets.map((text) => ({ cidr: prefixOf(text) })) },
+  spec: {
+    subnets: subnets.map((text) => ({
+      cidr: formatPrefix(prefixIn('--default-network', text, '10.244.0.0/16')),
+    })),
+  },
 })
 
 /** Makes it when it is not there. One that is there stays as it is: subnets cannot change, and others may have been appended. */
@@ -20,10 +25,4 @@ export async function makeDefaultNetwork(kube: Kube, network: Network): Promise<
   } catch (error) {
     if (!isFault(error, 'exists')) throw error
   }
-}
-
-function prefixOf(text: string): string {
-  const prefix = parsePrefix(text)
-  if (prefix) return formatPrefix(prefix)
-  throw new Fault('invalid', 'read --default-network', `${text} is no prefix; write one like 10.244.0.0/16`)
 }

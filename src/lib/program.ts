@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
-import { answers, asFault, isFault } from './fault.ts'
+import { answers, asFault, Fault, isFault } from './fault.ts'
+import { type Prefix, parsePrefix } from './ip.ts'
 import { jsonLog } from './log.ts'
 
 /** Resolves when the process is told to end, by SIGTERM or SIGINT. */
@@ -40,4 +41,11 @@ export async function obey(program: Command, doing: string): Promise<void> {
     console.error(fault.message)
     process.exitCode = answers[fault.kind].exit
   }
+}
+
+/** The prefix that an option says, without host bits. Throws `invalid`, with one that would do, where it is none. */
+export function prefixIn(option: string, text: string, example: string): Prefix {
+  const prefix = parsePrefix(text)
+  if (prefix) return prefix
+  throw new Fault('invalid', `read ${option}`, `${text} is no prefix; write one like ${example}`)
 }

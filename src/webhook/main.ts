@@ -1,11 +1,9 @@
 import { Command } from 'commander'
 import { connect } from '../kube/cluster/connect.ts'
 import { realClock } from '../lib/clock.ts'
-import { Fault } from '../lib/fault.ts'
-import { type Prefix, parsePrefix } from '../lib/ip.ts'
 import { jsonLog } from '../lib/log.ts'
 import { serveProbes } from '../lib/probes.ts'
-import { exiting, toldToEnd } from '../lib/program.ts'
+import { exiting, prefixIn, toldToEnd } from '../lib/program.ts'
 import { webhookMetrics } from './metrics.ts'
 import { startWebhook, type Webhook } from './start.ts'
 
@@ -40,7 +38,7 @@ async function run(options: Options): Promise<void> {
     listen: options.listen,
     namespace: options.namespace,
     names: options.name,
-    from: options.from.map(prefixOf),
+    from: options.from.map((text) => prefixIn('--from', text, '192.168.1.10/32')),
     allowedPlugins: options.allowedPlugins,
     heard: metrics.heard,
   })
@@ -53,12 +51,6 @@ async function run(options: Options): Promise<void> {
   if (webhook) await realClock.sleep(Number(options.lingerSeconds) * 1000)
   await webhook?.close()
   await probes?.close()
-}
-
-function prefixOf(text: string): Prefix {
-  const prefix = parsePrefix(text)
-  if (prefix) return prefix
-  throw new Fault('invalid', 'read --from', `${text} is no prefix; write one like 192.168.1.10/32`)
 }
 
 const program = new Command('polynet-webhook')
