@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { promisify } from 'node:util'
-import { kubectl } from '../scenarios/kubectl.ts'
+import { say } from '../scenarios/kubectl.ts'
 import type { AttachmentSlice } from '../src/api/attachment-slice.ts'
 import type { Pod } from '../src/api/core.ts'
 import { bootLab, initOf, labDir } from './boot.ts'
@@ -25,16 +25,10 @@ let lab: Controlled
 before(async () => {
   if (way.how === 'none') return
   lab = (await bootLab(way, { name, wiring: { nodes: ['n1', 'n2'], nics: ['eth1'] } })).place
-  await say('apply -f -', bystanders)
-  await say('wait pods --all --for=condition=Ready')
+  await say(lab, 'apply -f -', bystanders)
+  await say(lab, 'wait pods --all --for=condition=Ready')
 })
 after(() => lab?.close())
-
-async function say(line: string, stdin = ''): Promise<string> {
-  const { exit, output } = await kubectl(lab, line.split(' '), stdin)
-  assert.equal(exit, 0, `kubectl ${line}: ${output}`)
-  return output
-}
 
 /** Runs a program in the lab, in the network of one of its nodes. */
 async function onNode(node: string, ...argv: string[]): Promise<{ exit: number; output: string }> {
@@ -150,14 +144,14 @@ const damages: Damage[] = [
     title: 'an attachment that the journal does not have',
     does: async () => {
       const slice = await sliceOf('n1')
-      const pod = JSON.parse(await say('get pod stays-1 -o json')) as Pod
+      const pod = JSON.parse(await say(lab, 'get pod stays-1 -o json')) as Pod
       const [own] = endpointsOf(pod).filter((each) => each.interface === 'eth1')
       assert.ok(own)
       slice.attachments.push({
         ...{ pod: 'stays-1', podNamespace: 'default', podUID: pod.metadata.uid ?? '' },
         ...{ containerID: 'f00d', interface: 'eth1', ips: own.addresses },
       })
-      await say('apply -f -', JSON.stringify(slice))
+      await say(lab, 'apply -f -', JSON.stringify(slice))
     },
     // Nobody watches slices of Layer3 networks: agents read theirs every ten minutes, and when they start.
     undoes: async () => {
@@ -174,7 +168,7 @@ const damages: Damage[] = [
 async function sliceOf(node: string): Promise<AttachmentSlice> {
   for (const end = Date.now() + 30_000; ; await new Promise((resolve) => setTimeout(resolve, 200))) {
     const list: { items?: AttachmentSlice[] } = JSON.parse(
-      await say('get attachmentslices -n default -o json'),
+      await say(lab, 'get attachmentslices -n default -o json'),
     )
     const slice = list.items?.find((each) => each.node === node)
     if (slice) return slice
@@ -184,9 +178,9 @@ async function sliceOf(node: string): Promise<AttachmentSlice> {
 
 /** Deleted and made again, so that the agent makes right what belongs to it. */
 async function remade(pod: string): Promise<void> {
-  await say(`delete pod ${pod}`)
-  await say('apply -f -', bystanders)
-  await say('wait pods --all --for=condition=Ready')
+  await say(lab, `delete pod ${pod}`)
+  await say(lab, 'apply -f -', bystanders)
+  await say(lab, 'wait pods --all --for=condition=Ready')
 }
 
 for (const { title, does, undoes, found } of damages)

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { chmodSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { kubectl } from '../scenarios/kubectl.ts'
+import { say } from '../scenarios/kubectl.ts'
 import { bootLab, labDir } from './boot.ts'
 import type { Controlled } from './control.ts'
 import { wayIn } from './enter.ts'
@@ -53,16 +53,14 @@ before(async () => {
     writeFileSync(file, `#!/bin/sh\ncat > /dev/null\n[ "$CNI_COMMAND" = ADD ] || exit 0\n${script}\n`)
     chmodSync(file, 0o755)
   }
-  await say('apply -f -', [blue, ...Object.keys(plugins).map(definition), pod('stays', 'blue@net1')].join(''))
-  await say('wait pod stays --for=condition=Ready')
+  await say(
+    lab,
+    'apply -f -',
+    [blue, ...Object.keys(plugins).map(definition), pod('stays', 'blue@net1')].join(''),
+  )
+  await say(lab, 'wait pod stays --for=condition=Ready')
 })
 after(() => lab?.close())
-
-async function say(line: string, stdin = ''): Promise<string> {
-  const { exit, output } = await kubectl(lab, line.split(' '), stdin)
-  assert.equal(exit, 0, `kubectl ${line}: ${output}`)
-  return output
-}
 
 const want: [string, RegExp][] = [
   ['garbage', /PluginFailed .*garbage.*/],
@@ -77,14 +75,14 @@ for (const [type, told] of want)
     timeout: 60_000,
   }, async () => {
     const before = await lab.leftovers('n1')
-    await say('apply -f -', pod(`bad-${type}`, `blue@net1,${type}@net2,blue@net3`))
+    await say(lab, 'apply -f -', pod(`bad-${type}`, `blue@net1,${type}@net2,blue@net3`))
     let text = ''
     for (let i = 0; i < 50 && !text.includes('PluginFailed'); i++) {
       await new Promise((resolve) => setTimeout(resolve, 200))
-      text = await say(`describe pod bad-${type}`)
+      text = await say(lab, `describe pod bad-${type}`)
     }
     assert.match(text, told)
-    await say(`delete pod bad-${type}`)
+    await say(lab, `delete pod bad-${type}`)
     assert.deepEqual(await lab.leftovers('n1'), before)
   })
 
@@ -96,9 +94,9 @@ test('a conf that comes half-written or broken changes no pod', { skip, timeout:
     ['03-empty.json', ''],
   ] as const)
     writeFileSync(join(root, 'etc/cni/net.d', file), text)
-  await say('apply -f -', pod('comes', 'blue@net1'))
-  await say('wait pod comes --for=condition=Ready')
-  await say('delete pod comes')
+  await say(lab, 'apply -f -', pod('comes', 'blue@net1'))
+  await say(lab, 'wait pod comes --for=condition=Ready')
+  await say(lab, 'delete pod comes')
   assert.deepEqual(await lab.leftovers('n1'), before)
   for (const file of ['01-half.conflist', '02-none.conf', '03-empty.json'])
     rmSync(join(root, 'etc/cni/net.d', file))
@@ -129,15 +127,15 @@ test('Multus beside Polynet: its conf comes first by name, and pods have their n
     }),
   )
   await until('0-polynet.conflist')
-  await say('apply -f -', pod('beside', 'blue@net1'))
-  await say('wait pod beside --for=condition=Ready')
+  await say(lab, 'apply -f -', pod('beside', 'blue@net1'))
+  await say(lab, 'wait pod beside --for=condition=Ready')
   const { output } = await lab.exec('default/beside', ['ip', '-brief', 'link'])
   assert.deepEqual(output.match(/^[^\s@]+/gm)?.sort(), ['eth0', 'lo', 'net1'])
   assert.match(
-    await say('get events --field-selector reason=CNIConfBefore'),
+    await say(lab, 'get events --field-selector reason=CNIConfBefore'),
     /node\/n1 .*00-multus\.conf comes before/,
   )
-  await say('delete pod beside')
+  await say(lab, 'delete pod beside')
   rmSync(multus)
   await until('00-polynet.conflist')
 })

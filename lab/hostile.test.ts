@@ -4,7 +4,7 @@ import { randomBytes } from 'node:crypto'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { kubectl } from '../scenarios/kubectl.ts'
+import { say } from '../scenarios/kubectl.ts'
 import type { Pod } from '../src/api/core.ts'
 import { bytesOf, parseAddress } from '../src/lib/ip.ts'
 import { gatewayMac, macBytes } from '../src/lib/mac.ts'
@@ -63,21 +63,15 @@ const netns: Record<string, string> = {}
 before(async () => {
   if (way.how === 'none') return
   lab = (await bootLab(way, { name, wiring: { nodes: ['n1', 'n2'], nics: ['eth1', 'eth2'] } })).place
-  await say('apply -f -', cluster)
-  await say('wait pods --all --for=condition=Ready')
-  const { items } = JSON.parse(await say('get pods -o json')) as { items: Pod[] }
+  await say(lab, 'apply -f -', cluster)
+  await say(lab, 'wait pods --all --for=condition=Ready')
+  const { items } = JSON.parse(await say(lab, 'get pods -o json')) as { items: Pod[] }
   endpoints = items.flatMap(endpointsOf)
   for (const { metadata } of items) netns[metadata.name] = await lab.netnsOf(`default/${metadata.name}`)
   for (const each of ['blue', 'red', 'flat'])
-    vni[each] = Number(await say(`get network ${each} -o jsonpath={.status.vni}`))
+    vni[each] = Number(await say(lab, `get network ${each} -o jsonpath={.status.vni}`))
 })
 after(() => lab?.close())
-
-async function say(line: string, stdin = ''): Promise<string> {
-  const { exit, output } = await kubectl(lab, line.split(' '), stdin)
-  assert.equal(exit, 0, `kubectl ${line}: ${output}`)
-  return output
-}
 
 const of = (pod: string, name = 'eth1'): Endpoint =>
   endpoints.find((each) => each.pod === `default/${pod}` && each.interface === name)!
@@ -223,9 +217,9 @@ test('a pod that opens ten thousand connections a second is held, and what it op
   await within('echo 15 > /proc/sys/net/netfilter/nf_conntrack_udp_timeout')
   const ports = async () => new Set((await within('nft list ruleset')).join('').match(/pn[0-9a-f]{12}/g))
   const without = await ports()
-  await say('apply -f -', pod('flooder', 'n1', 'blue:eth1'))
-  await say('wait pod flooder --for=condition=Ready')
-  const flooder = JSON.parse(await say('get pod flooder -o json')) as Pod
+  await say(lab, 'apply -f -', pod('flooder', 'n1', 'blue:eth1'))
+  await say(lab, 'wait pod flooder --for=condition=Ready')
+  const flooder = JSON.parse(await say(lab, 'get pod flooder -o json')) as Pod
   const own = await lab.netnsOf('default/flooder')
   const sent = 30_000
   const send = endpointsOf(flooder).map(({ interface: device, addresses, mac }) => ({
@@ -267,7 +261,7 @@ test('a pod that opens ten thousand connections a second is held, and what it op
   // What leaves a network stands in the host's table as well.
   const both = inHost.passed + blue.passed
   assert.ok(inHost.tracked <= both + others, `${inHost.tracked} tracked, ${both} passed`)
-  await say('delete pod flooder')
+  await say(lab, 'delete pod flooder')
   for (const until = performance.now() + 60_000; ; ) {
     const left = (await ports()).difference(without)
     if (left.size === 0) break

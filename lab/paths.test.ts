@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { after, before, test } from 'node:test'
-import { kubectl } from '../scenarios/kubectl.ts'
+import { say } from '../scenarios/kubectl.ts'
 import type { Condition } from '../src/api/meta.ts'
 import { bootLab, labDir } from './boot.ts'
 import type { Controlled } from './control.ts'
@@ -54,17 +54,11 @@ before(async () => {
   if (way.how === 'none' || skip) return
   lab = (await bootLab(way, { name, wiring: { nodes: ['n1', 'n2'], nics: ['eth1'] } })).place
   const pods = [pod('web', 'n1', 'blue:eth1 flat:eth2'), pod('far', 'n2', 'blue:eth1 flat:eth2')]
-  await say('apply -f -', cluster + pods.join(''))
-  await say('wait pods --all --for=condition=Ready')
-  endpoints = JSON.parse(await say('get pods -o json')).items.flatMap(endpointsOf)
+  await say(lab, 'apply -f -', cluster + pods.join(''))
+  await say(lab, 'wait pods --all --for=condition=Ready')
+  endpoints = JSON.parse(await say(lab, 'get pods -o json')).items.flatMap(endpointsOf)
 })
 after(() => lab?.close())
-
-async function say(line: string, stdin = ''): Promise<string> {
-  const { exit, output } = await kubectl(lab, line.split(' '), stdin)
-  assert.equal(exit, 0, `kubectl ${line}: ${output}`)
-  return output
-}
 
 /** Runs a shell's lines in a namespace of the lab's machines: `n1`, `switch-eth0`. */
 async function at(netns: string, ...lines: string[]): Promise<string> {
@@ -178,7 +172,7 @@ test('transfers between nodes end where a NIC came to carry less than the networ
 /** The condition Ready of n1's HostPhysicalNetwork, once it is so. */
 async function readyOf(status: string): Promise<Condition> {
   for (const until = performance.now() + 60_000; ; ) {
-    const host = JSON.parse(await say('get hostphysicalnetwork n1 -o json'))
+    const host = JSON.parse(await say(lab, 'get hostphysicalnetwork n1 -o json'))
     const ready = (host.status?.conditions as Condition[] | undefined)?.find(({ type }) => type === 'Ready')
     if (ready?.status === status) return ready
     assert.ok(performance.now() < until, JSON.stringify(ready))
@@ -200,11 +194,11 @@ test("another program's VXLAN device that shares its port with nobody is named, 
     message,
     'phy-net0: cilium_vxlan has UDP port 14800 for itself and shares it with no other VXLAN device; give that another port, or use a PhysicalNetwork with another spec.tunnelPort than phy-net0 has',
   )
-  await say('apply -f -', pod('late', 'n1', 'red:eth1') + pod('other', 'n1', 'blue:eth1'))
-  await say('wait pod other --for=condition=Ready')
+  await say(lab, 'apply -f -', pod('late', 'n1', 'red:eth1') + pod('other', 'n1', 'blue:eth1'))
+  await say(lab, 'wait pod other --for=condition=Ready')
   await at('n1', 'ip link delete cilium_vxlan')
   await readyOf('True')
-  await say('wait pod late --for=condition=Ready --timeout=60s')
+  await say(lab, 'wait pod late --for=condition=Ready --timeout=60s')
 })
 
 test('a plain VXLAN device on the port of ours carries its own packets and leaves ours alone', {
@@ -220,8 +214,8 @@ test('a plain VXLAN device on the port of ours carries its own packets and leave
       `ip address add 172.31.0.${own}/24 dev flannel.1`,
       'ip link set flannel.1 up',
     )
-  await say('apply -f -', pod('near-red', 'n1', 'red:eth1') + pod('far-red', 'n2', 'red:eth1'))
-  await say('wait pod near-red far-red --for=condition=Ready')
+  await say(lab, 'apply -f -', pod('near-red', 'n1', 'red:eth1') + pod('far-red', 'n2', 'red:eth1'))
+  await say(lab, 'wait pod near-red far-red --for=condition=Ready')
   await readyOf('True')
   const red = (await lab.reach(['default/near-red', 'default/far-red'])).filter(
     ({ from, to }) => from.network === 'default/red' && to.network === 'default/red',

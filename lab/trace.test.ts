@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { promisify } from 'node:util'
-import { kubectl } from '../scenarios/kubectl.ts'
+import { say } from '../scenarios/kubectl.ts'
 import { bootLab, initOf, labDir } from './boot.ts'
 import { type Controlled, sockets } from './control.ts'
 import { wayIn } from './enter.ts'
@@ -35,15 +35,10 @@ let lab: Controlled
 before(async () => {
   if (way.how === 'none') return
   lab = (await bootLab(way, { name, wiring: { nodes: ['n1', 'n2'], nics: ['eth1'] } })).place
-  await say('apply -f -', web)
-  await say('wait pod web --for=condition=Ready')
+  await say(lab, 'apply -f -', web)
+  await say(lab, 'wait pod web --for=condition=Ready')
 })
 after(() => lab?.close())
-
-async function say(line: string, stdin = ''): Promise<void> {
-  const { exit, output } = await kubectl(lab, line.split(' '), stdin)
-  assert.equal(exit, 0, `kubectl ${line}: ${output}`)
-}
 
 const main = join(import.meta.dirname, '../src/polynet/main.ts')
 
@@ -74,7 +69,7 @@ const neutral = (text: string): string =>
 
 for (const command of ['add', 'del'])
   test(`the steps of a pod's ${command.toUpperCase()}, as the manual page has them`, { skip }, async () => {
-    if (command === 'del') await say('delete pod web')
+    if (command === 'del') await say(lab, 'delete pod web')
     const { exit, output } = await trace('n1', command, 'web')
     assert.equal(exit, 0, output)
     const example = page.split(` -- polynet trace ${command} web\n`)[1]?.split('```')[0]
@@ -101,8 +96,8 @@ for (const [title, args, exit, says] of refused)
   })
 
 test('a node where it is not says which one it is on', { skip }, async () => {
-  await say('apply -f -', web.replace('name: web', 'name: other'))
-  await say('wait pod other --for=condition=Ready')
+  await say(lab, 'apply -f -', web.replace('name: web', 'name: other'))
+  await say(lab, 'wait pod other --for=condition=Ready')
   const { exit, output } = await trace('n2', 'add', 'other')
   assert.equal(exit, 4, output)
   assert.match(output, /the agent of this node has none, and the pod is on node n1;/)

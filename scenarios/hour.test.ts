@@ -6,7 +6,7 @@ import type { Place } from '../lab/place.ts'
 import { LeapingClock } from '../sim/clock.ts'
 import { startSim } from '../sim/sim.ts'
 import { silentLog } from '../src/lib/log.ts'
-import { kubectl } from './kubectl.ts'
+import { say } from './kubectl.ts'
 
 /** What takes an hour, on the simulation's clock; pages play the same for as long as people wait. */
 
@@ -24,14 +24,9 @@ spec: { nodeSelector: { kubernetes.io/hostname: ${node} }, containers: [{ name: 
 async function cluster() {
   const clock = new LeapingClock()
   const place = await startSim(wiring, silentLog, clock)
-  const say = async (line: string, stdin = ''): Promise<string> => {
-    const { exit, output } = await kubectl(place, line.split(' '), stdin)
-    assert.equal(exit, 0, `kubectl ${line}: ${output}`)
-    return output
-  }
-  await say('apply -f -', bystanders)
-  await say('wait pods --all --for=condition=Ready')
-  return { clock, place, say }
+  await say(place, 'apply -f -', bystanders)
+  await say(place, 'wait pods --all --for=condition=Ready')
+  return { clock, place }
 }
 
 /** Who of them does not reach whom on the networks that they share; after a moment, which changes may take. */
@@ -49,13 +44,13 @@ async function apart(place: Place, pods: string[]): Promise<string[]> {
 }
 
 test('an hour without API server: pods that run reach each other, others go at once and come when it is back', async () => {
-  const { clock, place, say } = await cluster()
+  const { clock, place } = await cluster()
   try {
-    await say('apply -f -', pod('goes', 'n1'))
-    await say('wait pod goes --for=condition=Ready')
-    const ip = await say('get pod goes -o jsonpath={.status.podIP}')
+    await say(place, 'apply -f -', pod('goes', 'n1'))
+    await say(place, 'wait pod goes --for=condition=Ready')
+    const ip = await say(place, 'get pod goes -o jsonpath={.status.podIP}')
     await place.outage(true)
-    await say('delete pod goes')
+    await say(place, 'delete pod goes')
     assert.deepEqual(
       (await place.leftovers('n1')).filter((line) => line.includes(`${ip.trim()}/32`)),
       [],
@@ -66,21 +61,21 @@ test('an hour without API server: pods that run reach each other, others go at o
     await clock.leap(hourMs / 2)
     assert.deepEqual(await apart(place, ['stays-1', 'stays-2']), [])
     await place.outage(false)
-    await say('apply -f -', pod('comes-1', 'n1') + pod('comes-2', 'n2') + pod('comes-3', 'n3'))
+    await say(place, 'apply -f -', pod('comes-1', 'n1') + pod('comes-2', 'n2') + pod('comes-3', 'n3'))
     await clock.leap(60_000)
-    await say('wait pods --all --for=condition=Ready')
+    await say(place, 'wait pods --all --for=condition=Ready')
     assert.deepEqual(await apart(place, ['stays-1', 'stays-2', 'comes-1', 'comes-2', 'comes-3']), [])
-    assert.match(await say('get networks'), /blue .* True/)
+    assert.match(await say(place, 'get networks'), /blue .* True/)
   } finally {
     await place.close()
   }
 })
 
 test('a node that is back after an hour has its pods again, and nobody got their addresses meanwhile', async () => {
-  const { clock, place, say } = await cluster()
+  const { clock, place } = await cluster()
   try {
     const blocks = async () =>
-      (await say('get addressblocks -A -o json').then(JSON.parse)).items
+      (await say(place, 'get addressblocks -A -o json').then(JSON.parse)).items
         .filter((block: { spec: { node: string } }) => block.spec.node === 'n2')
         .map((block: { metadata: { name: string } }) => block.metadata.name)
         .sort()
@@ -88,14 +83,14 @@ test('a node that is back after an hour has its pods again, and nobody got their
     assert.notDeepEqual(before, [])
     await place.kill('n2', 'node')
     await clock.leap(hourMs)
-    await say('apply -f -', pod('meanwhile', 'n3'))
-    await say('wait pod meanwhile --for=condition=Ready')
+    await say(place, 'apply -f -', pod('meanwhile', 'n3'))
+    await say(place, 'wait pod meanwhile --for=condition=Ready')
     assert.deepEqual(await blocks(), before)
     assert.deepEqual(await apart(place, ['stays-1', 'meanwhile']), [])
     await place.start('n2')
     await place.ready()
     await clock.leap(60_000)
-    await say('wait pods --all --for=condition=Ready')
+    await say(place, 'wait pods --all --for=condition=Ready')
     assert.deepEqual(await apart(place, ['stays-1', 'stays-2', 'meanwhile']), [])
   } finally {
     await place.close()

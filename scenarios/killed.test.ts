@@ -7,7 +7,7 @@ import { wayIn } from '../lab/enter.ts'
 import type { Place } from '../lab/place.ts'
 import { startSim } from '../sim/sim.ts'
 import { type Step, steps } from '../src/agent/sandboxes.ts'
-import { kubectl } from './kubectl.ts'
+import { say } from './kubectl.ts'
 
 const wiring = { nodes: ['n1', 'n2'], nics: ['eth1'] }
 const bystanders = readFileSync(join(import.meta.dirname, 'bystanders.yaml'), 'utf8')
@@ -51,19 +51,14 @@ test('the agent is killed at each step on lab', { skip, timeout: 240_000 }, asyn
 
 async function everyStep(t: import('node:test').TestContext, starting: Promise<Place>): Promise<void> {
   const place = await starting
-  const say = async (line: string, stdin = ''): Promise<string> => {
-    const { exit, output } = await kubectl(place, line.split(' '), stdin)
-    assert.equal(exit, 0, `kubectl ${line}: ${output}`)
-    return output
-  }
   try {
-    await say('apply -f -', `${bystanders}---${bridged}`)
-    await say('wait pods --all --for=condition=Ready')
+    await say(place, 'apply -f -', `${bystanders}---${bridged}`)
+    await say(place, 'wait pods --all --for=condition=Ready')
     if (place.kind === 'lab') {
       // What host-local keeps for good is there from its first use.
-      await say('apply -f -', comes('add:foreign'))
-      await say('wait pod comes --for=condition=Ready')
-      await say('delete pod comes')
+      await say(place, 'apply -f -', comes('add:foreign'))
+      await say(place, 'wait pod comes --for=condition=Ready')
+      await say(place, 'delete pod comes')
     }
     const rest = await atRest(place)
     for (const step of steps.filter((each) => place.kind === 'lab' || !foreign.includes(each)))
@@ -71,12 +66,12 @@ async function everyStep(t: import('node:test').TestContext, starting: Promise<P
         `killed at ${step}, it comes back, the pod comes and goes, and nothing is left`,
         async () => {
           if (step.startsWith('add:')) await place.kill('n1', 'agent', step)
-          await say('apply -f -', comes(step))
-          await say('wait pod comes --for=condition=Ready --timeout=30s')
-          const told = await say('describe pod comes')
+          await say(place, 'apply -f -', comes(step))
+          await say(place, 'wait pod comes --for=condition=Ready --timeout=30s')
+          const told = await say(place, 'describe pod comes')
           if (step.startsWith('add:')) assert.match(told, /FailedCreatePodSandBox .* agent.* does not answer/)
           if (step.startsWith('del:')) await place.kill('n1', 'agent', step)
-          await say('delete pod comes --timeout=30s')
+          await say(place, 'delete pod comes --timeout=30s')
           assert.deepEqual(await different(place, rest), [])
         },
       )

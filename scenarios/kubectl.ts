@@ -37,6 +37,13 @@ export async function kubectl(
   }
 }
 
+/** What kubectl prints for a line that has to succeed. Rejects with what it prints where it does not. */
+export async function say(place: Pick<Place, 'api'>, line: string, stdin = ''): Promise<string> {
+  const { exit, output } = await kubectl(place, line.split(' '), stdin)
+  if (exit !== 0) throw new Error(`kubectl ${line}: ${output}`)
+  return output
+}
+
 interface Session {
   discovery: Discovery
   flags: Map<string, string>

@@ -6,7 +6,7 @@ import { bootLab } from '../lab/boot.ts'
 import { wayIn } from '../lab/enter.ts'
 import type { Place } from '../lab/place.ts'
 import { startSim } from '../sim/sim.ts'
-import { kubectl } from './kubectl.ts'
+import { say } from './kubectl.ts'
 
 const wiring = { nodes: ['n1', 'n2'], nics: ['eth1'] }
 const bystanders = readFileSync(join(import.meta.dirname, 'bystanders.yaml'), 'utf8')
@@ -43,25 +43,20 @@ test(`${many} pods at once on one node all come up, and all go, on lab`, {
 
 async function comeAndGo(starting: Promise<Place>): Promise<void> {
   const place = await starting
-  const say = async (line: string, stdin = ''): Promise<string> => {
-    const { exit, output } = await kubectl(place, line.split(' '), stdin)
-    assert.equal(exit, 0, `kubectl ${line}: ${output}`)
-    return output
-  }
   const neighbours = async () => {
     const probes = await place.reach(['default/stays-1', 'default/stays-2'])
     return probes.filter(({ from, to }) => from.network === to.network)
   }
   try {
-    await say('apply -f -', bystanders)
-    await say('wait pods --all --for=condition=Ready')
+    await say(place, 'apply -f -', bystanders)
+    await say(place, 'wait pods --all --for=condition=Ready')
     const before = await heldOn(place)
     const began = performance.now()
-    await say('apply -f -', manifest)
-    await say('wait pods --all --for=condition=Ready --timeout=120s')
+    await say(place, 'apply -f -', manifest)
+    await say(place, 'wait pods --all --for=condition=Ready --timeout=120s')
     const up = performance.now()
-    assert.match(await say('get events --field-selector type=Warning'), /^No resources found/)
-    const status = JSON.parse(await say('get pods -l many=yes -o json')) as {
+    assert.match(await say(place, 'get events --field-selector type=Warning'), /^No resources found/)
+    const status = JSON.parse(await say(place, 'get pods -l many=yes -o json')) as {
       items: { status: { podIP: string } }[]
     }
     assert.equal(new Set(status.items.map((pod) => pod.status.podIP)).size, many)
@@ -70,7 +65,7 @@ async function comeAndGo(starting: Promise<Place>): Promise<void> {
       probes.filter(({ from, to }) => from.network === to.network).map((probe) => probe.answeredBy),
       probes.filter(({ from, to }) => from.network === to.network).map((probe) => probe.to.pod),
     )
-    await say('delete pods -l many=yes --timeout=120s')
+    await say(place, 'delete pods -l many=yes --timeout=120s')
     console.log(
       `${place.kind}: ${many} pods in ${Math.round(up - began)} ms, gone in ${Math.round(performance.now() - up)} ms`,
     )

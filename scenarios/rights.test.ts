@@ -19,7 +19,7 @@ import { realClock } from '../src/lib/clock.ts'
 import { silentLog } from '../src/lib/log.ts'
 import { webhookConfigurations } from '../src/webhook/configurations.ts'
 import { serviceName, startWebhook } from '../src/webhook/start.ts'
-import { kubectl } from './kubectl.ts'
+import { kubectl, say } from './kubectl.ts'
 import { stories } from './pages.ts'
 import { play } from './play.ts'
 
@@ -87,15 +87,8 @@ test('what takes time: addresses that are given back or kept, other wires, what 
 }, async () => {
   const clock = new LeapingClock()
   const place = await startSim({ nodes: ['n1'], nics: ['eth1', 'eth2'] }, silentLog, clock, { hear })
-  const say = async (line: string, ...objects: object[]): Promise<string> => {
-    const { exit, output } = await kubectl(
-      place,
-      line.split(' '),
-      objects.map((each) => JSON.stringify(each)).join('\n---\n'),
-    )
-    assert.equal(exit, 0, `kubectl ${line}: ${output}`)
-    return output
-  }
+  const told = (line: string, ...objects: object[]) =>
+    say(place, line, objects.map((each) => JSON.stringify(each)).join('\n---\n'))
   const until = async (what: string, is: () => Promise<boolean>) => {
     for (const end = performance.now() + 30_000; !(await is()); await clock.leap(60_000))
       assert.ok(performance.now() < end, `${what}: not in time`)
@@ -103,25 +96,25 @@ test('what takes time: addresses that are given back or kept, other wires, what 
   const isGone = (line: string) => async () =>
     !(await kubectl(place, `get ${line}`.split(' '))).output.includes('gone-node')
   try {
-    await say('apply -f -', wire('eth1'), blue, flat, anythingGoes(statefulSets))
+    await told('apply -f -', wire('eth1'), blue, flat, anythingGoes(statefulSets))
     const set = {
       apiVersion: 'apps/v1',
       kind: 'StatefulSet',
       metadata: { name: 'db', namespace: 'default' },
       spec: { replicas: 1 },
     }
-    await say('apply -f -', set)
-    const uid = await say('get statefulset db -o jsonpath={.metadata.uid}')
+    await told('apply -f -', set)
+    const uid = await told('get statefulset db -o jsonpath={.metadata.uid}')
     const owner = { apiVersion: 'apps/v1', kind: 'StatefulSet', name: 'db', uid, controller: true }
-    await say('apply -f -', podOn('db-0', { ownerReferences: [owner] }), podOn('web', {}))
-    await say('wait pods --all --for=condition=Ready')
-    await say('apply -f -', wire('eth2'))
-    const slices = () => say('get attachmentslices -o json')
+    await told('apply -f -', podOn('db-0', { ownerReferences: [owner] }), podOn('web', {}))
+    await told('wait pods --all --for=condition=Ready')
+    await told('apply -f -', wire('eth2'))
+    const slices = () => told('get attachmentslices -o json')
     await until('who is on a Layer2 network is told', async () => (await slices()).includes('"web"'))
     // Blocks follow when the next pod comes.
-    await say('apply -f -', podOn('later', {}))
+    await told('apply -f -', podOn('later', {}))
     await until('who else is there is told', async () => (await slices()).includes('"later"'))
-    const json = () => say('get addressblocks -o json')
+    const json = () => told('get addressblocks -o json')
     await until('blocks behind the other wire', async () => !(await json()).includes('192.168.10.11'))
     const left = {
       metadata: { name: 'gone-node', namespace: 'default' },
@@ -131,7 +124,7 @@ test('what takes time: addresses that are given back or kept, other wires, what 
       networkUID: 'gone',
       attachments: [],
     }
-    await say(
+    await told(
       'apply -f -',
       { apiVersion: 'polynet.dev/v1alpha1', kind: 'AttachmentSlice', ...left },
       {
@@ -143,8 +136,8 @@ test('what takes time: addresses that are given back or kept, other wires, what 
     )
     await until('a slice of no node goes', isGone('attachmentslices'))
     await until('a host that is no node goes', isGone('hostphysicalnetworks'))
-    await say('delete pods --all')
-    await say('delete statefulset db')
+    await told('delete pods --all')
+    await told('delete statefulset db')
     await until('addresses are given back', async () => !(await json()).includes('cidr'))
   } finally {
     await place.close()
