@@ -52,6 +52,9 @@ export async function startPlace(say: (line: string) => void): Promise<Place> {
     const kube = await connect(kubeconfig)
     for (const tar of tars) await cluster.loadImage(nodes.multus, tar)
     for (const [side, node] of Object.entries(nodes)) await kubectl(['label', 'node', node, `bench=${side}`])
+    // Elsewhere it would keep what is there: the bridge plugin, whose time would be in each pod of Polynet's.
+    for (const node of [nodes.polynet, other.polynet])
+      await kubectl(['annotate', 'node', node, 'polynet.dev/default-network=default'])
     say('installing Polynet')
     await installPolynet(cluster, polynetValues, say)
     for (const file of ['multus.yaml', 'whereabouts.yaml']) {
