@@ -44,6 +44,8 @@ export class Rendering {
     journal: Journal
     clock: Clock
     log: Log
+    /** Called when the kernel is as these networks want it. */
+    rendered: (views: NetworkView[]) => void
   }) {
     this.#watched = deps.watched
     this.#views = deps.views
@@ -72,6 +74,7 @@ export class Rendering {
         const { changes, orphans } = await deps.datapath.replace(plan)
         this.#followed = following
         this.#rendered = new Set(views.map((v) => v.network.metadata.uid ?? ''))
+        deps.rendered(views)
         if (changes.length > 0) this.#log.info('the kernel is in step', { changes: changes.length })
         if (changes.length > 0) this.#log.debug('what was changed', { changes })
         for (const key of orphans)

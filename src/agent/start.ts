@@ -4,6 +4,7 @@ import { isRendered } from '../api/network.ts'
 import { resources } from '../api/resources.ts'
 import { errorAnswer } from '../cni/frame.ts'
 import { answers, asFault, Fault } from '../lib/fault.ts'
+import type { NetworkView } from '../plan/view.ts'
 import { startLoop } from '../reconcile/loop.ts'
 import { nodeAddresses } from './addresses/addresses.ts'
 import type { Agent, AgentDeps } from './agent.ts'
@@ -150,7 +151,22 @@ export function startAgent(deps: AgentDeps): Agent {
       if (type === 'ADDED') void prepare(object)
     })
     const mind = watched.node.onChange(() => addresses.nodeIs(watched.node.list()[0]?.metadata.uid))
-    const rendering = new Rendering({ watched, views, datapath, clock, log, journal })
+    let rendered: NetworkView[] = []
+    const reached = startLoop({
+      doing: `say where tunnels of node ${node} end`,
+      round: async () => {
+        for (const { network, wire } of rendered) await addresses.reachedAt(network, wire.endpoint)
+      },
+      clock,
+      log,
+    })
+    const rendering = new Rendering({
+      ...{ watched, views, datapath, clock, log, journal },
+      rendered: (now) => {
+        rendered = now
+        reached.wake()
+      },
+    })
     const isGoing = ({ namespace, name, uid }: { namespace: string; name: string; uid: string }) => {
       if (watched.networks.lastContact === undefined) return false
       const network = watched.networks.get({ namespace, name })
@@ -194,7 +210,9 @@ export function startAgent(deps: AgentDeps): Agent {
         mind()
         hasten()
         compare()
-        await Promise.all([reporter.close(), rendering.close(), slices.close(), addresses.close()])
+        await Promise.all([
+          ...[reporter.close(), rendering.close(), reached.close(), slices.close(), addresses.close()],
+        ])
       },
     }
   }

@@ -463,6 +463,28 @@ test('blocks say where packets to them go, and follow when that changes', async 
   assert.deepEqual([before, moved, await endpoints()], [['192.168.10.11'], ['192.168.20.11'], [undefined]])
 })
 
+test('blocks say where the kernel takes packets to them as soon as that changes, without a pod, also in an agent that was started anew', async () => {
+  const c = await addressCluster()
+  const network = await c.network('blue', v4)
+  const n1 = c.start('n1', { endpointOf: () => '192.168.10.11' })
+  await leased(n1, { network, owner: ownerOf('a') })
+  const endpoints = async () => (await c.blocks()).map((b) => b.spec.endpoint)
+  await n1.reachedAt(network, '192.168.20.11')
+  const moved = await endpoints()
+  c.hook.before = (request) => {
+    if (request === 'patch addressblocks') away(request)
+  }
+  await assert.rejects(n1.reachedAt(network, '192.168.10.11'), { kind: 'unavailable' })
+  c.hook.before = undefined
+  c.crash('n1')
+  const again = c.start('n1')
+  await again.reachedAt(network, '192.168.10.11')
+  const back = await endpoints()
+  const asked = c.requests.length
+  await again.reachedAt(network, '192.168.10.11')
+  assert.deepEqual([moved, back, c.requests.slice(asked)], [['192.168.20.11'], ['192.168.10.11'], []])
+})
+
 test('a network that was never created gives no address', async () => {
   const c = await addressCluster()
   const network = {

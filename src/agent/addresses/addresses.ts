@@ -101,7 +101,16 @@ export class NodeAddresses implements Addresses {
       return !address
     })
     await all(lacking.map((family) => this.#obtain(known, family)))
-    await this.#blocks.freshenEndpoint(known)
+    await this.#blocks.freshenEndpoint(known, this.#blocks.endpointOf(known))
+  }
+
+  /**
+   * Has the API server say that packets to the node's blocks of this network
+   * go to `endpoint`, by which the kernel takes them now. Does nothing where
+   * it says so. Rejects when it cannot be told, to be tried again.
+   */
+  async reachedAt(network: Network, endpoint: string): Promise<void> {
+    await this.#blocks.freshenEndpoint(this.#see(network), endpoint || undefined)
   }
 
   lease(ask: Ask): Promise<Lease> {

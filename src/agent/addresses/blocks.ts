@@ -337,21 +337,37 @@ export class Blocks {
     }
   }
 
-  /** Tells the API server where packets to the network's blocks go now, if that has changed. */
-  async freshenEndpoint(network: NetworkStock): Promise<void> {
-    const endpoint = this.endpointOf(network)
-    for (const name of network.stock.blocks.keys()) {
-      const record = this.#stocks.blocks.get(name)
-      if (!record || record.nodeUID !== this.#node.uid || record.endpoint === endpoint) continue
-      const ref = { namespace: record.namespace, name }
+  /**
+   * Tells the API server where packets to the network's blocks go now, if
+   * that has changed. Rejects when it does not answer, or when a block is
+   * changed meanwhile, to be tried again.
+   */
+  async freshenEndpoint(network: NetworkStock, endpoint: string | undefined): Promise<void> {
+    for (const name of [...network.stock.blocks.keys()])
+      if (this.#isStale(name, endpoint)) await this.turns.take(name, () => this.#freshen(name, endpoint))
+  }
+
+  #isStale(name: string, endpoint: string | undefined): boolean {
+    const record = this.#stocks.blocks.get(name)
+    return record?.nodeUID === this.#node.uid && !record.returning && record.endpoint !== endpoint
+  }
+
+  async #freshen(name: string, endpoint: string | undefined): Promise<void> {
+    const record = this.#stocks.blocks.get(name)
+    if (!record || !this.#isStale(name, endpoint)) return
+    const ref = { namespace: record.namespace, name }
+    const there = await this.read(record.namespace, name)
+    // One that is kept for somebody may have moved to another node meanwhile.
+    if (there?.spec.nodeUID === this.#node.uid) {
+      const { uid, resourceVersion } = there.metadata
       await this.#kube.patch(resources.addressBlocks, ref, {
         type: 'merge',
-        body: { metadata: { uid: record.uid }, spec: { endpoint: endpoint ?? null } },
+        body: { metadata: { uid, resourceVersion }, spec: { endpoint: endpoint ?? null } },
       })
-      const changed: BlockRecord = { ...record, endpoint }
-      await this.#journal.put(keys.block(name), changed)
-      this.#stocks.blocks.set(name, changed)
     }
+    const changed: BlockRecord = { ...record, endpoint }
+    await this.#journal.put(keys.block(name), changed)
+    this.#stocks.blocks.set(name, changed)
   }
 }
 

@@ -164,6 +164,21 @@ test('a claim gets addresses of both families, the same place in each, and keeps
   assert.deepEqual(await c.problems(), [])
 })
 
+test('a node whose tunnels move says nothing of addresses that went to another node with their claim', async () => {
+  const c = await addressCluster()
+  const [n1, n2] = [c.start('n1'), c.start('n2', { endpointOf: () => '192.168.10.12' })]
+  const network = await c.network('blue', { subnets: [{ cidr: '10.1.0.0/16' }] })
+  await claimOf(c, 'vm')
+  const first = ownerOfPod(await podOf(c, 'vm-1'))
+  await leased(n1, { network, owner: first, holder: 'claim lab/vm' })
+  await n1.release(first)
+  await remove(c, 'vm-1')
+  await leased(n2, { network, owner: ownerOfPod(await podOf(c, 'vm-2')), holder: 'claim lab/vm' })
+  await n1.reachedAt(network, '192.168.20.11')
+  const ends = (await c.blocks()).map(({ spec }) => `${spec.node} ${spec.endpoint}`)
+  assert.deepEqual(ends, ['n2 192.168.10.12'])
+})
+
 test('a claim that another running pod uses is refused', async () => {
   const c = await addressCluster()
   const [n1, n2] = [c.start('n1'), c.start('n2')]
