@@ -75,43 +75,53 @@ test('shows what is there, and then each change as it comes', async () => {
   all.close()
 })
 
-test('a server that came back with an older past is read anew', async () => {
-  const [before, after] = [new MemoryKube(), new MemoryKube()]
-  for (const name of ['kept', 'forgotten', 'also']) await before.create(configMaps, configMap(name))
-  await after.create(configMaps, configMap('kept', 'older'))
-  let server: Kube | undefined = before
-  const away = new Fault('unavailable', 'ask', 'it is away')
-  const there = () => {
-    if (!server) throw away
-    return server
-  }
-  const kube = {
-    list: async (...args: Parameters<Kube['list']>) => there().list(...args),
-    // As a watch cache does with a version that it has not got to: it says nothing.
-    async *watch(resource: Resource, since: string, selection: Selection & { signal: AbortSignal }) {
-      const asked = there()
-      for (;;) {
-        if (asked !== server) throw away
-        const { resourceVersion } = await asked.list(resource)
-        if (Number(resourceVersion) > Number(since)) return yield* asked.watch(resource, since, selection)
-        await sleep(10)
-      }
-    },
-  } as Pick<Kube, 'list' | 'watch'> as Kube
-  const { all, told } = watched(kube)
-  await all.synced
-  told.length = 0
-  server = undefined
-  await sleep(50)
-  server = after
-  await until(() => told.length >= 4)
-  assert.deepEqual(told.toSorted(), [
-    'ADDED kept=older',
-    'DELETED also=1 was 1',
-    'DELETED forgotten=1 was 1',
-    'DELETED kept=1 was 1',
-  ])
-})
+const pasts: [title: string, awayMs: number, written: number][] = [
+  ['an older past', 50, 0],
+  ['an older past, and has got as far again since', 1000, 10],
+]
+for (const [title, awayMs, written] of pasts)
+  test(`a server that came back with ${title} is read anew`, async () => {
+    const [before, after] = [new MemoryKube(), new MemoryKube()]
+    for (const name of ['kept', 'forgotten', 'also']) await before.create(configMaps, configMap(name))
+    await after.create(configMaps, configMap('kept', 'older'))
+    for (let i = 0; i < written; i++)
+      await after.create(configMaps, {
+        ...configMap(`other-${i}`),
+        metadata: { name: `other-${i}`, namespace: 'kube-system' },
+      })
+    let server: Kube | undefined = before
+    const away = new Fault('unavailable', 'ask', 'it is away')
+    const there = () => {
+      if (!server) throw away
+      return server
+    }
+    const kube = {
+      list: async (...args: Parameters<Kube['list']>) => there().list(...args),
+      // As a watch cache does with a version that it has not got to: it says nothing.
+      async *watch(resource: Resource, since: string, selection: Selection & { signal: AbortSignal }) {
+        const asked = there()
+        for (;;) {
+          if (asked !== server) throw away
+          const { resourceVersion } = await asked.list(resource)
+          if (Number(resourceVersion) > Number(since)) return yield* asked.watch(resource, since, selection)
+          await sleep(10)
+        }
+      },
+    } as Pick<Kube, 'list' | 'watch'> as Kube
+    const { all, told } = watched(kube)
+    await all.synced
+    told.length = 0
+    server = undefined
+    await sleep(awayMs)
+    server = after
+    await until(() => told.length >= 4)
+    assert.deepEqual(told.toSorted(), [
+      'ADDED kept=older',
+      'DELETED also=1 was 1',
+      'DELETED forgotten=1 was 1',
+      'DELETED kept=1 was 1',
+    ])
+  })
 
 test('after close it tells nothing, and a callback that was taken away is not called', async () => {
   const kube = new MemoryKube()

@@ -113,6 +113,7 @@ export function mirror<T extends KubeObject>(
   /**
    * Whether the server has less than we have seen: its etcd was restored from an older snapshot. A watch from our
    * version would say nothing until it has got there again (versions are compared as Kubernetes 1.35 allows, KEP-5504).
+   * That it has as much proves nothing.
    */
   async function wentBack(seen: string): Promise<boolean> {
     const fields = [selection.fields, 'metadata.name=none'].filter(Boolean).join(',')
@@ -136,8 +137,9 @@ export function mirror<T extends KubeObject>(
         if (signal.aborted) return
         failures = progress ? 1 : failures + 1
         const fault = asFault(error, `watch ${nameOf(resource)}`)
-        // The server no longer knows our version, or has come back without its past.
-        if (isFault(fault, 'expired', 'invalid', 'missing') || failures % 5 === 0) position = undefined
+        // The server no longer knows our version; or it has been away for long enough to come back with another past,
+        // whose versions get to ours within seconds. (One that has restarted knows no older versions than its own start.)
+        if (isFault(fault, 'expired', 'invalid', 'missing') || failures > 1) position = undefined
         if (isFault(fault, 'expired') && failures === 1) continue
         log[failures === 3 ? 'warn' : 'debug']('the API server does not answer; trying again', {
           resource: nameOf(resource),
