@@ -9,7 +9,7 @@ import { apiServer } from '../src/kube/cluster/config.ts'
 import { connect } from '../src/kube/cluster/connect.ts'
 import { Fault } from '../src/lib/fault.ts'
 import type { Cluster } from './cluster.ts'
-import { leftoversOn } from './leftovers.ts'
+import { heldOn, leftoversOn } from './leftovers.ts'
 import type { PodEndpoint } from './machines.ts'
 import { plan } from './wiring.ts'
 
@@ -84,7 +84,7 @@ export async function clusterPlace(cluster: Cluster): Promise<Place> {
       }
     },
 
-    leftovers: (node) => leftoversOn(cluster, node),
+    leftovers: (node, only) => (only ? heldOn(cluster, node) : leftoversOn(cluster, node)),
 
     async ready() {
       await cluster.ready()

@@ -38,8 +38,8 @@ export interface Place {
   cni(node: string, asked: CniQuestion): Promise<{ exit: number; output: string }>
   /** The API server stops answering, or answers again. Stories themselves still reach it. */
   outage(on: boolean): Promise<void>
-  /** Everything Polynet owns on the node: kernel and files, a line each. */
-  leftovers(node: string): Promise<string[]>
+  /** Everything Polynet owns on the node: kernel and files, a line each; with `journal`, the journal's lines are enough. */
+  leftovers(node: string, only?: 'journal'): Promise<string[]>
   /** Resolves when every node that is on is Ready. */
   ready(): Promise<void>
   close(): Promise<void>

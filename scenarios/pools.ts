@@ -37,7 +37,7 @@ async function shownOn(place: Place, name: string): Promise<{ pod: string; by: s
 }
 
 async function leasedFor(place: Place, name: string): Promise<Held[]> {
-  const lines = await Promise.all((await place.nodes()).map((node) => place.leftovers(node)))
+  const lines = await Promise.all((await place.nodes()).map((node) => place.leftovers(node, 'journal')))
   return lines.flat().flatMap((line): Held[] => {
     const found = /^journal address (\S+?)(?:\/\d+)? of (\S+) \S+ (\S+) (\S+)$/.exec(line)
     if (!found || found[3] !== name) return []
