@@ -4,8 +4,13 @@ import { parseStory, type Story } from './story.ts'
 
 const root = join(import.meta.dirname, '..')
 
+export interface Page {
+  page: string
+  story: Story
+}
+
 /** The stories, and every manual page that shows commands, by path from the project's root. */
-export const stories: { page: string; story: Story }[] = ['scenarios', 'docs']
+export const stories: Page[] = ['scenarios', 'docs']
   .flatMap((dir) =>
     readdirSync(join(root, dir), { recursive: true, encoding: 'utf8' })
       .filter((name) => name.endsWith('.md'))
