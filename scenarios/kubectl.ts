@@ -362,10 +362,12 @@ async function remove(session: Session, rest: string[]): Promise<string> {
 async function until(session: Session, late: string, holds: () => Promise<boolean>): Promise<void> {
   const [, amount = '30', unit = 's'] = /^(\d+)(s|m|ms)?$/.exec(session.flags.get('--timeout') ?? '') ?? []
   const ms = Number(amount) * { ms: 1, s: 1000, m: 60_000 }[unit]!
-  for (let waited = 0; ; waited += 50) {
+  for (let [waited, pause] = [0, 50]; ; waited += pause) {
     if (await holds()) return
     if (waited >= ms) throw failure(`error: ${late}`)
-    await session.clock.sleep(50)
+    // Who asks takes processor time from what is waited for.
+    pause = Math.min(500, Math.max(50, waited / 10))
+    await session.clock.sleep(pause)
   }
 }
 
