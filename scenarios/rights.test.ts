@@ -195,8 +195,9 @@ test('programs that no simulation starts: who leads, the default network, certif
   await removalOf(agent, daemonSet, realClock).ask()
   await lookAt(agent)
   // Twice, as after an answer that was lost.
+  const seen = { nics: [], mappings: [], taken: undefined }
   for (let i = 0; i < 2; i++)
-    await register({ kube: agent, clock: realClock, node: { name: 'n1', uid } }, undefined, [], [])
+    await register({ kube: agent, clock: realClock, node: { name: 'n1', uid } }, undefined, seen)
 })
 
 /** What is granted for requests that none of the above comes to. */

@@ -7,6 +7,14 @@ import { isFault } from '../lib/fault.ts'
 import { equal } from '../lib/json.ts'
 import { hostStatus } from '../plan/wire.ts'
 
+/** What a node finds on itself. */
+export interface Seen {
+  nics: Nic[]
+  mappings: NicMapping[]
+  /** Why networks without a physical network have no tunnels from here; absent where they have. */
+  taken: string | undefined
+}
+
 /**
  * Writes this node's HostPhysicalNetwork: makes it when it is not there,
  * never touches its spec, and its status only when that says something new.
@@ -14,8 +22,7 @@ import { hostStatus } from '../plan/wire.ts'
 export async function register(
   deps: { kube: Kube; clock: Clock; node: { name: string; uid: string } },
   current: HostPhysicalNetwork | undefined,
-  nics: Nic[],
-  mappings: NicMapping[],
+  { nics, mappings, taken }: Seen,
 ): Promise<void> {
   const { kube, clock, node } = deps
   const resource = resources.hostPhysicalNetworks
@@ -36,24 +43,33 @@ export async function register(
       host = await kube.get(resource, { name: node.name })
     }
   }
-  const ready = readyOf(mappings, host, clock)
+  const ready = readyOf(mappings, taken, host, clock)
   const status = { ...hostStatus(nics, mappings), conditions: [ready] }
   if (equal(host.status ?? {}, status)) return
   await kube.patch(resource, { name: node.name }, { type: 'merge', subresource: 'status', body: { status } })
 }
 
-function readyOf(mappings: NicMapping[], host: HostPhysicalNetwork, clock: Clock): Condition {
+function readyOf(
+  mappings: NicMapping[],
+  taken: string | undefined,
+  host: HostPhysicalNetwork,
+  clock: Clock,
+): Condition {
   const broken = mappings.filter((m) => !m.usable)
+  const problems = [
+    ...(taken === undefined ? [] : [`tunnels by the node's own address: ${taken}`]),
+    ...broken.map((m) => `${m.physicalNetwork}: ${m.message}`),
+  ]
   const before = host.status?.conditions?.find((c) => c.type === 'Ready')
-  const status = broken.length === 0 ? 'True' : 'False'
+  const status = problems.length === 0 ? 'True' : 'False'
   return {
     type: 'Ready',
     status,
-    reason: broken.length === 0 ? 'AllMappingsUsable' : 'MappingNotUsable',
+    reason: broken.length > 0 ? 'MappingNotUsable' : taken ? 'TunnelPortTaken' : 'AllMappingsUsable',
     message:
-      broken.length === 0
+      problems.length === 0
         ? `${mappings.length} physical networks are reached from this node`
-        : broken.map((m) => `${m.physicalNetwork}: ${m.message}`).join('; '),
+        : problems.join('; '),
     observedGeneration: host.metadata.generation,
     lastTransitionTime:
       before?.status === status ? before.lastTransitionTime : new Date(clock.now()).toISOString(),

@@ -2,7 +2,7 @@ import { isRendered, type Network } from '../api/network.ts'
 import { isDefaultNetwork } from '../attach/overlap.ts'
 import type { Datapath } from '../datapath/port.ts'
 import type { Clock } from '../lib/clock.ts'
-import { asFault } from '../lib/fault.ts'
+import { asFault, isFault } from '../lib/fault.ts'
 import { equal } from '../lib/json.ts'
 import type { Log } from '../lib/log.ts'
 import { planNode } from '../plan/plan-node.ts'
@@ -23,11 +23,13 @@ const restMs = 200
 export class Rendering {
   readonly #watched: Watched
   readonly #views: Views
+  readonly #datapath: Datapath
   readonly #journal: Journal
   readonly #clock: Clock
   readonly #log: Log
   readonly #lingering: Lingering
   readonly #loop: Loop
+  readonly #tell: (views: NetworkView[]) => void
   readonly #stop = new AbortController()
   #forget = () => {}
   /** UIDs of the networks that are in the kernel. */
@@ -44,15 +46,19 @@ export class Rendering {
     journal: Journal
     clock: Clock
     log: Log
+    /** Looks at the node's NICs and ports again; whether that was anything new. */
+    look: () => Promise<boolean>
     /** Called when the kernel is as these networks want it. */
     rendered: (views: NetworkView[]) => void
   }) {
     this.#watched = deps.watched
     this.#views = deps.views
+    this.#datapath = deps.datapath
     this.#journal = deps.journal
     this.#clock = deps.clock
     this.#log = deps.log
     this.#lingering = new Lingering(deps.clock)
+    this.#tell = deps.rendered
     this.#loop = startLoop({
       doing: "bring the node's kernel in step",
       clock: deps.clock,
@@ -60,27 +66,36 @@ export class Rendering {
       batchMs,
       restMs,
       round: async () => {
-        const networks = this.#wanted()
-        this.#watched.render(networks)
-        await this.#watched.synced()
-        const views = networks.flatMap((network) => this.#viewOf(network) ?? [])
-        const closed = this.#views.closed(views)
-        const following = [...views, closed.join()]
-        if (equal(following, this.#followed) && !this.#doubtful) return
-        this.#followed = undefined
-        this.#doubtful = false
-        await this.#remember(views)
-        const plan = planNode({ networks: views, attachments: this.#attachments(), closed })
-        const { changes, orphans } = await deps.datapath.replace(plan)
-        this.#followed = following
-        this.#rendered = new Set(views.map((v) => v.network.metadata.uid ?? ''))
-        deps.rendered(views)
-        if (changes.length > 0) this.#log.info('the kernel is in step', { changes: changes.length })
-        if (changes.length > 0) this.#log.debug('what was changed', { changes })
-        for (const key of orphans)
-          this.#log.debug('the namespace of a pod is gone; its DEL will come', { key })
+        try {
+          await this.#round()
+        } catch (error) {
+          // It may know of a NIC that is gone, or a port that is taken, before anybody has told us.
+          if (!isFault(error, 'kernel') || !(await deps.look())) throw error
+          await this.#round()
+        }
       },
     })
+  }
+
+  async #round(): Promise<void> {
+    const networks = this.#wanted()
+    this.#watched.render(networks)
+    await this.#watched.synced()
+    const views = networks.flatMap((network) => this.#viewOf(network) ?? [])
+    const closed = this.#views.closed(views)
+    const following = [...views, closed.join()]
+    if (equal(following, this.#followed) && !this.#doubtful) return
+    this.#followed = undefined
+    this.#doubtful = false
+    await this.#remember(views)
+    const plan = planNode({ networks: views, attachments: this.#attachments(), closed })
+    const { changes, orphans } = await this.#datapath.replace(plan)
+    this.#followed = following
+    this.#rendered = new Set(views.map((v) => v.network.metadata.uid ?? ''))
+    this.#tell(views)
+    if (changes.length > 0) this.#log.info('the kernel is in step', { changes: changes.length })
+    if (changes.length > 0) this.#log.debug('what was changed', { changes })
+    for (const key of orphans) this.#log.debug('the namespace of a pod is gone; its DEL will come', { key })
   }
 
   /** The first time; resolves when the kernel is in step, and then stays so. */
@@ -99,12 +114,14 @@ export class Rendering {
     this.#loop.wake()
   }
 
-  /** Resolves when these networks are in the kernel; asks for them when they are not. */
+  /** Resolves when these networks are in the kernel; asks for them when they are not. Rejects where that showed that they cannot be. */
   async has(networks: Network[]): Promise<void> {
     const missing = networks.filter(
       (n) => n.spec.topology !== 'Direct' && !this.#rendered.has(n.metadata.uid ?? ''),
     )
-    if (missing.length > 0) await this.#loop.settled()
+    if (missing.length === 0) return
+    await this.#loop.settled()
+    for (const network of missing) this.#views.network(network)
   }
 
   async close(): Promise<void> {

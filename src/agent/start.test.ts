@@ -168,6 +168,7 @@ esac`,
   return {
     kube,
     agent,
+    fabric,
     datapath,
     journal,
     disk,
@@ -205,6 +206,15 @@ async function nothing(left: () => Promise<string[]>): Promise<string[]> {
     const now = await left()
     if (now.length === 0 || performance.now() > until) return now
     await realClock.sleep(10)
+  }
+}
+
+/** Resolves when that is so; fails after half a minute. */
+async function until(so: () => Promise<boolean>): Promise<void> {
+  const late = performance.now() + 30_000
+  while (!(await so())) {
+    assert.ok(performance.now() < late, String(so))
+    await realClock.sleep(20)
   }
 }
 
@@ -604,6 +614,74 @@ test('a start that the kernel refuses at first is tried again, and begins nothin
   await pod('web')
   assert.equal((await cni('ADD', 'web')).exit, 0)
   assert.equal(looking, 1)
+})
+
+/** A node with a pod on a network of its own wire, whose tunnel is lost. */
+async function withoutTunnel(port: number) {
+  const n = await node()
+  const wire = { group: 'polynet.dev', version: 'v1alpha1' }
+  const make = <T extends KubeObject>(resource: Resource<T>, object: object) =>
+    n.kube.create(resource, { apiVersion: version(wire), kind: resource.kind, ...object } as T)
+  await make(resources.physicalNetworks, {
+    metadata: { name: 'phy-net1' },
+    spec: { tunnelPort: 14800, nics: [{ match: { name: 'eth1' } }] },
+  })
+  await make(resources.networks, {
+    metadata: { namespace: 'default', name: 'far' },
+    spec: { physicalNetwork: 'phy-net1', subnets: [{ cidr: '10.2.0.0/16' }] },
+  })
+  await n.pod('first', 'far')
+  assert.equal((await n.cni('ADD', 'first')).exit, 0)
+  const tunnel = (await n.datapath.describe()).find((line) => line.includes(`port ${port} `))
+  const [, netns = '', link = ''] = tunnel?.split(' ') ?? []
+  n.fabric.loseLink(netns === 'host' ? 'node:n1' : `node:n1/${netns}`, link)
+  const stop = n.fabric.listen('n1', { port, families: [4], name: 'dnsmasq (process 812)' })
+  const ready = async () => {
+    const { status } = await n.kube.get(resources.hostPhysicalNetworks, { name: 'n1' })
+    const [condition] = status?.conditions ?? []
+    return `${condition?.status} ${condition?.reason}: ${condition?.message}`
+  }
+  return { ...n, stop, ready }
+}
+
+test('a program that has the port of a wire keeps pods from that wire alone, is named, and is forgotten when it ends', async () => {
+  const { pod, cni, ready, stop, datapath } = await withoutTunnel(14800)
+  const why =
+    'dnsmasq (process 812) has UDP port 14800; give that another port, or use a PhysicalNetwork with another spec.tunnelPort than phy-net1 has'
+  await pod('beside', 'flat')
+  assert.equal((await cni('ADD', 'beside')).exit, 0, 'a network that was not rendered before')
+  await pod('second', 'far')
+  const { code, msg } = await cni('ADD', 'second')
+  assert.deepEqual([code, msg], [11, `reach physical network phy-net1 from node n1: ${why}`])
+  await until(async () => (await ready()) === `False MappingNotUsable: phy-net1: ${why}`)
+  // Its pods keep their links.
+  assert.equal((await cni('CHECK', 'first')).exit, 0)
+  stop()
+  await until(
+    async () => (await ready()) === 'True AllMappingsUsable: 1 physical networks are reached from this node',
+  )
+  await until(async () => (await datapath.describe()).some((line) => line.includes('port 14800 ')))
+  assert.equal((await cni('ADD', 'second')).exit, 0)
+})
+
+test('a program that has the port of tunnels by the node’s own address is said where the node’s NICs are', async () => {
+  const { pod, cni, ready, stop } = await withoutTunnel(14789)
+  await pod('second', 'flat')
+  assert.match((await cni('ADD', 'second')).msg, /dnsmasq \(process 812\) has UDP port 14789/)
+  await until(
+    async () =>
+      (await ready()) ===
+      "False TunnelPortTaken: tunnels by the node's own address: dnsmasq (process 812) has UDP port 14789; give that another port",
+  )
+  stop()
+  await until(async () => (await cni('ADD', 'second')).exit === 0)
+})
+
+test('networks on other wires come up while the NIC of one is gone', async () => {
+  const { fabric, pod, cni } = await withoutTunnel(14800)
+  fabric.unplug('n1', 'eth1')
+  await pod('beside', 'flat')
+  assert.equal((await cni('ADD', 'beside')).exit, 0)
 })
 
 test('a MAC that a pod of the same Layer2 network has is nobody else’s, until that pod goes', async () => {

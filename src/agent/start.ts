@@ -4,6 +4,7 @@ import { isRendered } from '../api/network.ts'
 import { resources } from '../api/resources.ts'
 import { errorAnswer } from '../cni/frame.ts'
 import { answers, asFault, Fault } from '../lib/fault.ts'
+import { equal } from '../lib/json.ts'
 import type { NetworkView } from '../plan/view.ts'
 import { startLoop } from '../reconcile/loop.ts'
 import { nodeAddresses } from './addresses/addresses.ts'
@@ -28,6 +29,10 @@ interface Identity {
   name: string
   uid: string
 }
+
+/** How often it is looked who has the ports of tunnels, and how often while somebody else does. */
+const portPollMs = 60_000
+const takenPollMs = 2000
 
 /** Everything that needs to know who this node is. */
 interface Core extends Holders {
@@ -72,14 +77,25 @@ export function startAgent(deps: AgentDeps): Agent {
     await sandboxes.forgetPreviousBoot()
     // What refuses to go now is tried again beside.
     void commands.forgetGone(deps.hasNamespace ?? (() => true))
-    nics = await datapath.nics()
-    views.nics = nics
-    views.tunnels = await datapath.tunnels()
+    await look()
     registration ??= startRegistration({ name: node, uid })
     await rendering.begin()
     unready = undefined
     log.info('ready', { node })
   }
+
+  /** At the NICs, and at who has UDP ports that tunnels need; whether that is anything new. */
+  const look = async (): Promise<boolean> => {
+    const before = [nics, views.holders]
+    nics = await datapath.nics()
+    views.nics = nics
+    views.holders = [...(await datapath.tunnels()), ...(await datapath.programsOn(views.tunnelPorts()))]
+    const changed = !equal(before, [nics, views.holders])
+    if (changed) found()
+    return changed
+  }
+  /** Has the node's objects say what was found. */
+  let found = () => {}
 
   /** What needs to know who this node is, for this one; that of another Node of its name ends. */
   const be = async (identity: Identity): Promise<Core> => {
@@ -97,7 +113,8 @@ export function startAgent(deps: AgentDeps): Agent {
       doing: `register node ${node}`,
       round: async () => {
         const mappings = views.mappings()
-        await register({ kube, clock, node: identity }, watched.host.list()[0], nics, mappings)
+        const seen = { nics, mappings, taken: views.nodeWireTaken() }
+        await register({ kube, clock, node: identity }, watched.host.list()[0], seen)
         const [self] = watched.node.list()
         const taken = takenBy(journal, (ref) => watched.networks.get(ref))
         if (self) await sayReach(kube, self, reachOf(self, mappings, taken))
@@ -106,25 +123,43 @@ export function startAgent(deps: AgentDeps): Agent {
       log,
       batchMs: 20,
     })
-    const forgetChanges = watched.onChange((kind) => {
-      if (kind === 'node' || kind === 'host' || kind === 'physicalNetworks') loop.wake()
-    })
-    const forgetNics = datapath.onNics(async () => {
+    const lookAgain = async (doubtful: boolean) => {
       try {
-        nics = await datapath.nics()
-        views.nics = nics
-        views.tunnels = await datapath.tunnels()
-        loop.wake()
-        core?.rendering.wake()
+        if ((await look()) || doubtful) core?.rendering.wake()
       } catch (error) {
         log.warn(asFault(error, 'look at the NICs').message)
       }
+    }
+    const forgetChanges = watched.onChange((kind) => {
+      if (kind === 'node' || kind === 'host' || kind === 'physicalNetworks') loop.wake()
+      // One that is new, or has its port now.
+      if (kind === 'physicalNetworks') void lookAgain(false)
     })
+    const forgetNics = datapath.onNics(() => lookAgain(true))
+    let stopped = false
+    let pause = new AbortController()
+    // Nothing tells who takes a port and lets it go.
+    const lookEverySoOften = async () => {
+      while (!stopped) {
+        pause = new AbortController()
+        const taken = views.holders.some((holder) => !('vni' in holder))
+        await clock.sleep(taken ? takenPollMs : portPollMs, pause.signal)
+        if (!stopped) await lookAgain(false)
+      }
+    }
+    found = () => {
+      loop.wake()
+      pause.abort('found')
+    }
+    void lookEverySoOften()
     loop.wake()
     return {
       close() {
         forgetChanges()
         forgetNics()
+        stopped = true
+        found = () => {}
+        pause.abort('closed')
         return loop.close()
       },
     }
@@ -161,7 +196,7 @@ export function startAgent(deps: AgentDeps): Agent {
       log,
     })
     const rendering = new Rendering({
-      ...{ watched, views, datapath, clock, log, journal },
+      ...{ watched, views, datapath, clock, log, journal, look },
       rendered: (now) => {
         rendered = now
         reached.wake()

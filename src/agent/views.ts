@@ -11,7 +11,7 @@ import {
 import { Fault } from '../lib/fault.ts'
 import { bitsOf, contains, formatPrefix, type Prefix, parsePrefix, withoutLength } from '../lib/ip.ts'
 import { equal } from '../lib/json.ts'
-import { type ForeignTunnel, portTaken } from '../plan/foreign-tunnel.ts'
+import { type PortHolder, portTaken, tunnelRefused } from '../plan/foreign-tunnel.ts'
 import { transit } from '../plan/uplink.ts'
 import type { NetworkView, Peer, Remote, Wire } from '../plan/view.ts'
 import { mappingsFor, vlanOutside } from '../plan/wire.ts'
@@ -27,8 +27,8 @@ export class Views {
   readonly #node: string
   readonly #alwaysClosed: string[]
   #nics: Nic[] = []
-  /** Others' tunnels, which may have a port of ours. */
-  tunnels: readonly ForeignTunnel[] = []
+  /** Others' tunnels and programs, which may have a port of ours. */
+  holders: readonly PortHolder[] = []
   /** What each network overlaps, by UID. */
   readonly #overlaps = new Map<string, { network: Network; what: string | undefined }>()
   /** Each network as it was last seen, by UID. */
@@ -62,8 +62,23 @@ export class Views {
       host,
       this.#nics,
       node?.metadata.labels ?? {},
-      this.tunnels,
+      this.holders,
     )
+  }
+
+  /** The UDP ports that tunnels of ours have, or would. */
+  tunnelPorts(): number[] {
+    const given = this.#watched.physicalNetworks.list()
+    return [
+      defaultTunnelPort,
+      ...given.flatMap(({ spec, status }) => spec.tunnelPort ?? status?.tunnelPort ?? []),
+    ]
+  }
+
+  /** Why networks without a physical network have no tunnels from here: somebody has their port. Undefined: nobody has. */
+  nodeWireTaken(): string | undefined {
+    const taken = portTaken(defaultTunnelPort, this.#nodeEndpoint(), this.holders)
+    return taken && `${taken}; give that another port`
   }
 
   /** How this node reaches the network's wire. Throws `unavailable` with the reason when it does not. */
@@ -97,8 +112,12 @@ export class Views {
     const before = this.#seen.get(uid)
     const revision = this.#watched.revisionOf(network)
     const overlap = this.overlap(network)
+    const severed = this.#isSevered(network, wire)
     const still =
-      before && sameToNodes(before.view.network, network) && equal(before.view.wire, wire)
+      before &&
+      sameToNodes(before.view.network, network) &&
+      equal(before.view.wire, wire) &&
+      (before.view.severed ?? false) === severed
         ? before
         : undefined
     if (still?.revision === revision && still.overlap === overlap) return still.view
@@ -110,10 +129,17 @@ export class Views {
       remotes: this.#remotes(network, wire),
       local: overlap ? [] : this.#ownBlocks(network),
       peers: network.spec.topology === 'Layer2' ? this.#peers(network, wire) : [],
+      ...(severed ? { severed } : {}),
     }
     const view = still && equal(still.view, next) ? still.view : next
     this.#seen.set(uid, { revision, overlap, view })
     return view
+  }
+
+  #isSevered({ spec, status }: Network, { nic, endpoint, tunnelPort }: Wire): boolean {
+    if (spec.topology === 'Direct') return false
+    const there = this.#nics.some(({ name }) => name === nic)
+    return !there || tunnelRefused(status?.vni, tunnelPort, endpoint, this.holders)
   }
 
   #remotes(network: Network, wire: Wire): Remote[] {
@@ -236,8 +262,7 @@ export class Views {
 
   #nodeWire(): Wire {
     const doing = `reach the other nodes from node ${this.#node}`
-    const node = this.#watched.node.list()[0]
-    const endpoint = node?.status?.addresses?.find((a) => a.type === 'InternalIP')?.address
+    const endpoint = this.#nodeEndpoint()
     if (!endpoint)
       throw new Fault('unavailable', doing, 'its Node has no InternalIP yet; see whether its kubelet runs')
     const nic = this.#nics.find((n) => n.addresses?.some((a) => withoutLength(a) === endpoint))
@@ -247,9 +272,14 @@ export class Views {
         doing,
         `no NIC has its InternalIP ${endpoint}; correct the kubelet's --node-ip`,
       )
-    const taken = portTaken(defaultTunnelPort, endpoint, this.tunnels)
-    if (taken) throw new Fault('unavailable', doing, `${taken}; give that another port`)
+    const taken = this.nodeWireTaken()
+    if (taken) throw new Fault('unavailable', doing, taken)
     return { nic: nic.name, endpoint, tunnelPort: defaultTunnelPort }
+  }
+
+  #nodeEndpoint(): string | undefined {
+    const node = this.#watched.node.list()[0]
+    return node?.status?.addresses?.find((a) => a.type === 'InternalIP')?.address
   }
 }
 

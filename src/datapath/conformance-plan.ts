@@ -77,7 +77,7 @@ export const home: TestNetwork = {
   ipv6: 'fd00:10:244',
 }
 
-const tunnelPort = 5789
+export const tunnelPort = 5789
 const digit = (node: NodeName): number => (node === 'n1' ? 1 : 2)
 const other = (node: NodeName): NodeName => (node === 'n1' ? 'n2' : 'n1')
 
@@ -143,6 +143,23 @@ function layer2(network: TestNetwork, node: NodeName): NamespacePlan {
     neighbours: [],
     forwarding: [{ link: tunnelOf(network), mac: '00:00:00:00:00:00', endpoint }],
     tables: [ports('bridge')],
+  }
+}
+
+/** The plan where tunnels cannot be made: what is left of it. */
+export function withoutTunnels({ namespaces, ports }: NodePlan): NodePlan {
+  const isTunnel = (name: string) => name === 'pnvx' || name === 'pn0'
+  const beside = <T extends { link: string }>(all: T[]) => all.filter(({ link }) => !isTunnel(link))
+  return {
+    namespaces: namespaces.map((n) => ({
+      ...n,
+      links: n.links.filter(({ name }) => !isTunnel(name)),
+      addresses: beside(n.addresses),
+      routes: beside(n.routes),
+      neighbours: beside(n.neighbours),
+      forwarding: beside(n.forwarding),
+    })),
+    ports,
   }
 }
 

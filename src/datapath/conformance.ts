@@ -18,6 +18,8 @@ import {
   port,
   red,
   type TestNetwork,
+  tunnelPort,
+  withoutTunnels,
 } from './conformance-plan.ts'
 import { ruleCases, withRules } from './conformance-rules.ts'
 import type { Datapath } from './port.ts'
@@ -64,6 +66,8 @@ export interface Bench {
    * `inet foreign` whose one chain accepts everything at the hook `input`.
    */
   addForeign(node: NodeName): Promise<void>
+  /** A program in the host's namespace takes a UDP port for IPv4; resolves to how it ends. */
+  listen(node: NodeName, port: number): Promise<() => void>
   /** Those objects as the kernel has them now, a line each. */
   foreign(node: NodeName): Promise<string[]>
   /** Names of the networks' namespaces that the node has, sorted. */
@@ -782,6 +786,32 @@ const claims: Record<string, (bench: Bench) => Promise<void>> = {
     await bench.datapath('n1').replace(planOfN1([blue], pods))
     await bench.datapath('n1').replace(plan('n1', []))
     assert.deepEqual(await bench.foreign('n1'), foreign)
+  },
+
+  'a program that has the port of tunnels is named, and nothing that a plan has beside them suffers': async (
+    bench,
+  ) => {
+    const n1 = bench.datapath('n1')
+    const named = async () =>
+      (await n1.programsOn([tunnelPort, tunnelPort + 1])).map(
+        ({ port, families, name }) => `${port} ${families.join()} ${name}`,
+      )
+    const stop = await bench.listen('n1', tunnelPort)
+    try {
+      const [said = '', ...others] = await named()
+      assert.match(said, new RegExp(`^${tunnelPort} 4 \\S+ \\(process \\d+\\)$`))
+      assert.deepEqual(others, [])
+      assert.deepEqual(await n1.programsOn([tunnelPort + 1]), [])
+      await assert.rejects(n1.replace(plan('n1', [blue])), { kind: 'kernel', message: /EADDRINUSE/ })
+      await n1.replace(withoutTunnels(plan('n1', [blue])))
+      await n1.attach([port(blue, 'n1', 1, await bench.addPod('n1', 'blue1'))])
+    } finally {
+      stop()
+    }
+    assert.deepEqual(await named(), [])
+    await n1.replace(plan('n1', [blue]))
+    // What has it now is ours.
+    assert.deepEqual(await named(), [])
   },
 
   'nics are the host’s own, with what they have': async (bench) => {

@@ -1,5 +1,5 @@
 import type { Nic } from '../api/host-physical-network.ts'
-import type { ForeignTunnel } from '../plan/foreign-tunnel.ts'
+import type { ForeignProgram, ForeignTunnel } from '../plan/foreign-tunnel.ts'
 import type { NodePlan, PortPlan } from '../plan/node-plan.ts'
 
 /**
@@ -31,6 +31,12 @@ export interface Datapath {
   nics(): Promise<Nic[]>
   /** VXLAN devices in the host's namespace that are not Polynet's, sorted by name. */
   tunnels(): Promise<ForeignTunnel[]>
+  /**
+   * Which of these UDP ports somebody has in the host's namespace who is no
+   * VXLAN device, neither Polynet's nor another's: no tunnel can have it as long
+   * as that goes on. Sorted by port; nothing tells when this changes.
+   */
+  programsOn(ports: number[]): Promise<ForeignProgram[]>
   /** Calls back when NICs, their addresses or others' tunnels may have changed. Returns how to stop. */
   onNics(changed: () => void): () => void
   /** Everything Polynet owns in this kernel, a line each, sorted: for tests and people. Unchanged state, unchanged text. */

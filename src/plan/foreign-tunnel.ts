@@ -13,6 +13,16 @@ export interface ForeignTunnel {
   plain: boolean
 }
 
+/** A program, or something of the kernel's that is no VXLAN device, with a UDP port in the host's namespace. */
+export interface ForeignProgram {
+  port: number
+  families: Family[]
+  /** `dnsmasq (process 812)`; absent where no process shows it. */
+  name?: string
+}
+
+export type PortHolder = ForeignTunnel | ForeignProgram
+
 /**
  * Why tunnels from `endpoint` cannot have the UDP port because of one of
  * these, naming it; undefined when they can, which includes sharing it with
@@ -21,14 +31,31 @@ export interface ForeignTunnel {
 export function portTaken(
   port: number,
   endpoint: string | undefined,
-  others: readonly ForeignTunnel[],
+  others: readonly PortHolder[],
 ): string | undefined {
-  const family = parseAddress(endpoint ?? '')?.family
-  for (const { name, port: its, vni, families, plain } of others) {
-    if (its !== port || (family !== undefined && !families.includes(family))) continue
+  for (const other of sharing(port, endpoint, others)) {
+    if (!('vni' in other))
+      return `${other.name ?? `a program (ss -lunpe sport = :${port} may know which)`} has UDP port ${port}`
+    const { name, vni, plain } = other
     if (!plain) return `${name} has UDP port ${port} for itself and shares it with no other VXLAN device`
     if (vni >= firstVni)
       return `${name} has VXLAN identifier ${vni} on UDP port ${port}, and from ${firstVni} on they are for networks`
   }
   return undefined
+}
+
+/** Whether the kernel takes no tunnel with this identifier, because of one of these. */
+export const tunnelRefused = (
+  vni: number | undefined,
+  port: number,
+  endpoint: string,
+  others: readonly PortHolder[],
+): boolean =>
+  sharing(port, endpoint, others).some((other) => !('vni' in other) || !other.plain || other.vni === vni)
+
+function sharing(port: number, endpoint: string | undefined, others: readonly PortHolder[]): PortHolder[] {
+  const family = parseAddress(endpoint ?? '')?.family
+  return others.filter(
+    (other) => other.port === port && (family === undefined || other.families.includes(family)),
+  )
 }

@@ -6,7 +6,7 @@ import { bridgeName, portName, tunnelName } from './names.ts'
 import type { Forwarding, NamespacePlan, PortElement, PortPlan } from './node-plan.ts'
 import { leasedGateway, podPort, podRouting } from './pod-port.ts'
 import type { Table } from './ruleset.ts'
-import { mtuOf, netnsOf, routable, vxlanOf } from './tunnel.ts'
+import { mtuOf, netnsOf, routable, tunnelOf } from './tunnel.ts'
 import { uplinkWithin } from './uplink.ts'
 import type { HeldAttachment, NetworkView } from './view.ts'
 
@@ -24,7 +24,7 @@ export function planLayer2(view: NetworkView): NamespacePlan {
     mac: '00:00:00:00:00:00',
     endpoint,
   }))
-  for (const { attachment, endpoint } of view.peers) {
+  for (const { attachment, endpoint } of view.severed ? [] : view.peers) {
     const first = parseAddress(attachment.ips[0] ?? '')
     const mac = attachment.mac ?? (first ? macOf(first) : undefined)
     if (mac) forwarding.push({ link: tunnelName, mac, endpoint })
@@ -41,7 +41,7 @@ export function planLayer2(view: NetworkView): NamespacePlan {
     links: [
       { kind: 'existing', name: 'lo' },
       { kind: 'bridge', name: bridgeName, mac: gatewayMac, mtu: mtuOf(view.network) },
-      vxlanOf(view, bridgeName),
+      ...tunnelOf(view, bridgeName),
       ...up.links,
     ],
     addresses: [

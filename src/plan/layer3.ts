@@ -6,7 +6,7 @@ import type { Forwarding, NamespacePlan, Neighbour, PortElement, PortPlan, Route
 import { outwards } from './outwards.ts'
 import { podPort, podRouting } from './pod-port.ts'
 import type { Table } from './ruleset.ts'
-import { mtuOf, netnsOf, routable, vxlanOf } from './tunnel.ts'
+import { mtuOf, netnsOf, routable, tunnelOf } from './tunnel.ts'
 import { uplinkWithin } from './uplink.ts'
 import type { HeldAttachment, NetworkView } from './view.ts'
 
@@ -42,7 +42,7 @@ export function planLayer3(view: NetworkView): NamespacePlan {
       // What the host's own interfaces do is the host's business.
       ...(own ? { 'ipv4/conf/all/send_redirects': '0', 'ipv4/conf/default/send_redirects': '0' } : {}),
     },
-    links: [...(own ? [{ kind: 'existing' as const, name: 'lo' }] : []), vxlanOf(view), ...up.links],
+    links: [...(own ? [{ kind: 'existing' as const, name: 'lo' }] : []), ...tunnelOf(view), ...up.links],
     // Answers pings of the gateway, and is the source of ICMP errors.
     addresses: [...(own ? [{ link: 'lo', address: `${gateway.ipv4}/32` }] : []), ...up.addresses],
     routes: [

@@ -246,6 +246,41 @@ test('a Layer2 network floods to the nodes that hold addresses and knows where e
   ])
 })
 
+test('a network that can have no tunnel now has nothing that hangs on one, and its port is not watched for it', () => {
+  const tunnelled = (topology: 'Layer3' | 'Layer2', severed?: true) => {
+    const it = network('tenant-a', 'blue', 'blue-uid', { ...blue.spec, topology })
+    const peers = [{ attachment: { ips: ['10.1.0.65'] }, endpoint: '192.168.10.12' }]
+    const { namespaces } = planNode({
+      networks: [onN1(it, { ...(topology === 'Layer2' ? { peers } : {}), ...(severed ? { severed } : {}) })],
+      attachments: [],
+      closed,
+    })
+    const own = namespaces.find(({ netns }) => netns !== 'host')
+    const on = [own?.links.map(({ name }) => ({ link: name })), own?.routes, own?.neighbours, own?.forwarding]
+    const watched = namespaces.flatMap(({ tables }) => tables.flatMap(({ sets }) => sets))
+    return [
+      on.flat().filter((each) => each?.link === 'pnvx').length,
+      watched.find(({ name }) => name === 'tunnel-ports')?.elements.length ?? 0,
+    ]
+  }
+  assert.deepEqual(
+    [
+      ...[tunnelled('Layer3'), tunnelled('Layer3', true)],
+      ...[tunnelled('Layer2'), tunnelled('Layer2', true)],
+    ],
+    [
+      ...[
+        [5, 1],
+        [0, 0],
+      ],
+      ...[
+        [3, 1],
+        [0, 0],
+      ],
+    ],
+  )
+})
+
 test('a Direct attachment sits on the NIC and is checked inside the pod', () => {
   const direct = network('tenant-a', 'direct', 'direct-uid', {
     topology: 'Direct',

@@ -17,6 +17,8 @@ export function tunnelGuard(networks: NetworkView[]): Table[] {
   const v4 = new Map<string, Element>()
   const v6 = new Map<string, Element>()
   for (const view of networks) {
+    // Its port may be another program's now.
+    if (view.severed) continue
     ports.add(view.wire.tunnelPort)
     for (const [key, element] of peersOf(view)) (isIPv6(element) ? v6 : v4).set(key, element)
   }

@@ -13,10 +13,12 @@ export const mtuOf = (network: Network): number => network.status?.mtu ?? smalle
 export const familiesOf = (network: Network): Set<Family> =>
   new Set((network.spec.subnets ?? []).flatMap((s) => parsePrefix(s.cidr)?.family ?? []))
 
-export function vxlanOf(view: NetworkView, bridge?: string): Vxlan {
+/** The network's tunnel, unless there can be none. */
+export function tunnelOf(view: NetworkView, bridge?: string): [] | [Vxlan] {
+  if (view.severed) return []
   const endpoint = parseAddress(view.wire.endpoint)
   if (!endpoint) throw new Error(`tunnel address ${view.wire.endpoint} is none`)
-  return {
+  const vxlan: Vxlan = {
     kind: 'vxlan',
     name: tunnelName,
     vni: view.network.status?.vni ?? 0,
@@ -27,14 +29,16 @@ export function vxlanOf(view: NetworkView, bridge?: string): Vxlan {
     mtu: mtuOf(view.network),
     ...(bridge === undefined ? {} : { bridge }),
   }
+  return [vxlan]
 }
 
 /** Where the node side of a network's ports lives. */
 export const netnsOf = (view: NetworkView): string =>
   view.place === 'host' ? 'host' : namespaceName(view.network.metadata.uid ?? '')
 
-/** Blocks of other nodes that lie in one of the network's subnets now; a block of a subnet that was removed leads nowhere. */
+/** Blocks of other nodes that lie in one of the network's subnets now and can be reached; a block of a subnet that was removed leads nowhere. */
 export function routable(view: NetworkView): { cidr: string; endpoint: string }[] {
+  if (view.severed) return []
   const subnets = (view.network.spec.subnets ?? []).map((s) => parsePrefix(s.cidr))
   return view.remotes
     .filter((r) => {

@@ -23,6 +23,8 @@ export interface NetworkView {
   local: string[]
   /** Layer2 only: who sits on other nodes. */
   peers: Peer[]
+  /** There can be no tunnel now, because its NIC is not there or another program has its port: the node's own pods go on. */
+  severed?: true
 }
 
 export interface Wire {

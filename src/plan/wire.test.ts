@@ -4,7 +4,7 @@ import type { HostPhysicalNetwork, Nic } from '../api/host-physical-network.ts'
 import { apiVersionOf } from '../api/meta.ts'
 import type { PhysicalNetwork } from '../api/physical-network.ts'
 import { resources } from '../api/resources.ts'
-import type { ForeignTunnel } from './foreign-tunnel.ts'
+import type { PortHolder } from './foreign-tunnel.ts'
 import { hostStatus, mappingsFor } from './wire.ts'
 
 const labels = { 'kubernetes.io/hostname': 'n1', rack: 'a' }
@@ -54,11 +54,7 @@ const host = (...mappings: NonNullable<HostPhysicalNetwork['spec']['mappings']>)
   spec: { mappings },
 })
 
-const shown = (
-  wires: PhysicalNetwork[],
-  own?: HostPhysicalNetwork,
-  tunnels: ForeignTunnel[] = [],
-): string[] =>
+const shown = (wires: PhysicalNetwork[], own?: HostPhysicalNetwork, tunnels: PortHolder[] = []): string[] =>
   mappingsFor(wires, own, nics, labels, tunnels).map((m) =>
     m.usable
       ? `${m.physicalNetwork} ${m.nic} ${m.address} ${m.mtu}`
@@ -169,16 +165,27 @@ test('a mapping to a physical network that does not exist is named', () =>
     'phy-net7 -: PhysicalNetwork phy-net7 does not exist; create it, or take the mapping out of HostPhysicalNetwork n1',
   ]))
 
-const others: ForeignTunnel[] = [
+const others: PortHolder[] = [
   { name: 'flannel.1', port: 8472, vni: 1, families: [4], plain: true },
   { name: 'vxlan.calico', port: 4789, vni: 4096, families: [4], plain: true },
   { name: 'cilium_vxlan', port: 8473, vni: 0, families: [4, 6], plain: false },
   { name: 'gbp6', port: 8474, vni: 9, families: [6], plain: false },
+  { name: 'dnsmasq (process 812)', port: 14791, families: [4] },
+  { port: 14792, families: [4, 6] },
+  { name: 'named (process 813)', port: 14793, families: [6] },
 ]
 const remedy =
   'give that another port, or use a PhysicalNetwork with another spec.tunnelPort than phy-net0 has'
 const ports: [title: string, nic: string, port: number, want: string][] = [
   ['that nobody has', 'eth1', 14790, 'phy-net0 eth1 192.168.10.11 1500'],
+  ['that a program has', 'eth1', 14791, `phy-net0 eth1: dnsmasq (process 812) has UDP port 14791; ${remedy}`],
+  [
+    'that nobody shows to have',
+    'eth1',
+    14792,
+    `phy-net0 eth1: a program (ss -lunpe sport = :14792 may know which) has UDP port 14792; ${remedy}`,
+  ],
+  ['that a program has for the other family', 'eth1', 14793, 'phy-net0 eth1 192.168.10.11 1500'],
   ['that a plain device shares', 'eth1', 8472, 'phy-net0 eth1 192.168.10.11 1500'],
   [
     "of a device with a network's identifier",

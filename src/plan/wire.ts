@@ -4,7 +4,7 @@ import type { NicMatch, PhysicalNetwork } from '../api/physical-network.ts'
 import { contains, type Prefix, parseAddress, parsePrefix } from '../lib/ip.ts'
 import { parseMac } from '../lib/mac.ts'
 import { type Labels, selects } from '../lib/selector.ts'
-import { type ForeignTunnel, portTaken } from './foreign-tunnel.ts'
+import { type PortHolder, portTaken } from './foreign-tunnel.ts'
 
 /**
  * Which NIC of a node reaches which physical network, sorted by network: all
@@ -12,14 +12,14 @@ import { type ForeignTunnel, portTaken } from './foreign-tunnel.ts'
  * PhysicalNetwork (the first whose selector fits the node). A physical network that
  * neither speaks of is not on this node, and not in the answer. One that cannot
  * be used says why and what to do: no such NIC, no cable, a tunnel port that one
- * of `tunnels` has.
+ * of `holders` has.
  */
 export function mappingsFor(
   physicalNetworks: readonly PhysicalNetwork[],
   host: HostPhysicalNetwork | undefined,
   nics: readonly Nic[],
   nodeLabels: Labels,
-  tunnels: readonly ForeignTunnel[] = [],
+  holders: readonly PortHolder[] = [],
 ): NicMapping[] {
   const explicit = host?.spec.mappings ?? []
   const known = new Set(physicalNetworks.map((p) => p.metadata.name))
@@ -32,7 +32,7 @@ export function mappingsFor(
     }))
   const mappings = physicalNetworks.flatMap((wire) => {
     const asked = matchFor(wire, host, nodeLabels)
-    return asked ? [mappingOf(wire, asked, nics, tunnels)] : []
+    return asked ? [mappingOf(wire, asked, nics, holders)] : []
   })
   return [...strangers, ...mappings].sort((a, b) => (a.physicalNetwork < b.physicalNetwork ? -1 : 1))
 }
@@ -66,7 +66,7 @@ function mappingOf(
   wire: PhysicalNetwork,
   { match, source }: Asked,
   nics: readonly Nic[],
-  tunnels: readonly ForeignTunnel[],
+  holders: readonly PortHolder[],
 ): NicMapping {
   const physicalNetwork = wire.metadata.name
   const unusable = (message: string) => ({ physicalNetwork, usable: false, message })
@@ -81,7 +81,7 @@ function mappingOf(
     )
   const address = tunnelAddress(nic)
   const mtu = Math.min(nic.mtu, wire.spec.mtu ?? nic.mtu)
-  const message = hindrance(wire, nic) || portHindrance(wire, address, tunnels)
+  const message = hindrance(wire, nic) || portHindrance(wire, address, holders)
   return { physicalNetwork, nic: nic.name, address, mtu, usable: message === '', message }
 }
 
@@ -95,14 +95,14 @@ function hindrance(wire: PhysicalNetwork, nic: Nic): string {
   return ''
 }
 
-/** The same of its tunnel port, which other programs' tunnels may have. */
+/** The same of its tunnel port, which other programs may have. */
 function portHindrance(
   { metadata, spec, status }: PhysicalNetwork,
   address: string | undefined,
-  tunnels: readonly ForeignTunnel[],
+  holders: readonly PortHolder[],
 ): string {
   const port = spec.tunnelPort ?? status?.tunnelPort
-  const taken = port === undefined ? undefined : portTaken(port, address, tunnels)
+  const taken = port === undefined ? undefined : portTaken(port, address, holders)
   if (taken === undefined) return ''
   return `${taken}; give that another port, or use a PhysicalNetwork with another spec.tunnelPort than ${metadata.name} has`
 }

@@ -9,7 +9,16 @@ import { Kernel } from './kernel.ts'
  * `[id, undefined, fault]`.
  */
 export type Request = [id: number, method: Method, argument?: string]
-export type Method = 'replace' | 'attach' | 'detach' | 'check' | 'nics' | 'tunnels' | 'describe' | 'close'
+export type Method =
+  | 'replace'
+  | 'attach'
+  | 'detach'
+  | 'check'
+  | 'nics'
+  | 'tunnels'
+  | 'programsOn'
+  | 'describe'
+  | 'close'
 export type Answer = [
   id: number,
   result: unknown,

@@ -2,7 +2,7 @@ import { mkdirSync, readdirSync, statfsSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Nic } from '../../api/host-physical-network.ts'
 import { Fault, isFault } from '../../lib/fault.ts'
-import type { ForeignTunnel } from '../../plan/foreign-tunnel.ts'
+import type { ForeignProgram, ForeignTunnel } from '../../plan/foreign-tunnel.ts'
 import type { NamespacePlan, NodePlan, PortPlan } from '../../plan/node-plan.ts'
 import { ruleLine } from '../lines.ts'
 import type { Report } from '../port.ts'
@@ -10,8 +10,9 @@ import { describePlace } from './describe.ts'
 import { deleteLinks, moveBack } from './links.ts'
 import { Batch, refused } from './netlink.ts'
 import { createNamespace, removeNamespace } from './netns.ts'
-import { nicsOf, tunnelsOf } from './nics.ts'
+import { familiesOf, nicsOf, tunnelsOf } from './nics.ts'
 import { Place } from './place.ts'
+import { holderOf, udpSockets } from './programs.ts'
 import { render } from './render.ts'
 import * as rt from './route.ts'
 import { gone, type Links, type MadeLink, type Side } from './side.ts'
@@ -160,6 +161,36 @@ export class Kernel {
 
   tunnels(): ForeignTunnel[] {
     return tunnelsOf(this.#host().route)
+  }
+
+  programsOn(ports: number[]): ForeignProgram[] {
+    const sockets = udpSockets(this.#host().fd).filter(({ port }) => ports.includes(port))
+    if (sockets.length === 0) return []
+    // A VXLAN device's socket looks like any other, and leaves no room for another of its family.
+    const tunnels = this.#tunnelSockets(new Set(sockets.map(({ port }) => port)))
+    const others = sockets.filter(({ port, family }) => !tunnels.has(`${port} ${family}`))
+    return [...Map.groupBy(others, ({ port }) => port)]
+      .sort(([a], [b]) => a - b)
+      .map(([port, some]) => {
+        const name = holderOf(some.map(({ inode }) => inode))
+        const families = [...new Set(some.flatMap((socket) => socket.takes))].sort()
+        return { port, families, ...(name === undefined ? {} : { name }) }
+      })
+  }
+
+  /** `<port> <family>` of VXLAN devices, Polynet's and others'. All of ours on a port are alike, so one of them is enough. */
+  #tunnelSockets(ports: Set<number>): Set<string> {
+    const found = new Set<string>()
+    const missing = new Set(ports)
+    for (const name of ['host', ...this.#namespaces()]) {
+      if (missing.size === 0) break
+      for (const { up, vxlan } of this.#place(name).route.dump(rt.dumpLinks).map(rt.seenLink)) {
+        if (!vxlan || !up) continue
+        missing.delete(vxlan.port)
+        for (const family of familiesOf(vxlan)) found.add(`${vxlan.port} ${family}`)
+      }
+    }
+    return found
   }
 
   describe(): Promise<string[]> {

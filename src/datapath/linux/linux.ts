@@ -3,7 +3,7 @@ import { Worker } from 'node:worker_threads'
 import type { Nic } from '../../api/host-physical-network.ts'
 import { Fault } from '../../lib/fault.ts'
 import type { Log } from '../../lib/log.ts'
-import type { ForeignTunnel } from '../../plan/foreign-tunnel.ts'
+import type { ForeignProgram, ForeignTunnel } from '../../plan/foreign-tunnel.ts'
 import type { Datapath, Report } from '../port.ts'
 import type { Answer, Method, Request } from './hands.ts'
 import { NETLINK_ROUTE, Netlink } from './netlink.ts'
@@ -89,6 +89,7 @@ export async function linuxDatapath(options: {
     check: (ports) => call('check', ports),
     nics: () => call<Nic[]>('nics'),
     tunnels: () => call<ForeignTunnel[]>('tunnels'),
+    programsOn: (ports) => call<ForeignProgram[]>('programsOn', ports),
     onNics(changed) {
       const listener = () => changed()
       listeners.add(listener)

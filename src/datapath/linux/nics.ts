@@ -1,4 +1,5 @@
 import type { Nic } from '../../api/host-physical-network.ts'
+import type { Family } from '../../lib/ip.ts'
 import { addressOf } from '../../lib/libc.ts'
 import type { ForeignTunnel } from '../../plan/foreign-tunnel.ts'
 import type { Message, Netlink } from './netlink.ts'
@@ -51,10 +52,14 @@ export const tunnelsOf = (route: Netlink): ForeignTunnel[] =>
     .map(rt.seenLink)
     .filter(isForeignTunnel)
     .map(({ name, vxlan }): ForeignTunnel => {
-      const { port, vni, local, plain, external } = vxlan!
-      return { name, port, vni, families: external ? [4, 6] : [local.includes(':') ? 6 : 4], plain }
+      const { port, vni, plain } = vxlan!
+      return { name, port, vni, families: familiesOf(vxlan!), plain }
     })
     .sort((a, b) => (a.name < b.name ? -1 : 1))
+
+/** What the device listens to. */
+export const familiesOf = ({ local, external }: rt.SeenVxlan): Family[] =>
+  external ? [4, 6] : [local.includes(':') ? 6 : 4]
 
 const isForeignTunnel = ({ name, vxlan }: rt.SeenLink): boolean =>
   vxlan !== undefined && !name.startsWith('pn')

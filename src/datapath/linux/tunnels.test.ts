@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
@@ -93,6 +93,36 @@ describe('VXLAN devices of others', { skip: impossible() ?? false }, () => {
         ip('link delete flannel.1')
       }
     })
+
+  test('a program that has the port is named, whichever families it has it for, and no tunnel is', async () => {
+    const cases: [how: Parameters<typeof udpSocket>[1], families: string][] = [
+      [{ family: 4 }, '4'],
+      [{ address: '192.168.10.11' }, '4'],
+      [{ address: 'fd00:20::11' }, '6'],
+      // Whether it is for IPv6 alone is not to be seen.
+      [{ family: 6 }, '4,6'],
+    ]
+    const seen: string[] = []
+    for (const [how] of cases) {
+      const socket = udpSocket(host, { ...how, port })
+      try {
+        for (const { families, name } of await datapath.programsOn([4789, port]))
+          seen.push(`${families} ${name?.replace(String(process.pid), 'PID')}`)
+      } finally {
+        socket.close()
+      }
+    }
+    const comm = readFileSync('/proc/self/comm', 'utf8').trim()
+    assert.deepEqual(
+      seen,
+      cases.map(([, families]) => `${families} ${comm} (process PID)`),
+    )
+    for (const how of ['id 1 dstport 8472', 'external dstport 8472', 'id 1 dstport 8472 local fd00:20::11']) {
+      add(how)
+      assert.deepEqual(await datapath.programsOn([port]), [], how)
+      ip('link delete flannel.1')
+    }
+  })
 
   test('a program that has the port is what the message tells to look for', async () => {
     const socket = udpSocket(host, { family: 4, port })

@@ -127,6 +127,10 @@ export async function twoNodes(): Promise<Bench> {
       change(path(node), (batch) => rt.setLink(batch, `set ${nic}`, { name: nic, up: state === 'up' }))
     },
     addForeign: async (node) => makeForeign(path(node)),
+    async listen(node, port) {
+      const socket = udpSocket(path(node), { family: 4, port })
+      return () => socket.close()
+    },
     foreign: async (node) => describeForeign(path(node)),
     async namespaces(node) {
       return readdirSync(join(runDir(node), 'netns')).sort()

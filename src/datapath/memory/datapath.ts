@@ -38,6 +38,8 @@ export function memoryDatapath(fabric: MemoryFabric, nodeName: string): Datapath
           }),
         )
         .sort((a, b) => (a.name < b.name ? -1 : 1)),
+    programsOn: async (ports) =>
+      [...node.programs].filter(({ port }) => ports.includes(port)).sort((a, b) => a.port - b.port),
     onNics(changed) {
       const listener = () => changed()
       listeners.add(listener)

@@ -1,4 +1,5 @@
 import { Fault } from '../../lib/fault.ts'
+import type { ForeignProgram } from '../../plan/foreign-tunnel.ts'
 import type { NamespacePlan, PortPlan } from '../../plan/node-plan.ts'
 import { freshState } from '../../plan/trace.ts'
 import { Connections } from './connections.ts'
@@ -94,6 +95,13 @@ export class MemoryFabric {
     this.node(node).foreign = plan
     this.#surroundings.changed(this.node(node), 'host')
     for (const listener of this.node(node).nicListeners) listener()
+  }
+
+  /** A program in the node's own namespace takes a UDP port; returns how it ends. */
+  listen(node: string, program: ForeignProgram): () => void {
+    const { programs } = this.node(node)
+    programs.add(program)
+    return () => programs.delete(program)
   }
 
   /** The device is there again, as new. */

@@ -84,6 +84,7 @@ function memoryBench(): Bench {
           },
         ],
       }),
+    listen: async (node, port) => fabric.listen(node, { port, families: [4], name: 'dnsmasq (process 812)' }),
     foreign: async (node) => namespaceLines(fabric.node(node).foreign),
     namespaces: async (node) => [...fabric.node(node).namespaces.keys()].filter((n) => n !== 'host').sort(),
     close: async () => {},

@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from 'node:util'
 import { Fault } from '../../lib/fault.ts'
 import { equal } from '../../lib/json.ts'
+import type { ForeignProgram } from '../../plan/foreign-tunnel.ts'
 import { emptyNamespace, type NamespacePlan, type NodePlan, type PortPlan } from '../../plan/node-plan.ts'
 import type { Table } from '../../plan/ruleset.ts'
 import { addressLine, elementLine, forwardingLine, neighbourLine, routeLine } from '../lines.ts'
@@ -56,6 +57,8 @@ export class MemoryNode {
   readonly lost = new Set<string>()
   /** What others made in the host's namespace. */
   foreign: NamespacePlan = emptyHost
+  /** Of the host's namespace, with the UDP ports they have. */
+  readonly programs = new Set<ForeignProgram>()
   readonly nicListeners = new Set<() => void>()
   readonly name: string
   readonly #around: Surroundings
@@ -208,7 +211,7 @@ export class MemoryNode {
 
   #makeNamespace(next: NamespacePlan, plan: NodePlan, changes: string[]): void {
     const old = this.namespaces.get(next.netns)
-    if (old !== next) {
+    if (old !== next || this.lost.size > 0) {
       const refused = refusedNamespace(next, plan, this)
       if (refused) throw refused
     }

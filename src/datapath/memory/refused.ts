@@ -24,6 +24,9 @@ export function refusedNamespace(plan: NamespacePlan, whole: NodePlan, node: Mem
     if (link.kind === 'vxlan') {
       if (!node.nics.get(link.underlay)?.plugged || node.nicHolder(link.underlay))
         return no(`link ${link.name}`, `ENODEV; the host has no ${link.underlay}`)
+      const family = link.local.includes(':') ? 6 : 4
+      if ([...node.programs].some((p) => p.port === link.port && p.families.includes(family)))
+        return no(`link ${link.name}`, `EADDRINUSE; another program has UDP port ${link.port}`)
       const twins = [...whole.namespaces, node.foreign].flatMap((n) =>
         n.links.filter((l) => l.kind === 'vxlan' && l.vni === link.vni && l.port === link.port),
       )
