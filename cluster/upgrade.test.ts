@@ -9,6 +9,7 @@ import type { Pod } from '../src/api/core.ts'
 import { clusterDir } from './boot.ts'
 import { type Cluster, startCluster } from './cluster.ts'
 import { chart, helm, installPolynet, tagImage } from './install.ts'
+import { startTcp } from './iperf.ts'
 import { agentPods, blueAndRed, eventually, findings, idlePod, type Kubectl, kubectlOf } from './kubectl.ts'
 import { type Stream, startStreams } from './stream.ts'
 
@@ -81,14 +82,32 @@ suite('agents come and go under traffic', { concurrency: 1 }, () => {
     assert.ok(!image.includes(one), `${one} is what was there`)
   })
 
-  test('an upgrade of everything to another version loses no packet', { timeout: 120_000 }, async () => {
+  test('an upgrade of everything to another version loses no packet, and no TCP connection stops', {
+    timeout: 180_000,
+  }, async () => {
     const image = (await agents('spec.containers[0].image')).split(' ')[0]!
     const next = image.replace(/:.*/, ':next')
     await tagImage(cluster, image, next)
     await during(async () => {
-      await helm(cluster, ['upgrade', 'polynet', chart, '--reset-then-reuse-values', '--set=image.tag=next'])
-      await kubectl(['-n', 'polynet-system', 'rollout', 'status', 'daemonset/polynet-agent'])
-      assert.equal(await agents('spec.containers[0].image'), `${next} ${next}`)
+      const onTwo = streams.filter(({ network }) => /\b(blue|red) IPv4$/.test(network))
+      assert.equal(onTwo.length, 2)
+      const tcp = startTcp(cluster, uids, onTwo)
+      try {
+        await helm(cluster, [
+          'upgrade',
+          'polynet',
+          chart,
+          '--reset-then-reuse-values',
+          '--set=image.tag=next',
+        ])
+        await kubectl(['-n', 'polynet-system', 'rollout', 'status', 'daemonset/polynet-agent'])
+        assert.equal(await agents('spec.containers[0].image'), `${next} ${next}`)
+      } finally {
+        const { seconds, problems } = await tcp.stop()
+        console.log(`${seconds.toFixed(0)} s of TCP`)
+        assert.deepEqual(problems, [])
+        assert.ok(seconds > 0)
+      }
     })
   })
 
