@@ -22,7 +22,7 @@ interface Stage {
 const stageCount = 2
 
 /** The longest pages come first, so that none is left to be waited for in the end. */
-const longest = ['statefulset', 'statefulset-reclaims', 'replicaset', 'node-back', 'reboot'].map(
+const longest = ['statefulset', 'replicaset', 'statefulset-reclaims', 'whereabouts-exhausted'].map(
   (name) => `/${name}.md`,
 )
 const rank = ({ page }: Page): number => {

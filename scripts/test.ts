@@ -32,6 +32,8 @@ interface Stage {
   patterns: string[]
   concurrency: number
   timeoutMs: number
+  /** For real clusters, which take root: tools that are built first, and say how far they are. Each file's time is listed in the end. */
+  tools?: string[]
 }
 
 const ordinary: Stage[] = [
@@ -50,13 +52,30 @@ const ordinary: Stage[] = [
   },
 ]
 
-/** `npm run test:cluster`: on real Kubernetes, which is built when there is none yet. The longest first, and all others beside it. */
+/** Whatever some test on clusters takes, so that none waits for a compiler. */
+const tools = [
+  ...['kubernetes-1.37', 'containerd', 'etcd', 'plugins', 'coredns', 'helm', 'flannel', 'flannel-plugin'],
+  ...['multus', 'whereabouts', 'agnhost'],
+]
+
+/** `npm run test:cluster`: on real Kubernetes, which is built when there is none yet. The longest come first; no more than two clusters at once. */
 const clusters: Stage[] = [
   {
-    title: 'real clusters',
-    patterns: ['cluster/stories.test.ts', 'cluster/**/*.test.ts'],
-    concurrency: 2,
+    title: 'pages on two real clusters',
+    patterns: ['cluster/stories.test.ts'],
+    concurrency: 1,
     timeoutMs: 2_400_000,
+    tools,
+  },
+  {
+    title: 'real clusters',
+    patterns: [
+      ...['peers', 'bad-days', 'install', 'upgrade', 'cluster'].map((name) => `cluster/${name}.test.ts`),
+      'cluster/!(stories).test.ts',
+    ],
+    concurrency: 2,
+    timeoutMs: 1_800_000,
+    tools,
   },
 ]
 
@@ -70,17 +89,31 @@ function check(title: string, command: string, args: string[]): Tally {
   return { passed: ok ? 1 : 0, failed: ok ? 0 : 1, skipped: 0 }
 }
 
+/** Builds what clusters are made of; all of it says how far it is. */
+function made(tools: string[]): Tally {
+  const began = performance.now()
+  const args = [join(root, 'cluster/cli.ts'), 'build', ...tools]
+  const { status } = spawnSync(process.execPath, args, { cwd: root, stdio: ['ignore', 'inherit', 'inherit'] })
+  const ok = status === 0
+  console.log(`${ok ? 'ok  ' : 'FAIL'} what clusters are made of ${seconds(began)}`)
+  return { passed: ok ? 1 : 0, failed: ok ? 0 : 1, skipped: 0 }
+}
+
 /** Runs test files, a line for each as it ends, and what failed in full. */
 async function tests(
   files: string[],
   concurrency: number,
   timeout: number,
   reasons: Reasons,
+  timed = false,
 ): Promise<Tally> {
   const total: Tally = { passed: 0, failed: 0, skipped: 0 }
   const silent = new Set(files)
   const execArgv = ['--import', join(import.meta.dirname, 'left-open.ts')]
   const stream = run({ files, concurrency, timeout, cwd: root, execArgv })
+  const progress = new Progress()
+  stream.on('test:dequeue', ({ name, file }) => name === file && progress.begins(name))
+  stream.on('test:complete', ({ name, file }) => (name === file ? progress.ends(name) : progress.passes()))
   stream.on('test:pass', ({ skip }) => {
     if (skip !== undefined && skip !== false)
       reasons.count(typeof skip === 'string' ? skip : 'no reason given')
@@ -115,9 +148,47 @@ async function tests(
     console.log(`${said} ${relative(root, file)}: ${counts.passed} passed${failures}${skipped}, ${took}`)
   })
   for await (const _ of stream);
+  progress.over()
+  if (timed) for (const line of progress.lines()) console.log(line)
   // Node counts a file that ends early as one test, which may even have passed.
   for (const file of silent) console.log(`FAIL ${relative(root, file)}: ended before its last test`)
   return { ...total, failed: total.failed + silent.size }
+}
+
+/** What goes on while nothing is said: results come in the order of the files, and some take many minutes. */
+class Progress {
+  readonly #began = performance.now()
+  readonly #running = new Map<string, number>()
+  readonly #took: [file: string, ms: number][] = []
+  #done = 0
+  readonly #ticker = setInterval(() => {
+    const running = [...this.#running.keys()].map((file) => relative(root, file)).join(', ')
+    console.log(`     ${seconds(this.#began)}: ${this.#done} tests done, running ${running}`)
+  }, 30_000)
+
+  begins(file: string): void {
+    this.#running.set(file, performance.now())
+  }
+
+  ends(file: string): void {
+    this.#took.push([file, performance.now() - (this.#running.get(file) ?? this.#began)])
+    this.#running.delete(file)
+  }
+
+  passes(): void {
+    this.#done++
+  }
+
+  over(): void {
+    clearInterval(this.#ticker)
+  }
+
+  /** How long each file took, the longest first. */
+  lines(): string[] {
+    return this.#took
+      .sort(([, a], [, b]) => b - a)
+      .map(([file, ms]) => `${`${(ms / 1000).toFixed(1)} s`.padStart(10)}  ${relative(root, file)}`)
+  }
 }
 
 /** Message and stack of an error and of what caused it, without the frames of Node itself. */
@@ -166,12 +237,26 @@ const reasons = new Reasons()
 if (paths.length === 0 && !onClusters)
   for (const [title, command, args] of checks) tallies.push(check(title, command, args))
 
-for (const { title, patterns, concurrency, timeoutMs } of stages) {
+const isRoot = process.getuid?.() === 0
+let areMade = false
+
+for (const { title, patterns, concurrency, timeoutMs, tools } of stages) {
   const files = filesOf(patterns, paths)
   if (files.length === 0) continue
   const began = performance.now()
   console.log(`\n${title}: ${files.length} files`)
-  tallies.push(await tests(files, concurrency, timeoutMs, reasons))
+  if (tools && !onClusters && !isRoot) {
+    for (const _ of files) reasons.count('real clusters take root')
+    tallies.push({ passed: 0, failed: 0, skipped: files.length })
+    continue
+  }
+  if (tools && paths.length === 0 && !areMade) {
+    const tally = made(tools)
+    tallies.push(tally)
+    if (tally.failed > 0) break
+    areMade = true
+  }
+  tallies.push(await tests(files, concurrency, timeoutMs, reasons, tools !== undefined))
   console.log(`${title}: ${seconds(began)}`)
 }
 
