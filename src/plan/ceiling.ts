@@ -27,7 +27,8 @@ export function ceiling(from: Rule['do'], pod: Field): { sets: NftSet[]; chains:
     chains: [
       {
         name: 'ceiling',
-        base: { type: 'filter', hook: 'prerouting', priority: -150, policy: 'accept' },
+        // Chains of type nat are asked for the first packet of a connection alone, so all others pay nothing.
+        base: { type: 'nat', hook: 'prerouting', priority: -150, policy: 'accept' },
         rules: [
           {
             comment: 'too many new connections',

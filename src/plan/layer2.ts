@@ -37,6 +37,10 @@ export function planLayer2(view: NetworkView): NamespacePlan {
       'ipv6/conf/all/forwarding': '1',
       'ipv4/conf/all/send_redirects': '0',
       'ipv4/conf/default/send_redirects': '0',
+      // Its frames pass the bridge's own rules; they need not pass those of a router too, and its table of connections.
+      'bridge/bridge-nf-call-iptables': '0',
+      'bridge/bridge-nf-call-ip6tables': '0',
+      'bridge/bridge-nf-call-arptables': '0',
     },
     links: [
       { kind: 'existing', name: 'lo' },
@@ -138,6 +142,14 @@ const bridgeTable: Table = {
       name: 'from-ports',
       base: { type: 'filter', hook: 'prerouting', priority: -300, policy: 'accept' },
       rules: [
+        { do: [{ match: 'iifname', is: tunnelName }, { verdict: 'accept' }] },
+        {
+          do: [
+            { match: 'ether type', is: 'ip' },
+            { lookup: ['iifname', 'ether saddr', 'ip saddr'], in: 'ports' },
+            { verdict: { goto: 'own-packet' } },
+          ],
+        },
         { do: [{ lookup: ['iifname'], notIn: 'links' }, { verdict: 'accept' }] },
         {
           do: [
@@ -166,6 +178,19 @@ const bridgeTable: Table = {
           ],
         },
         {
+          do: [
+            { match: 'ether type', is: 'ip6' },
+            { lookup: ['iifname', 'ether saddr', 'ip6 saddr'], in: 'ports6' },
+            { verdict: { goto: 'own-packet' } },
+          ],
+        },
+        { comment: 'not its MAC and address', do: [{ counter: true }, { verdict: 'drop' }] },
+      ],
+    },
+    {
+      name: 'own-packet',
+      rules: [
+        {
           comment: 'only the network answers DHCP',
           do: [
             { match: 'meta l4proto', is: 'udp' },
@@ -174,21 +199,6 @@ const bridgeTable: Table = {
             { verdict: 'drop' },
           ],
         },
-        {
-          do: [
-            { match: 'ether type', is: 'ip' },
-            { lookup: ['iifname', 'ether saddr', 'ip saddr'], in: 'ports' },
-            { verdict: 'accept' },
-          ],
-        },
-        {
-          do: [
-            { match: 'ether type', is: 'ip6' },
-            { lookup: ['iifname', 'ether saddr', 'ip6 saddr'], in: 'ports6' },
-            { verdict: 'accept' },
-          ],
-        },
-        { comment: 'not its MAC and address', do: [{ counter: true }, { verdict: 'drop' }] },
       ],
     },
     {

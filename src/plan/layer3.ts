@@ -5,7 +5,7 @@ import { gateway, portName, tunnelName, tunnelTo } from './names.ts'
 import type { Forwarding, NamespacePlan, Neighbour, PortElement, PortPlan, Route } from './node-plan.ts'
 import { outwards } from './outwards.ts'
 import { podPort, podRouting } from './pod-port.ts'
-import type { Table } from './ruleset.ts'
+import type { Statement, Table } from './ruleset.ts'
 import { mtuOf, netnsOf, routable, tunnelOf } from './tunnel.ts'
 import { uplinkWithin } from './uplink.ts'
 import type { HeldAttachment, NetworkView } from './view.ts'
@@ -33,6 +33,7 @@ export function planLayer3(view: NetworkView): NamespacePlan {
   }
   const own = view.place === 'own'
   const up = uplinkWithin(view)
+  const table = up.links.length > 0 ? tables.own : tables.alone
   const out = own ? { sets: [], chains: [] } : outwards(view)
   return {
     netns: netnsOf(view),
@@ -53,9 +54,9 @@ export function planLayer3(view: NetworkView): NamespacePlan {
     forwarding,
     tables: [
       {
-        ...portTable,
-        sets: [...portTable.sets, ...up.sets, ...out.sets],
-        chains: [...portTable.chains, ...up.chains, ...out.chains],
+        ...table,
+        sets: [...table.sets, ...up.sets, ...out.sets],
+        chains: [...table.chains, ...up.chains, ...out.chains],
       },
     ],
   }
@@ -101,8 +102,22 @@ export function planLayer3Port(view: NetworkView, held: HeldAttachment): PortPla
 
 const limit = ceiling([{ lookup: ['iifname'], in: 'links' }], 'iifname')
 
-/** What a port may send: its own MAC with its own addresses. Everything else from a port is dropped and counted. */
-const portTable: Table = {
+const fromPort: Statement = { lookup: ['iifname', 'ether saddr', 'ip saddr'], in: 'ports' }
+const fromPort6: Statement = { lookup: ['iifname', 'ether saddr', 'ip6 saddr'], in: 'ports6' }
+const toOwn: Statement = { lookup: ['ip daddr'], in: 'own' }
+const toOwn6: Statement = { lookup: ['ip6 daddr'], in: 'own6' }
+const fromTunnel: Statement = { match: 'iifname', is: tunnelName }
+const accept: Statement = { verdict: 'accept' }
+const untracked: Statement = { notrack: true }
+
+/**
+ * What a port may send: its own MAC with its own addresses. Everything else
+ * from a port is dropped and counted. `own`: the table has the sets of the
+ * network's own addresses; what goes to those is not tracked, since the table
+ * of connections is one for all namespaces. The rules that most packets meet
+ * come first, and a chain costs each packet as much as a rule.
+ */
+const portTable = (own: boolean): Table => ({
   family: 'inet',
   name: 'polynet',
   sets: [
@@ -116,28 +131,40 @@ const portTable: Table = {
       name: 'from-ports',
       base: { type: 'filter', hook: 'prerouting', priority: -300, policy: 'accept' },
       rules: [
-        { do: [{ lookup: ['iifname'], notIn: 'links' }, { verdict: 'accept' }] },
-        { do: [{ lookup: ['iifname', 'ether saddr', 'ip saddr'], in: 'ports' }, { verdict: 'accept' }] },
+        ...(own
+          ? [
+              { comment: 'within the network', do: [fromPort, toOwn, untracked, accept] },
+              { do: [fromTunnel, toOwn, untracked, accept] },
+              { do: [fromTunnel, toOwn6, untracked, accept] },
+            ]
+          : [{ do: [fromPort, accept] }]),
+        { do: [{ lookup: ['iifname'], in: 'links' }, { verdict: { goto: 'from-port' } }] },
+        ...(own ? [{ do: [toOwn, untracked] }, { do: [toOwn6, untracked] }] : []),
+      ],
+    },
+    {
+      name: 'from-port',
+      rules: [
+        ...(own ? [{ do: [fromPort, accept] }] : []),
         {
           comment: 'neighbours are permanent: no discovery',
-          do: [
-            {
-              match: 'icmpv6 type',
-              is: [
-                'nd-router-solicit',
-                'nd-router-advert',
-                'nd-neighbor-solicit',
-                'nd-neighbor-advert',
-                'nd-redirect',
-              ],
-            },
-            { verdict: 'drop' },
-          ],
+          do: [{ match: 'icmpv6 type', is: discovery }, { verdict: 'drop' }],
         },
-        { do: [{ lookup: ['iifname', 'ether saddr', 'ip6 saddr'], in: 'ports6' }, { verdict: 'accept' }] },
+        ...(own ? [{ do: [fromPort6, toOwn6, untracked, accept] }] : []),
+        { do: [fromPort6, accept] },
         { comment: 'not its MAC and address', do: [{ counter: true }, { verdict: 'drop' }] },
       ],
     },
     ...limit.chains,
   ],
-}
+})
+
+const discovery = [
+  'nd-router-solicit',
+  'nd-router-advert',
+  'nd-neighbor-solicit',
+  'nd-neighbor-advert',
+  'nd-redirect',
+]
+
+const tables = { own: portTable(true), alone: portTable(false) }

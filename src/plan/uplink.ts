@@ -65,15 +65,6 @@ export function uplinkWithin(
     ],
     chains: [
       {
-        name: 'within',
-        // Before conntrack: what stays in the network fills no table that all namespaces share.
-        base: { type: 'filter', hook: 'prerouting', priority: -299, policy: 'accept' },
-        rules: [
-          { do: [{ lookup: ['ip daddr'], in: 'own' }, { notrack: true }] },
-          { do: [{ lookup: ['ip6 daddr'], in: 'own6' }, { notrack: true }] },
-        ],
-      },
-      {
         name: 'upwards',
         base: { type: 'filter', hook: 'forward', priority: 0, policy: 'accept' },
         rules: [{ do: [{ match: 'oifname', is: uplinkInside }, { verdict: { jump: 'not-own' } }] }],
@@ -151,8 +142,8 @@ export function uplinksInHost(views: NetworkView[], closed: string[]): Namespace
           // After conntrack has seen the packet, before anyone translates where it goes.
           base: { type: 'filter', hook: 'prerouting', priority: -150, policy: 'accept' },
           rules: [
-            { do: [{ lookup: ['iifname'], notIn: 'uplinks' }, { verdict: 'accept' }] },
             { do: [{ match: 'ct state', is: ['established', 'related'] }, { verdict: 'accept' }] },
+            { do: [{ lookup: ['iifname'], notIn: 'uplinks' }, { verdict: 'accept' }] },
             {
               comment: 'the host itself',
               do: [{ match: 'fib daddr type', is: 'local' }, { counter: true }, { verdict: 'drop' }],
@@ -165,26 +156,20 @@ export function uplinksInHost(views: NetworkView[], closed: string[]): Namespace
           ],
         },
         {
-          name: 'to-networks',
-          // The routes to this node's blocks are the host's own: what it forwards for others would lead from one network into another.
+          name: 'forwarded',
           base: { type: 'filter', hook: 'forward', priority: 0, policy: 'accept' },
           rules: [
-            { do: [{ lookup: ['oifname'], notIn: 'uplinks-out' }, { verdict: 'accept' }] },
             { do: [{ match: 'ct state', is: ['established', 'related'] }, { verdict: 'accept' }] },
             {
+              // The routes to this node's blocks are the host's own: what it forwards for others would lead from one network into another.
               comment: 'only the host itself asks pods of a network',
-              do: [{ counter: true }, { verdict: 'drop' }],
+              do: [{ lookup: ['oifname'], in: 'uplinks-out' }, { counter: true }, { verdict: 'drop' }],
             },
-          ],
-        },
-        {
-          name: 'translated',
-          // Where a packet goes may have been translated since it entered (services).
-          base: { type: 'filter', hook: 'forward', priority: 0, policy: 'accept' },
-          rules: [
             { do: [{ lookup: ['iifname'], notIn: 'uplinks' }, { verdict: 'accept' }] },
-            { do: [{ match: 'ct state', is: ['established', 'related'] }, { verdict: 'accept' }] },
-            { do: [{ lookup: ['ip daddr'], in: 'closed' }, { counter: true }, { verdict: 'drop' }] },
+            {
+              comment: 'translated since it entered (services)',
+              do: [{ lookup: ['ip daddr'], in: 'closed' }, { counter: true }, { verdict: 'drop' }],
+            },
             { do: [{ lookup: ['ip6 daddr'], in: 'closed6' }, { counter: true }, { verdict: 'drop' }] },
           ],
         },
@@ -192,10 +177,14 @@ export function uplinksInHost(views: NetworkView[], closed: string[]): Namespace
           name: 'to-host',
           base: { type: 'filter', hook: 'input', priority: 0, policy: 'accept' },
           rules: [
-            { do: [{ lookup: ['iifname'], notIn: 'uplinks' }, { verdict: 'accept' }] },
             {
               comment: 'translated to the host itself',
-              do: [{ match: 'ct state', is: 'new' }, { counter: true }, { verdict: 'drop' }],
+              do: [
+                { match: 'ct state', is: 'new' },
+                { lookup: ['iifname'], in: 'uplinks' },
+                { counter: true },
+                { verdict: 'drop' },
+              ],
             },
           ],
         },

@@ -87,7 +87,11 @@ export class Place {
     ioctl(this.route.fd, SIOCETHTOOL, request)
   }
 
-  /** Writes settings below /proc/sys/net; the names of those that differed. Throws for one that this kernel does not have. */
+  /**
+   * Writes settings below /proc/sys/net; the names of those that differed.
+   * Throws for one that this kernel does not have, unless it is of br_netfilter:
+   * where that is not loaded, it does nothing that would have to be ended.
+   */
   sysctls(settings: [string, string][], write: 'all' | 'differing' | 'dry'): string[] {
     if (settings.length === 0) return []
     const differ = ([name, value]: [string, string]): boolean => {
@@ -98,6 +102,7 @@ export class Place {
         return true
       } catch (error) {
         const code = (error as NodeJS.ErrnoException).code ?? String(error)
+        if (code === 'ENOENT' && name.startsWith('bridge/')) return false
         throw new Fault('kernel', `set ${name} to ${value}`, code, error)
       }
     }
