@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { isFault } from '../lib/fault.ts'
 import { gatewayMac } from '../lib/mac.ts'
-import type { NodePlan, PortLink, PortPlan } from '../plan/node-plan.ts'
+import type { NodePlan, PortLink, PortPlan, Route } from '../plan/node-plan.ts'
 import {
   beside,
   blue,
@@ -22,6 +22,7 @@ import {
   withoutTunnels,
 } from './conformance-plan.ts'
 import { ruleCases, withRules } from './conformance-rules.ts'
+import { routeLine } from './lines.ts'
 import type { Datapath } from './port.ts'
 
 /**
@@ -305,6 +306,38 @@ const claims: Record<string, (bench: Bench) => Promise<void>> = {
     assert.deepEqual((await bench.send(path, { to: far, source: onWire })).crossed, [])
     assert.deepEqual((await bench.send(path, { to: nicAddress('n2', 'eth2'), source: onWire })).crossed, eth2)
     assert.deepEqual(await bench.send(pods.home1!, { to: ip }), { received: [path], crossed: [] })
+  },
+
+  'what goes into a blackhole ends there, and what is routed more closely does not': async (bench) => {
+    const pods = await cluster(bench, [blue])
+    const { namespaces, ports } = planOfN1([blue], pods)
+    const [, own] = namespaces
+    const nobodys = ['10.1.77.1', 'fd00:10:1::77:1']
+    const crosses = async (): Promise<string[][]> => {
+      const seen: string[][] = []
+      for (const to of nobodys) seen.push((await bench.send(pods.blue1!, { to })).crossed)
+      return seen
+    }
+    const withRoutes = (more: Route[]): NodePlan => ({
+      namespaces: [namespaces[0]!, { ...own!, routes: [...own!.routes, ...more] }],
+      ports,
+    })
+    const away: Route[] = ['0.0.0.0/0', '::/0'].map((to) => ({ to, link: 'pnvx', via: 'fe80::2' }))
+    // As large as a block that is routed, too: the lower metric wins.
+    const holes: Route[] = ['10.1.0.0/16', 'fd00:10:1::/64', '10.1.2.0/24', 'fd00:10:1::2:0/112'].map(
+      (to) => ({ to, link: 'lo', metric: 10_000, blackhole: true }),
+    )
+    const datapath = bench.datapath('n1')
+    await datapath.replace(withRoutes(away))
+    assert.deepEqual(await crosses(), [eth1, eth1])
+    const changes = holes.map((hole) => `+ ${routeLine(blue.netns, hole)}`)
+    const added = await datapath.replace(withRoutes([...away, ...holes]))
+    assert.deepEqual(added.changes.toSorted(), changes.toSorted())
+    assert.deepEqual(await datapath.replace(withRoutes([...away, ...holes])), { changes: [], orphans: [] })
+    assert.deepEqual(await crosses(), [[], []])
+    await reach(bench, blue, ['n1', 1, pods.blue1!], ['n2', 3, pods.blue3!], eth1)
+    await datapath.replace(withRoutes(away))
+    assert.deepEqual(await crosses(), [eth1, eth1])
   },
 
   'source rules that differ are named and made right': async (bench) => {

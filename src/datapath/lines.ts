@@ -13,8 +13,8 @@ export const namespaceLine = (at: string): string => `namespace ${at}`
 export const addressLine = (at: string, { link, address }: { link: string; address: string }): string =>
   `address ${at} ${link} ${address}`
 
-export const routeLine = (at: string, { to, link, via, source, metric, table }: Route): string =>
-  `route ${at} ${to}${via ? ` via ${via}` : ''} link ${link}${source ? ` source ${source}` : ''}${
+export const routeLine = (at: string, { to, link, via, source, metric, table, blackhole }: Route): string =>
+  `route ${at} ${blackhole ? 'blackhole ' : ''}${to}${via ? ` via ${via}` : ''} link ${link}${source ? ` source ${source}` : ''}${
     metric ? ` metric ${metric}` : ''
   }${table ? ` table ${table}` : ''}`
 

@@ -200,11 +200,44 @@ test('a service that is translated to the host itself is no way from a network t
   assert.equal(trace(tablesOf('host'), { ...translated, iifname: 'eth1' }, hook).verdict, 'accept')
 })
 
-test('uplink: an address that nobody has does not leave the network', () => {
-  const hook: Hook = { family: 'inet', hook: 'forward' }
-  const up = { iifname: webPort, oifname: 'pnup' }
-  assert.equal(trace(tablesOf(blue!), { ...udp('10.1.0.7', '10.1.200.1'), ...up }, hook).verdict, 'drop')
-  assert.equal(trace(tablesOf(blue!), { ...udp('10.1.0.7', '203.0.113.1'), ...up }, hook).verdict, 'accept')
+for (const netns of [blue, flat])
+  test(`uplink: an address that nobody has does not leave ${netns === blue ? 'a Layer3' : 'a Layer2'} network`, () => {
+    const routes = plan.namespaces.find((n) => n.netns === netns)!.routes
+    assert.deepEqual(
+      routes.filter(({ blackhole }) => blackhole).map(({ to, link, metric }) => `${to} ${link} ${metric}`),
+      ['10.1.0.0/16 lo 10000', 'fd00:10:1::/64 lo 10000'],
+    )
+  })
+
+const within: [tracked: boolean, what: string, packet: Packet][] = [
+  [false, 'from pod to pod', udp('10.1.0.7', '10.1.0.70', { iifname: webPort })],
+  [false, 'from pod to pod, IPv6', udp('fd00:10:1::7', 'fd00:10:1::70', { iifname: webPort })],
+  [false, 'from another node', udp('10.1.0.70', '10.1.0.7', { iifname: 'pnvx' })],
+  [false, 'from another node, IPv6', udp('fd00:10:1::70', 'fd00:10:1::7', { iifname: 'pnvx' })],
+  [false, 'from the host to a pod', udp('169.254.192.0', '10.1.0.7', { iifname: 'pnup' })],
+  [false, 'from the host to a pod, IPv6', udp('fd70::', 'fd00:10:1::7', { iifname: 'pnup' })],
+  [true, 'from a pod to the outside', udp('10.1.0.7', '203.0.113.1', { iifname: webPort })],
+  [true, 'from a pod to the outside, IPv6', udp('fd00:10:1::7', '2001:db8::1', { iifname: webPort })],
+  [true, 'from the outside to a pod', udp('203.0.113.1', '169.254.192.1', { iifname: 'pnup' })],
+]
+for (const [tracked, what, packet] of within)
+  test(`Layer3: what goes ${what} is ${tracked ? '' : 'not '}tracked`, () => {
+    const { verdict, notrack = false } = trace(tablesOf(blue!), packet, arriving)
+    assert.deepEqual([verdict, notrack], ['accept', !tracked])
+  })
+
+test('a packet that is not the first of its connection meets no ceiling', () => {
+  for (const netns of ['host', blue!, flat!])
+    for (const { name, base } of tablesOf(netns).flatMap(({ chains }) => chains))
+      if (name === 'ceiling') assert.equal(base?.type, 'nat')
+})
+
+test('frames of a Layer2 network pass no rules of a router', () => {
+  const { sysctls } = plan.namespaces.find((n) => n.netns === flat)!
+  assert.deepEqual(
+    Object.entries(sysctls).filter(([name]) => name.startsWith('bridge/')),
+    ['iptables', 'ip6tables', 'arptables'].map((tables) => [`bridge/bridge-nf-call-${tables}`, '0']),
+  )
 })
 
 const tunnel = (iifname: string, saddr: string, more: Partial<Packet> = {}): Packet =>

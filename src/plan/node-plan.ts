@@ -86,6 +86,8 @@ export interface Route {
   metric?: number
   /** Another table than the main one, which source rules lead to. */
   table?: number
+  /** What goes there ends, and nobody is told. Its link is `lo`. */
+  blackhole?: true
 }
 
 /** What is sent from this address is looked up in a table, before rules of higher priority numbers. */

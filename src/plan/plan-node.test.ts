@@ -55,7 +55,9 @@ const namespaceText = (n: NamespacePlan): string[] => [
       : `${l.kind} ${l.name}`,
   ),
   ...n.addresses.map((a) => `address ${a.address} ${a.link}`),
-  ...n.routes.map((r) => `route ${r.to} ${r.link}${r.via ? ` via ${r.via}` : ''}`),
+  ...n.routes.map(
+    (r) => `${r.blackhole ? 'blackhole' : 'route'} ${r.to} ${r.link}${r.via ? ` via ${r.via}` : ''}`,
+  ),
   ...n.neighbours.map((e) => `neighbour ${e.address} ${e.mac} ${e.link}`),
   ...n.forwarding.map((e) => `forward ${e.mac} ${e.endpoint ?? ''} ${e.link}`),
 ]
@@ -92,6 +94,8 @@ test('a Layer3 network is a namespace with a tunnel, a neighbour per node and a 
     'route fd00:10:1::40/122 pnvx via fe80::a54:c0a8:a0c',
     'route 0.0.0.0/0 pnup via 169.254.192.0',
     'route ::/0 pnup via fd70:6f6c:796e:6574::',
+    'blackhole 10.1.0.0/16 lo',
+    'blackhole fd00:10:1::/64 lo',
     'neighbour fe80::a54:c0a8:a0c 0a:54:c0:a8:0a:0c pnvx',
     'forward 0a:54:c0:a8:0a:0c 192.168.10.12 pnvx',
   ])
@@ -229,6 +233,7 @@ test('a Layer2 network floods to the nodes that hold addresses and knows where e
     'address 10.1.0.1/16 pnbr',
     'address 169.254.192.1/31 pnup',
     'route 0.0.0.0/0 pnup via 169.254.192.0',
+    'blackhole 10.1.0.0/16 lo',
     'forward 00:00:00:00:00:00 192.168.10.12 pnvx',
     'forward 0a:58:0a:01:00:46 192.168.10.12 pnvx',
   ])

@@ -1,4 +1,4 @@
-import { type Family, formatAddress, parsePrefix } from '../lib/ip.ts'
+import { type Family, formatAddress, formatPrefix, parsePrefix } from '../lib/ip.ts'
 import { uplinkInside, uplinkName } from './names.ts'
 import { emptyNamespace, type NamespacePlan, type Route } from './node-plan.ts'
 import type { Element, Rule, Table } from './ruleset.ts'
@@ -58,27 +58,16 @@ export function uplinkWithin(
     routes: [
       ...(families.has(4) ? [{ to: '0.0.0.0/0', link: uplinkInside, via: uplink.host.ipv4 }] : []),
       ...(families.has(6) ? [{ to: '::/0', link: uplinkInside, via: uplink.host.ipv6 }] : []),
+      // What nobody has does not leave. Last of equals: a block may be as large as its subnet.
+      ...(view.network.spec.subnets ?? [])
+        .flatMap(({ cidr }) => parsePrefix(cidr) ?? [])
+        .map((own): Route => ({ to: formatPrefix(own), link: 'lo', metric: 10_000, blackhole: true })),
     ],
     sets: [
       { name: 'own', key: ['ip daddr'], interval: true, elements: subnetsOf(view, 4) },
       { name: 'own6', key: ['ip6 daddr'], interval: true, elements: subnetsOf(view, 6) },
     ],
     chains: [
-      {
-        name: 'upwards',
-        base: { type: 'filter', hook: 'forward', priority: 0, policy: 'accept' },
-        rules: [{ do: [{ match: 'oifname', is: uplinkInside }, { verdict: { jump: 'not-own' } }] }],
-      },
-      {
-        name: 'not-own',
-        rules: [
-          {
-            comment: 'nobody has this address',
-            do: [{ lookup: ['ip daddr'], in: 'own' }, { counter: true }, { verdict: 'drop' }],
-          },
-          { do: [{ lookup: ['ip6 daddr'], in: 'own6' }, { counter: true }, { verdict: 'drop' }] },
-        ],
-      },
       {
         name: 'leaving',
         base: { type: 'nat', hook: 'postrouting', priority: 100, policy: 'accept' },

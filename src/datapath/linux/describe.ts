@@ -33,7 +33,8 @@ export function describePlace(netns: string, place: Place): string[] {
   for (const family of [rt.AF_INET, rt.AF_INET6]) {
     for (const seen of route.dump(() => rt.dumpRoutes(family)).map(rt.seenRoute)) {
       if (!seen || (host && seen.protocol !== rt.ours)) continue
-      lines.push(routeLine(netns, { ...seen.route, link: names.get(seen.index) ?? '' }))
+      const link = seen.route.blackhole ? 'lo' : (names.get(seen.index) ?? '')
+      lines.push(routeLine(netns, { ...seen.route, link }))
     }
     for (const seen of route.dump(() => rt.dumpNeighbours(family)).map(rt.seenNeighbour)) {
       const link = seen && names.get(seen.index)

@@ -96,7 +96,7 @@ export function configure(side: Side, job: Job): void {
   const routeKeys = new Set(want.routes.map(routeKey))
   for (const message of family.flatMap((f) => place.route.dump(() => rt.dumpRoutes(f)))) {
     const seen = rt.seenRoute(message)
-    const link = seen && names.get(seen.index)
+    const link = seen?.route.blackhole ? 'lo' : seen && names.get(seen.index)
     if (!seen || link === undefined) continue
     const r = { ...seen.route, link }
     const line = routeLine(netns, r)

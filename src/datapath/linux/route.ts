@@ -380,6 +380,7 @@ const MAIN = 254
 const RTNH_F_ONLINK = 4
 const RTM_F_CLONED = 0x200
 const RTN_UNICAST = 1
+const RTN_BLACKHOLE = 6
 const RTPROT_KERNEL = 2
 
 function routeMessage(
@@ -392,7 +393,7 @@ function routeMessage(
 ): void {
   const { bytes, length } = prefixBytes(route.to)
   const v4 = bytes.length === 4
-  const scope = route.via === undefined && v4 ? 253 : 0
+  const scope = route.via === undefined && v4 && !route.blackhole ? 253 : 0
   batch.message(type, flags, what)
   batch
     .u8(v4 ? AF_INET : AF_INET6)
@@ -403,10 +404,11 @@ function routeMessage(
     .u8(route.table === undefined ? MAIN : 0)
     .u8(ours)
     .u8(scope)
-    .u8(RTN_UNICAST)
+    .u8(route.blackhole ? RTN_BLACKHOLE : RTN_UNICAST)
     .u32(route.via === undefined ? 0 : RTNH_F_ONLINK)
   if (length > 0) batch.attribute(1, bytes)
-  batch.attribute32(4, index)
+  // The kernel takes no link for it, and says none in IPv4.
+  if (!route.blackhole) batch.attribute32(4, index)
   if (route.metric) batch.attribute32(6, route.metric)
   if (route.table !== undefined) batch.attribute32(15, route.table)
   if (route.source !== undefined) batch.attribute(7, ipBytes(route.source))
@@ -442,10 +444,11 @@ export interface SeenRoute {
   route: Route
 }
 
-/** Undefined for what is not a unicast route, was made by the kernel, or is in another table than the main one and not ours. */
+/** Undefined for what leads nowhere (but a blackhole), was made by the kernel, or is in another table than the main one and not ours. */
 export function seenRoute({ payload }: Message): SeenRoute | undefined {
   const family = payload[0]
-  if (payload[7] !== RTN_UNICAST || payload[5] === RTPROT_KERNEL) return undefined
+  const blackhole = payload[7] === RTN_BLACKHOLE
+  if ((payload[7] !== RTN_UNICAST && !blackhole) || payload[5] === RTPROT_KERNEL) return undefined
   if (payload.readUInt32LE(8) & RTM_F_CLONED) return undefined
   const found = attributes(payload, 12)
   const table = found.has(15) ? number32(found, 15) : (payload[4] ?? 0)
@@ -463,6 +466,7 @@ export function seenRoute({ payload }: Message): SeenRoute | undefined {
   // 1024 is what the kernel makes of no metric in IPv6.
   if (metric !== 0 && !(family === AF_INET6 && metric === 1024)) route.metric = metric
   if (table !== MAIN) route.table = table
+  if (blackhole) route.blackhole = true
   return { index: number32(found, 4), protocol: payload[5] ?? 0, route }
 }
 

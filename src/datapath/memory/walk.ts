@@ -42,6 +42,10 @@ export class Walk {
       this.#drop(stack, `no route to ${daddr}${by === undefined ? '' : ` by ${by}`}`)
       return
     }
+    if ('blackhole' in route && route.blackhole) {
+      this.#drop(stack, `${daddr} is nobody's`)
+      return
+    }
     const device = stack.devices.get(route.link) as Device
     const saddr =
       sent.ip.saddr || sourceFor(stack, device.name, to, 'source' in route ? route.source : undefined)
@@ -192,6 +196,10 @@ export class Walk {
     const route = this.#route(stack, to, ip.saddr)
     if (!route) {
       this.#drop(stack, `no route to ${daddr}`)
+      return
+    }
+    if (route.blackhole) {
+      this.#drop(stack, `${daddr} is nobody's`)
       return
     }
     const ttl = (ip.ttl ?? 64) - 1
