@@ -70,7 +70,8 @@ export class NodeRuntime {
     const prefix = await place.cluster.prefixOf(way.node)
     const into = [`--target=${place.init}`, '--mount', '--net', '--pid', '--', ...prefix]
     const script = join(import.meta.dirname, 'runtime.ts')
-    const child = spawn('nsenter', [...into, process.execPath, script, JSON.stringify(daemons[way.side])], {
+    const args = [JSON.stringify(daemons[way.side]), ...(place.hurried ? ['hurried'] : [])]
+    const child = spawn('nsenter', [...into, process.execPath, script, ...args], {
       stdio: ['pipe', 'pipe', 'inherit'],
     })
     const runtime = new NodeRuntime(place, way, child)

@@ -28,7 +28,7 @@ export async function peers(options: {
   const times: [string, number][] = []
   const minutes = (began: number) => (performance.now() - began) / 60_000
   const start = performance.now()
-  const place = await startPlace(say)
+  const place = await startPlace(say, options.small)
   times.push(['starting the cluster', minutes(start)])
   const stop = () => void place.close().finally(() => process.exit(130))
   const signals = ['SIGINT', 'SIGTERM'] as const

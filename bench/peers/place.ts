@@ -29,6 +29,8 @@ export interface Place {
   dir: string
   /** Resolves when Polynet is on its second node too, where it stays. */
   secondPolynet(): Promise<void>
+  /** That it works is enough: what goes on beside an answer is not waited for. */
+  hurried: boolean
   /** What was measured, and how each side is configured. */
   configuration: string[]
   close(): Promise<void>
@@ -36,7 +38,7 @@ export interface Place {
 
 const run = promisify(execFile)
 
-export async function startPlace(say: (line: string) => void): Promise<Place> {
+export async function startPlace(say: (line: string) => void, hurried = false): Promise<Place> {
   const dir = mkdtempSync(join(tmpdir(), 'polynet-peers-'))
   const name = 'peers'
   let cluster: Cluster | undefined
@@ -76,6 +78,7 @@ export async function startPlace(say: (line: string) => void): Promise<Place> {
         const agents = ['rollout', 'status', 'daemonset/polynet-agent', '--timeout=120s']
         await kubectl(['-n', 'polynet-system', ...agents])
       },
+      hurried,
       configuration: configuration(),
       async close() {
         kube.close()

@@ -116,12 +116,12 @@ export async function requests(place: Place, size: Size): Promise<Figures[]> {
       [1, size({ small: 1, full: 5 })],
       [size({ small: 3, full: 30 }), 1],
     ] as const) {
-      await batch(place, way, networks, 1, 'before')
+      if (!place.hurried) await batch(place, way, networks, 1, 'before')
       await sleep(size({ small: 500, full: 5000 }))
       const before = await counts(place)
       const began = performance.now()
       for (let i = 0; i < times; i++) await batch(place, way, networks, count, `asked-${count}-${i}`)
-      await sleep(2000)
+      await sleep(size({ small: 500, full: 2000 }))
       const ms = performance.now() - began
       const { own, all, conflicts, webhook } = spent(before, await counts(place))
       // What goes on anyway in that time: leases of nodes and leaders.
