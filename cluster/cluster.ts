@@ -21,6 +21,7 @@ export interface ClusterOptions {
   /** NICs of each node beside `eth0`, a switch behind each. */
   nics?: string[]
   defaultNetwork?: DefaultNetwork
+  /** Absent: what `POLYNET_KUBERNETES` says, else the newest. */
   kubernetes?: KubernetesVersion
   /** Of the API server on 127.0.0.1; 0 or absent: any that is free. */
   port?: number
@@ -39,7 +40,7 @@ export interface Cluster extends Connected {
 
 /** A real Kubernetes on this machine, its nodes Ready. The first one builds what it needs, which takes minutes. */
 export async function startCluster(options: ClusterOptions = {}): Promise<Cluster> {
-  const { name = 'cluster', nodes = 2, nics = ['eth1', 'eth2'], kubernetes = '1.37' } = options
+  const { name = 'cluster', nodes = 2, nics = ['eth1', 'eth2'], kubernetes = versionAsked() } = options
   const { defaultNetwork = 'bridge', port, stay, say = () => {} } = options
   const way = wayOfRoot()
   ensureDebian(say)
@@ -58,6 +59,17 @@ export async function startCluster(options: ClusterOptions = {}): Promise<Cluste
   const wiring = { nodes: Array.from({ length: nodes }, (_, i) => `n${i + 1}`), nics }
   const booted = await bootCluster(way, { name, wiring, defaultNetwork, programs, images, port, stay })
   return { ...booted, name, kubeconfig: kubeconfigOf(name), kubectl: join(programs.kubernetes, 'kubectl') }
+}
+
+function versionAsked(): KubernetesVersion {
+  const asked = process.env.POLYNET_KUBERNETES ?? kubernetesVersions[0]
+  const found = kubernetesVersions.find((version) => version === asked)
+  if (found) return found
+  throw new Fault(
+    'invalid',
+    'start a cluster',
+    `POLYNET_KUBERNETES=${asked}: it takes ${kubernetesVersions.join(' or ')}`,
+  )
 }
 
 /** containerd makes devices and control groups: no user namespace may. */
