@@ -28,10 +28,12 @@ interface RawResource {
   namespaced: boolean
 }
 
-/** What the server serves, asked for once per command, and requests to it whose refusals are failures. */
+/** What servers serve, as far as it is known: a real one is asked thirty times for it. */
+const known = new WeakMap<Place['api'], Promise<ApiResource[]>>()
+
+/** What the server serves, asked for once, and again when something is not among it; and requests whose refusals are failures. */
 export class Discovery {
   #api: Place['api']
-  #resources: Promise<ApiResource[]> | undefined
 
   constructor(api: Place['api']) {
     this.#api = api
@@ -41,7 +43,7 @@ export class Discovery {
   async find(type: string): Promise<ApiResource> {
     const [word = '', ...group] = type.toLowerCase().split('.')
     const inGroup = group.join('.')
-    const found = (await this.#all()).find(
+    const found = await this.#served(
       (each) =>
         [each.plural, each.singular, each.kind.toLowerCase(), ...each.shortNames].includes(word) &&
         (inGroup === '' || each.group === inGroup || `v1.${each.group}` === inGroup),
@@ -51,7 +53,7 @@ export class Discovery {
   }
 
   async findKind(apiVersion: string, kind: string): Promise<ApiResource> {
-    const found = (await this.#all()).find((each) => each.apiVersion === apiVersion && each.kind === kind)
+    const found = await this.#served((each) => each.apiVersion === apiVersion && each.kind === kind)
     if (!found) throw failure(`error: no matches for kind "${kind}" in version "${apiVersion}"`)
     return found
   }
@@ -85,9 +87,12 @@ export class Discovery {
     return answer.body
   }
 
-  #all(): Promise<ApiResource[]> {
-    this.#resources ??= this.#discover()
-    return this.#resources
+  async #served(is: (resource: ApiResource) => boolean): Promise<ApiResource | undefined> {
+    const found = (await known.get(this.#api)?.catch(() => []))?.find(is)
+    if (found) return found
+    const all = this.#discover()
+    known.set(this.#api, all)
+    return (await all).find(is)
   }
 
   async #discover(): Promise<ApiResource[]> {
