@@ -2,10 +2,13 @@ import { mkdirSync, readdirSync, statfsSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Nic } from '../../api/host-physical-network.ts'
 import { Fault, isFault } from '../../lib/fault.ts'
+import { withoutLength } from '../../lib/ip.ts'
 import type { ForeignProgram, ForeignTunnel } from '../../plan/foreign-tunnel.ts'
 import type { NamespacePlan, NodePlan, PortPlan } from '../../plan/node-plan.ts'
 import { ruleLine } from '../lines.ts'
 import type { Report } from '../port.ts'
+import { forgetConnections } from './conntrack.ts'
+import { Departed } from './departed.ts'
 import { describePlace } from './describe.ts'
 import { deleteLinks, moveBack } from './links.ts'
 import { Batch, refused } from './netlink.ts'
@@ -31,6 +34,7 @@ export class Kernel {
   /** Links that the kernel is deleting: `<namespace>/<name>`. */
   readonly #deleting = new Map<string, Promise<void>>()
   readonly #sweeps = new Map<string, Sweep>()
+  readonly #departed = new Departed((netns, addresses) => this.#forget(netns, addresses))
   #turn: Promise<unknown> = Promise.resolve()
   #sweeping = 0
 
@@ -85,6 +89,8 @@ export class Kernel {
   attach(ports: PortPlan[]): Promise<{ key: string; mac: string }[]> {
     return this.#inTurn(async () => {
       for (const wait of this.#waits(ports)) await wait
+      for (const { netns, inside } of ports)
+        for (const wait of this.#departed.before(netns, addressesOf(inside))) await wait
       for (const port of ports)
         if (!isNamespace(port.inside.netns))
           throw new Fault('missing', `attach ${port.key}`, `the pod's namespace ${port.inside.netns} is gone`)
@@ -205,6 +211,7 @@ export class Kernel {
   async close(): Promise<void> {
     await this.#inTurn(async () => {
       await Promise.allSettled(this.#deleting.values())
+      await Promise.all(this.#departed.forgetAll())
       for (const place of this.#places.values()) place.close()
       this.#places.clear()
     })
@@ -356,7 +363,9 @@ export class Kernel {
     for (const port of ports) {
       const { link, inside, netns } = port
       if (link.kind === 'veth') {
-        if (netns === 'host' || isNamespace(this.#path(netns))) waits.push(this.#sweep(netns, link.name))
+        if (netns !== 'host' && !isNamespace(this.#path(netns))) continue
+        waits.push(this.#sweep(netns, link.name))
+        this.#departed.add(netns, addressesOf(inside))
       } else if (!isNamespace(inside.netns)) continue
       else if (link.kind === 'host-device') {
         this.#withPods([port], (place) => moveBack(place(inside.netns), place(netns), inside.name))
@@ -388,10 +397,18 @@ export class Kernel {
     return gone
   }
 
+  /** The connections of these addresses, off this thread; a namespace that is gone has none. */
+  async #forget(netns: string, addresses: string[]): Promise<void> {
+    if (netns !== 'host' && !isNamespace(this.#path(netns))) return
+    const { connections } = this.#place(netns)
+    await this.#underWay(connectionsOf(netns), forgetConnections(connections, addresses))
+  }
+
   /** Deletions that must be over before these ports can be made. */
   #waits(ports: PortPlan[]): Promise<unknown>[] {
     if (this.#deleting.size === 0) return []
     const keys = ports.flatMap(({ netns, link, inside }) => [
+      connectionsOf(netns),
       ...(link.kind === 'veth' ? [`${netns}/${link.name}`] : []),
       `${inside.netns}/${inside.name}`,
     ])
@@ -399,6 +416,11 @@ export class Kernel {
     return keys.flatMap((key) => this.#deleting.get(key)?.catch(() => {}) ?? [])
   }
 }
+
+const addressesOf = ({ addresses }: PortPlan['inside']): string[] => addresses.map(withoutLength)
+
+/** What stands in `#deleting` for them; no link has such a name. */
+const connectionsOf = (netns: string): string => `${netns}/connections of pods that are gone`
 
 /** Source rules do not go with a link; a pod's namespace that lives on keeps none. */
 function removeRules(ports: PortPlan[]): void {

@@ -294,6 +294,7 @@ export class Netlink {
 
   /** Like `try`, with the kernel's work done on a thread of the pool. Nothing else may be sent on this socket meanwhile. */
   async tryAsync(batch: Batch, answered?: number): Promise<{ messages: Message[]; refusals: Refusal[] }> {
+    if (batch.count === 0) return { messages: [], refusals: [] }
     const first = this.#number(batch)
     const bytes = batch.close(first, answered)
     await sendAsync(this.fd, bytes, bytes.length)
@@ -307,6 +308,19 @@ export class Netlink {
       const first = this.#number(batch)
       const bytes = batch.close(first, -1)
       send(this.fd, bytes, bytes.length)
+      const answer = this.#read(batch, first, 0, true)
+      if (answer.refusals[0]) throw refused(answer.refusals[0])
+      if (!answer.interrupted || attempt === 20) return answer.messages
+    }
+  }
+
+  /** Like `dump`, with the most of it done on a thread of the pool. */
+  async dumpAsync(make: () => Batch): Promise<Message[]> {
+    for (let attempt = 0; ; attempt++) {
+      const batch = make()
+      const first = this.#number(batch)
+      const bytes = batch.close(first, -1)
+      await sendAsync(this.fd, bytes, bytes.length)
       const answer = this.#read(batch, first, 0, true)
       if (answer.refusals[0]) throw refused(answer.refusals[0])
       if (!answer.interrupted || attempt === 20) return answer.messages

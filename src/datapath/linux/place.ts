@@ -25,6 +25,7 @@ export class Place {
   /** How sets of table `polynet` are keyed, by family and name. */
   readonly sets = new Map<string, { types: DataType[]; interval: boolean }>()
   #deletes: Netlink | undefined
+  #connections: Netlink | undefined
 
   /** Throws a `kernel` fault when there is no namespace at `path`. */
   constructor(path: string) {
@@ -47,6 +48,12 @@ export class Place {
   get deletes(): Netlink {
     this.#deletes ??= inside(this.fd, () => new Netlink(NETLINK_ROUTE))
     return this.#deletes
+  }
+
+  /** For the kernel's memory of connections, which takes its time as well. */
+  get connections(): Netlink {
+    this.#connections ??= inside(this.fd, () => new Netlink(NETLINK_NETFILTER))
+    return this.#connections
   }
 
   forget(): void {
@@ -113,6 +120,7 @@ export class Place {
     this.route.close()
     this.#nft?.close()
     this.#deletes?.close()
+    this.#connections?.close()
     close(this.fd)
   }
 }

@@ -1,0 +1,60 @@
+/** A look at all that the kernel remembers takes some ms; an address rests longer than this before another pod has it. */
+const togetherMs = 5000
+
+interface Group {
+  addresses: Set<string>
+  /** Present once it has begun. */
+  forgotten?: Promise<void>
+}
+
+/**
+ * Addresses of pods that are gone, by the namespace that their connections
+ * are remembered in: those of a while are forgotten together.
+ */
+export class Departed {
+  readonly #groups = new Map<string, Group[]>()
+  readonly #forget: (netns: string, addresses: string[]) => Promise<void>
+  #timer: NodeJS.Timeout | undefined
+
+  constructor(forget: (netns: string, addresses: string[]) => Promise<void>) {
+    this.#forget = forget
+  }
+
+  add(netns: string, addresses: string[]): void {
+    const groups = this.#groups.get(netns) ?? []
+    this.#groups.set(netns, groups)
+    const waiting = groups.find(({ forgotten }) => forgotten === undefined) ?? { addresses: new Set() }
+    if (!groups.includes(waiting)) groups.push(waiting)
+    for (const address of addresses) waiting.addresses.add(address)
+    this.#timer ??= setTimeout(() => this.forgetAll(), togetherMs)
+  }
+
+  /** What to wait for before one of these addresses is somebody's again at once, as whoever keeps his has it. */
+  before(netns: string, addresses: string[]): Promise<void>[] {
+    const groups = this.#groups.get(netns) ?? []
+    return groups
+      .filter((group) => addresses.some((address) => group.addresses.has(address)))
+      .map((group) => this.#begin(netns, group))
+  }
+
+  forgetAll(): Promise<void>[] {
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+    return [...this.#groups].flatMap(([netns, groups]) => groups.map((group) => this.#begin(netns, group)))
+  }
+
+  /** One after another in each namespace; a failure leaves what is remembered to the kernel's own time. */
+  #begin(netns: string, group: Group): Promise<void> {
+    if (group.forgotten) return group.forgotten
+    const groups = this.#groups.get(netns) ?? []
+    const before = groups.flatMap(({ forgotten }) => forgotten ?? [])
+    group.forgotten = Promise.all(before)
+      .then(() => this.#forget(netns, [...group.addresses]))
+      .catch(() => {})
+      .then(() => {
+        groups.splice(groups.indexOf(group), 1)
+        if (groups.length === 0) this.#groups.delete(netns)
+      })
+    return group.forgotten
+  }
+}
