@@ -251,9 +251,19 @@ const tunnels: [string, string, Packet][] = [
   ['drop', 'a stranger, with one of networks to come', tunnel('eth1', '192.168.10.99', { vni: 70000 })],
   ['accept', "another program's tunnel on that port", tunnel('eth0', '192.168.1.99', { vni: 1 })],
 ]
+const home = { ...network('home', 4098), spec: { subnets: [{ cidr: '10.244.0.0/16' }] } }
+const ofHome = planNode({
+  networks: [onN1(network('blue', 4096)), { ...onN1(home), place: 'host' }],
+  attachments: [],
+  closed: [],
+}).namespaces[0]!.tables
 for (const [want, what, packet] of tunnels)
   test(`tunnel port: a packet from ${what}: ${want}`, () => {
-    assert.equal(trace(tablesOf('host'), packet, arriving).verdict, want)
+    for (const tables of [tablesOf('host'), ofHome]) {
+      const seen = trace(tables, packet, arriving)
+      assert.equal(seen.verdict, want)
+      assert.equal(seen.notrack ?? false, want === 'accept' && packet.vni !== 1)
+    }
   })
 
 test('a pod that opens connections without end is held to a ceiling, and others are not', () => {

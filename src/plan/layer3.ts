@@ -5,8 +5,9 @@ import { gateway, portName, tunnelName, tunnelTo } from './names.ts'
 import type { Forwarding, NamespacePlan, Neighbour, PortElement, PortPlan, Route } from './node-plan.ts'
 import { outwards } from './outwards.ts'
 import { podPort, podRouting } from './pod-port.ts'
-import type { Statement, Table } from './ruleset.ts'
+import type { Rule, Statement, Table } from './ruleset.ts'
 import { mtuOf, netnsOf, routable, tunnelOf } from './tunnel.ts'
+import { tunnelled } from './tunnel-guard.ts'
 import { uplinkWithin } from './uplink.ts'
 import type { HeldAttachment, NetworkView } from './view.ts'
 
@@ -33,7 +34,7 @@ export function planLayer3(view: NetworkView): NamespacePlan {
   }
   const own = view.place === 'own'
   const up = uplinkWithin(view)
-  const table = up.links.length > 0 ? tables.own : tables.alone
+  const table = own ? (up.links.length > 0 ? tables.own : tables.alone) : tables.host
   const out = own ? { sets: [], chains: [] } : outwards(view)
   return {
     netns: netnsOf(view),
@@ -114,10 +115,10 @@ const untracked: Statement = { notrack: true }
  * What a port may send: its own MAC with its own addresses. Everything else
  * from a port is dropped and counted. `own`: the table has the sets of the
  * network's own addresses; what goes to those is not tracked, since the table
- * of connections is one for all namespaces. The rules that most packets meet
+ * of connections is one for all namespaces. `first` is asked before. The rules that most packets meet
  * come first, and a chain costs each packet as much as a rule.
  */
-const portTable = (own: boolean): Table => ({
+const portTable = (own: boolean, first: Rule[] = []): Table => ({
   family: 'inet',
   name: 'polynet',
   sets: [
@@ -131,6 +132,7 @@ const portTable = (own: boolean): Table => ({
       name: 'from-ports',
       base: { type: 'filter', hook: 'prerouting', priority: -300, policy: 'accept' },
       rules: [
+        ...first,
         ...(own
           ? [
               { comment: 'within the network', do: [fromPort, toOwn, untracked, accept] },
@@ -167,4 +169,4 @@ const discovery = [
   'nd-redirect',
 ]
 
-const tables = { own: portTable(true), alone: portTable(false) }
+const tables = { own: portTable(true), alone: portTable(false), host: portTable(false, [tunnelled]) }

@@ -173,7 +173,7 @@ test('the default network is rendered in the host, beside the guard of the tunne
   const [host] = planNode({ closed, networks: [onN1(blue, { place: 'host' })], attachments: [] }).namespaces
   assert.deepEqual(
     host!.tables.map((t) => `${t.family} ${t.name}: ${t.chains.map((c) => c.name).join(' ')}`),
-    ['inet polynet: from-ports from-port ceiling outwards tunnels-arriving tunnels-leaving tunnelled'],
+    ['inet polynet: from-ports from-port ceiling outwards tunnels-leaving tunnelled'],
   )
   const peers = host!.tables[0]!.sets.find((s) => s.name === 'tunnel-peers')
   assert.deepEqual(peers!.elements, [{ key: ['eth1', '192.168.10.12', 14790] }])

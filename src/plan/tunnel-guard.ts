@@ -1,6 +1,22 @@
-import type { Element, Table } from './ruleset.ts'
+import type { Chain, Element, Rule, Table } from './ruleset.ts'
 import { firstVni } from './uplink.ts'
 import type { NetworkView } from './view.ts'
+
+/** What arrives at a tunnel's port is judged by the guard. */
+export const tunnelled: Rule = {
+  do: [
+    { match: 'meta l4proto', is: 'udp' },
+    { lookup: ['th dport'], in: 'tunnel-ports' },
+    { verdict: { jump: 'tunnelled' } },
+  ],
+}
+
+/** Where the default network is Polynet's, the chain of its ports asks first: each chain costs all packets. */
+const arriving: Chain = {
+  name: 'tunnels-arriving',
+  base: { type: 'filter', hook: 'prerouting', priority: -310, policy: 'accept' },
+  rules: [tunnelled],
+}
 
 /**
  * The host's table that keeps tunnels to those who may speak through them: a
@@ -38,19 +54,7 @@ export function tunnelGuard(networks: NetworkView[]): Table[] {
         { name: 'tunnel-peers6', key: ['iifname', 'ip6 saddr', 'th dport'], elements: sorted(v6) },
       ],
       chains: [
-        {
-          name: 'tunnels-arriving',
-          base: { type: 'filter', hook: 'prerouting', priority: -310, policy: 'accept' },
-          rules: [
-            {
-              do: [
-                { match: 'meta l4proto', is: 'udp' },
-                { lookup: ['th dport'], in: 'tunnel-ports' },
-                { verdict: { jump: 'tunnelled' } },
-              ],
-            },
-          ],
-        },
+        ...(networks.some(({ place }) => place === 'host') ? [] : [arriving]),
         {
           name: 'tunnels-leaving',
           base: { type: 'filter', hook: 'output', priority: -310, policy: 'accept' },
