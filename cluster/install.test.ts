@@ -42,10 +42,7 @@ const beside = ['--set-json', 'defaultNetwork.subnets=[]']
 const byHelm = (...values: string[]) => ({
   install: (cluster: Cluster) =>
     helm(cluster, ['install', 'polynet', chart, '--create-namespace', ...values]),
-  remove: async (cluster: Cluster, kubectl: Kubectl) => {
-    await agentsGo(kubectl)
-    await helm(cluster, ['uninstall', 'polynet'])
-  },
+  remove: (cluster: Cluster) => helm(cluster, ['uninstall', 'polynet']),
 })
 
 const kinds: Kind[] = [

@@ -15,7 +15,12 @@ const skip = helm ? false : 'no helm was built here: npm run cluster -- build he
 
 interface Manifest {
   kind: string
-  metadata: { name: string; namespace?: string; labels?: Record<string, string> }
+  metadata: {
+    name: string
+    namespace?: string
+    labels?: Record<string, string>
+    annotations?: Record<string, string>
+  }
   spec: Record<string, unknown>
 }
 
@@ -33,6 +38,27 @@ test('what the API server asks about is what the webhook says', () => {
       JSON.parse(JSON.stringify(wanted)),
       'run: npm run crds && npm run manifest',
     )
+})
+
+test('before helm removes anything, agents leave, by rights of their own; kubectl makes none of this', {
+  skip,
+}, () => {
+  const hooks = documents(rendered(helm ?? '')).filter((each) => each?.metadata.annotations?.['helm.sh/hook'])
+  assert.deepEqual(
+    hooks.map(({ kind, metadata: { name, annotations = {} } }) =>
+      [kind, name, annotations['helm.sh/hook'], annotations['helm.sh/hook-weight']].join(' '),
+    ),
+    [
+      'ServiceAccount polynet-removal pre-delete -1',
+      'Role polynet-removal pre-delete -1',
+      'RoleBinding polynet-removal pre-delete -1',
+      'Job polynet-removal pre-delete 0',
+    ],
+  )
+  assert.deepEqual(
+    documents(read('polynet.yaml')).filter(({ metadata }) => metadata.name === 'polynet-removal'),
+    [],
+  )
 })
 
 test('what a removal keeps are the definitions and the namespace', () => {

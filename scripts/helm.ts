@@ -56,7 +56,8 @@ export function manifestOf(helm: string): string {
   const documents = rendered(helm, ['namespace.create=true'])
     .split(/^---\n/m)
     .map(withoutHelm)
-    .filter((each) => kindOf(each) !== undefined)
+    // What is for helm alone to do, when it removes a release.
+    .filter((each) => kindOf(each) !== undefined && !/^ *helm\.sh\/hook:/m.test(each))
     .map((each) => ({ text: kept(each), place: placeOf(each) }))
   const texts = documents.toSorted((a, b) => a.place - b.place).map(({ text }) => text)
   const head =

@@ -1,7 +1,9 @@
 import { readFileSync } from 'node:fs'
 import { Argument, Command } from 'commander'
 import { cleanNode } from '../agent/install/clean.ts'
+import { removeAgents } from '../agent/install/remove-agents.ts'
 import { type ConnectedKube, connect } from '../kube/cluster/connect.ts'
+import { realClock } from '../lib/clock.ts'
 import { obey } from '../lib/program.ts'
 import { completionFor } from './completion.ts'
 import { runDoctor } from './doctor.ts'
@@ -65,6 +67,23 @@ program
       }
     },
   )
+
+program
+  .command('remove-agents')
+  .description('delete the DaemonSet of the agents, and wait until they have left their nodes')
+  .option(...apiOption)
+  .option('--within <seconds>', 'how long to wait', '90')
+  .action(async ({ api, within }: { api?: string; within: string }) => {
+    const kube = await connect(api)
+    const left = await removeAgents(kube, realClock, {
+      daemonSet: { namespace: 'polynet-system', name: 'polynet-agent' },
+      labels: 'app.kubernetes.io/name=polynet,app.kubernetes.io/component=agent',
+      withinMs: Number(within) * 1000,
+    })
+    for (const node of left)
+      console.log(`the agent of ${node} is there still; its Node keeps what it told the scheduler`)
+    kube.close()
+  })
 
 program
   .command('clean')

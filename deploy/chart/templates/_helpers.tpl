@@ -104,3 +104,10 @@ capabilities: {drop: [ALL]}
 type: RollingUpdate
 rollingUpdate: {maxSurge: 0, maxUnavailable: 1}
 {{- end }}
+
+{{/* What helm makes before it deletes a release, lowest weight first: the argument is the weight. */}}
+{{- define "polynet.beforeRemoval" -}}
+helm.sh/hook: pre-delete
+helm.sh/hook-weight: {{ . | quote }}
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+{{- end }}
