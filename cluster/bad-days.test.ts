@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { Pod } from '../src/api/core.ts'
 import { toolDir } from './build.ts'
 import { type Cluster, startCluster } from './cluster.ts'
 import { installPolynet } from './install.ts'
@@ -70,12 +71,23 @@ suite('bad days', { concurrency: 1 }, () => {
   test('agents are killed while a hundred pods come and go', { timeout: 400_000 }, async () => {
     const over = new AbortController()
     let killed = 0
+    /** How often the node's agent was started again; undefined while it is not ready. */
+    const readyAfter = async (node: string): Promise<number | undefined> => {
+      const asked = await kubectl([...agentPods, `--field-selector=spec.nodeName=${node}`, '-o', 'json'])
+      const [container] = (JSON.parse(asked).items as Pod[])[0]?.status?.containerStatuses ?? []
+      return container?.ready ? container.restartCount : undefined
+    }
     const killing = (async () => {
       for (let i = 0; !over.signal.aborted; i++) {
-        killed += await cluster.killAgent(`n${(i % 3) + 1}`)
-        await sleep(2000)
+        const node = `n${(i % 3) + 1}`
+        const before = await readyAfter(node)
+        if (before !== undefined) killed += await cluster.killAgent(node)
+        // One that is killed before it is ready would get nowhere on a busy machine.
+        const back = async () => ((await readyAfter(node)) ?? -1) > (before ?? -1)
+        while (!over.signal.aborted && !(await back())) await sleep(500)
       }
     })()
+    killing.catch(() => {})
     try {
       await apply(many)
       await kubectl(['rollout', 'status', 'deploy/many', '--timeout=240s'])
