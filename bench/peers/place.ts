@@ -40,7 +40,7 @@ const run = promisify(execFile)
 
 export async function startPlace(say: (line: string) => void, hurried = false): Promise<Place> {
   const dir = mkdtempSync(join(tmpdir(), 'polynet-peers-'))
-  const name = 'peers'
+  const name = `peers-${process.pid}`
   let cluster: Cluster | undefined
   try {
     const tars = await peerImages(dir, say)
