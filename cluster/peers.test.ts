@@ -22,6 +22,7 @@ test('every row beside the peers finds figures, and Polynet loses nothing in the
   const ended = new Promise((resolve) => child.once('close', resolve))
   const [said, complaints] = await Promise.all([text(child.stdout), text(child.stderr)])
   assert.notEqual(said, '', complaints)
+  for (const [row] of complaints.matchAll(/^\w+ took .*$/gm)) console.log(row)
   const { figures } = JSON.parse(said) as { figures: Figures[] }
   const failed = figures.filter((each) => each.failed).map(({ title, rows }) => `${title}: ${rows}`)
   assert.deepEqual(failed, [])
