@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { execFile } from 'node:child_process'
+import { execFile, spawnSync } from 'node:child_process'
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -25,6 +25,7 @@ const benches: [name: string, skip: string | false | undefined][] = [
   ['memory', noKernel],
   ['scale', false],
   ['datapath', noKernel],
+  ['packets', noKernel || (spawnSync('cc', ['--version']).status === 0 ? false : 'no C compiler')],
   ['addresses', false],
 ]
 

@@ -46,6 +46,11 @@ const benches: Record<string, Bench> = {
     script: 'datapath.ts',
     smallArgs: ['2'],
   },
+  packets: {
+    about: 'what a packet from pod to pod costs, beside a bridge and flannel’s VXLAN, without Kubernetes',
+    script: 'packets.ts',
+    smallArgs: ['1', '20'],
+  },
   addresses: {
     about: 'what leasing an address costs, without the agent and the kernel',
     figures: addresses,

@@ -25,7 +25,7 @@ export async function output([program = '', ...args]: string[], withinMs = 60_00
 }
 
 /** `packets.c`, compiled. */
-export function packetsProgram({ dir }: Place): string {
+export function packetsProgram({ dir }: Pick<Place, 'dir'>): string {
   const program = join(dir, 'packets')
   if (!existsSync(program)) execFileSync('cc', ['-O2', '-o', program, join(import.meta.dirname, 'packets.c')])
   return program
