@@ -4,6 +4,7 @@ import type { Datapath } from '../datapath/port.ts'
 import type { Kube } from '../kube/port.ts'
 import type { Clock } from '../lib/clock.ts'
 import type { Log } from '../lib/log.ts'
+import type { Devices } from './devices.ts'
 import type { Journal } from './journal/journal.ts'
 import type { Step } from './sandboxes.ts'
 import type { Traces } from './traces.ts'
@@ -20,6 +21,8 @@ export interface AgentDeps {
   closed?: readonly string[]
   /** Plugins that the configurations of every namespace may execute; absent: those of namespaces that say so alone. */
   allowedPlugins?: readonly string[]
+  /** What the kubelet gave to a pod, by its UID; absent: nothing. */
+  devices?: (podUID: string) => Devices
   /** Whether a pod's namespace is there; absent: all are. */
   hasNamespace?: (path: string) => boolean
   /** Where the steps of ADDs and DELs are written down for people; absent: nowhere. */

@@ -5,6 +5,7 @@ import type { Plugins } from '../cni/plugins.ts'
 import type { CniRequest } from '../cni/request.ts'
 import type { Clock } from '../lib/clock.ts'
 import { asFault, isFault } from '../lib/fault.ts'
+import type { Devices } from './devices.ts'
 import type { Views } from './views.ts'
 import { type Wanted, wantedBy } from './wanted.ts'
 import type { Watched } from './watched.ts'
@@ -18,6 +19,7 @@ export interface AttachableDeps {
   plugins: Plugins
   clock: Clock
   allowedPlugins?: readonly string[]
+  devices?: (podUID: string) => Devices
 }
 
 /** What pods want, by what the node knows now. */

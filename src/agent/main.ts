@@ -16,6 +16,7 @@ import { serveProbes } from '../lib/probes.ts'
 import { exiting, prefixIn, toldToEnd } from '../lib/program.ts'
 import { inRoot } from '../lib/rooted.ts'
 import type { Agent } from './agent.ts'
+import { kubeletDevices } from './devices.ts'
 import { eventsFrom } from './events.ts'
 import { type Installation, startInstallation } from './install/install.ts'
 import { daemonSetNamed, removalOf } from './install/removal.ts'
@@ -40,6 +41,7 @@ interface Options {
   probes?: string
   closed: string[]
   allowedPlugins: string[]
+  kubeletDir: string
   logLevel: string
   fsync: boolean
 }
@@ -82,6 +84,10 @@ async function run(options: Options): Promise<void> {
     plugins,
     closed: options.closed.map((text) => formatPrefix(prefixIn('--closed', text, '10.96.0.0/12'))),
     allowedPlugins: options.allowedPlugins,
+    devices: kubeletDevices(
+      join(inRoot(hostRoot, options.kubeletDir), 'device-plugins/kubelet_internal_checkpoint'),
+      log,
+    ),
     clock: realClock,
     log,
     traces,
@@ -219,6 +225,7 @@ const program = new Command('polynet-agent')
     "CNI plugins that every namespace's configurations may execute, or '*'",
     [],
   )
+  .option('--kubelet-dir <dir>', 'where the kubelet notes which devices it gave to pods', '/var/lib/kubelet')
   .option('--log-level <level>', 'debug, info, warn or error', process.env.POLYNET_LOG ?? 'info')
   .option('--fsync', 'let the journal survive a power cut, not only a crash of the agent', false)
 

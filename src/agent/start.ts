@@ -50,13 +50,14 @@ export function startAgent(deps: AgentDeps): Agent {
   const { kube, datapath, journal, plugins, clock, log, node, traces } = deps
   const watched = watch({ kube, clock, log, node })
   const views = new Views(watched, node, deps.closed)
-  const { allowedPlugins } = deps
+  const { allowedPlugins, devices } = deps
   const attachable = new Attachable({
     watched,
     views,
     plugins,
     clock,
     ...(allowedPlugins ? { allowedPlugins } : {}),
+    ...(devices ? { devices } : {}),
   })
   let core: Core | undefined
   let unready: string | undefined =

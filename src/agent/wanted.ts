@@ -4,6 +4,7 @@ import { type Making, makingsOf } from '../attach/making.ts'
 import type { AttachmentRequest } from '../attach/request.ts'
 import type { NetworkConf } from '../cni/plugins.ts'
 import { Fault, sentence } from '../lib/fault.ts'
+import type { Devices } from './devices.ts'
 import type { Views } from './views.ts'
 import type { Watched } from './watched.ts'
 
@@ -22,6 +23,8 @@ export interface Surroundings {
   confs: NetworkConf[]
   /** The plugins that every namespace's configurations may execute. */
   allowedPlugins?: readonly string[]
+  /** What the kubelet gave to a pod, by its UID; absent: nothing. */
+  devices?: (podUID: string) => Devices
 }
 
 /**
@@ -31,10 +34,10 @@ export interface Surroundings {
  */
 export function wantedBy(
   pod: Pod,
-  { watched, views, confs, allowedPlugins = [] }: Surroundings,
+  { watched, views, confs, allowedPlugins = [], devices }: Surroundings,
   args: Record<string, string>,
 ): Wanted[] {
-  const { namespace = 'default', name, annotations } = pod.metadata
+  const { namespace = 'default', name, annotations, uid } = pod.metadata
   const around = {
     network: (ns: string, n: string) => watched.networks.get({ namespace: ns, name: n }),
     definition: (ns: string, n: string) => watched.definitions.get({ namespace: ns, name: n }),
@@ -54,7 +57,10 @@ export function wantedBy(
   })
   if (!asked.ok) throw new Fault('invalid', `attach pod ${namespace}/${name}`, sentence(asked.problems))
   const namespaceOf = (n: string) => watched.namespaces.get({ name: n })?.metadata
-  const makers = { ...around, namespace: namespaceOf, allowedPlugins, args }
+  const makers = {
+    ...{ ...around, namespace: namespaceOf, allowedPlugins, args },
+    ...(devices && uid !== undefined && { devices: () => devices(uid) }),
+  }
   const makings = makingsOf({ namespace, name }, asked.value, makers)
   return asked.value.map((request, i) => ({ request, by: makings[i]! }))
 }

@@ -36,9 +36,17 @@ export interface Makers {
   confs?: readonly NetworkConf[]
   /** The plugins that every namespace's configurations may execute. */
   allowedPlugins?: readonly string[]
+  /** Devices that the kubelet gave the pod, by resource name; absent: none, or no node is chosen yet. */
+  devices?: () => ReadonlyMap<string, readonly string[]>
   /** CNI_ARGS. */
   args: Record<string, string>
 }
+
+/** On a NetworkAttachmentDefinition: each attachment to it has the next device of that resource. */
+export const resourceNameKey = 'k8s.v1.cni.cncf.io/resourceName'
+
+export const resourceOf = (definition: NetworkAttachmentDefinition | undefined): string | undefined =>
+  definition?.metadata.annotations?.[resourceNameKey] || undefined
 
 /**
  * How each of the requests of a pod of namespace `home` is made, undefined
@@ -74,6 +82,8 @@ export function makingsOf(
 class Maker {
   readonly #home: string
   readonly #makers: Makers
+  /** How many devices of a resource are some attachment's already. */
+  readonly #used = new Map<string, number>()
 
   constructor(home: string, makers: Makers) {
     this.#home = home
@@ -96,17 +106,21 @@ class Maker {
       }
       case 'NetworkAttachmentDefinition': {
         const { namespace, name } = target
-        const config = this.#makers.definition(namespace, name)?.spec?.config
+        const definition = this.#makers.definition(namespace, name)
+        const config = definition?.spec?.config
+        const device = this.#device(definition)
         if (config)
           return this.#plugin(
             request,
             parsed(config, `NetworkAttachmentDefinition ${namespace}/${name}`, name),
             namespace,
+            device,
           )
         // NPWG v1.3 section 3.2: without a config, the conf on the node of the same name.
         if (!confs) return undefined
         const conf = confOf(name, confs)
-        return conf ? this.#plugin(request, conf) : this.#plugin(request, madeFor(name), namespace)
+        if (conf) return this.#plugin(request, conf, undefined, device)
+        return this.#plugin(request, madeFor(name), namespace, device)
       }
     }
   }
@@ -138,12 +152,29 @@ class Maker {
     return { kind: 'polynet', network: parsed.value }
   }
 
-  /** `author`: the namespace whose users wrote the configuration; absent: the administrator did. */
-  #plugin(request: AttachmentRequest, conf: NetworkConf, author?: string): Making {
+  /**
+   * The next device of the definition's resource. None where the kubelet gave
+   * the pod none or too few: some resources only lead pods to nodes.
+   */
+  #device(definition: NetworkAttachmentDefinition | undefined): string | undefined {
+    const resource = resourceOf(definition)
+    if (!resource) return undefined
+    const used = this.#used.get(resource) ?? 0
+    this.#used.set(resource, used + 1)
+    return this.#makers.devices?.().get(resource)?.[used]
+  }
+
+  /**
+   * `author`: the namespace whose users wrote the configuration; absent: the
+   * administrator did. `device`: what the kubelet gave, which is the pod's to
+   * have, unless it names another one.
+   */
+  #plugin(asked: AttachmentRequest, conf: NetworkConf, author?: string, device?: string): Making {
+    const request: AttachmentRequest = { ...(device && { deviceID: device }), ...asked }
     const doing = `attach ${request.interface} by ${conf.source}`
     const forbidden = author === undefined ? [] : this.#forbidden(conf, author)
     const [first] = conf.plugins
-    if (request.deviceID !== undefined && first) {
+    if (asked.deviceID !== undefined && first) {
       // A pod that names a device takes it from the host, or from another pod.
       const problem = kindProblem(String(first.type), this.#author(this.#home))
       if (problem) forbidden.push({ path: 'deviceID', problem })

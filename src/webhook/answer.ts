@@ -64,8 +64,8 @@ export function mutation(view: View, { kind, operation, subResource, object, nam
   if (kind.group !== '' || kind.kind !== 'Pod' || operation !== 'CREATE' || subResource || !object)
     return { object, waits: false }
   const pod = object as Pod
-  const { networks, verdict } = askedFor(view, podOf(pod, namespace ?? 'default'))
-  return { object: confined(pod, networks), waits: verdict.lacking === true }
+  const { networks, resources, verdict } = askedFor(view, podOf(pod, namespace ?? 'default'))
+  return { object: confined(pod, networks, resources), waits: verdict.lacking === true }
 }
 
 function responseOf(uid: string, { refused, warnings }: Verdict): AdmissionResponse {

@@ -1,7 +1,7 @@
 import type { Pod } from '../api/core.ts'
 import type { Network } from '../api/network.ts'
 import { attachmentsFor } from '../attach/attachments.ts'
-import { makingsOf } from '../attach/making.ts'
+import { makingsOf, resourceOf } from '../attach/making.ts'
 import { overlapOf } from '../attach/overlap.ts'
 import { Fault, sentence } from '../lib/fault.ts'
 import { accepted, type Verdict } from './admission.ts'
@@ -31,12 +31,18 @@ export const podOf = ({ metadata, spec }: Pick<Pod, 'metadata' | 'spec'>, namesp
   hostNetwork: spec?.hostNetwork ?? false,
 })
 
+interface Asked {
+  verdict: Verdict
+  networks: Network[]
+  resources: string[]
+}
+
 /**
  * What a pod asks for, as far as it can be known before it has a node: the
- * verdict on it, in the words of the agent that would refuse it later, and
- * the Networks that it gets.
+ * verdict on it, in the words of the agent that would refuse it later, the
+ * Networks that it gets, and the resource of each attachment that has a device.
  */
-export function askedFor(view: View, pod: AskingPod): { verdict: Verdict; networks: Network[] } {
+export function askedFor(view: View, pod: AskingPod): Asked {
   const around = {
     network: (namespace: string, name: string) => view.network(namespace, name),
     definition: (namespace: string, name: string) => view.definition(namespace, name),
@@ -47,7 +53,7 @@ export function askedFor(view: View, pod: AskingPod): { verdict: Verdict; networ
     namespace: view.namespace(pod.namespace)?.metadata,
     overlap: (network) => overlapOf(network, view.networks()),
   })
-  if (!asked.ok) return { verdict: verdictOn(asked.problems, pod), networks: [] }
+  if (!asked.ok) return { verdict: verdictOn(asked.problems, pod), networks: [], resources: [] }
   const makers = {
     ...around,
     namespace: (name: string) => view.namespace(name)?.metadata,
@@ -57,10 +63,15 @@ export function askedFor(view: View, pod: AskingPod): { verdict: Verdict; networ
   try {
     const makings = makingsOf(pod, asked.value, makers)
     const networks = makings.flatMap((making) => (making?.kind === 'polynet' ? [making.network] : []))
-    return { verdict: accepted, networks }
+    const resources = asked.value.flatMap(({ target }) =>
+      target.kind === 'NetworkAttachmentDefinition'
+        ? (resourceOf(view.definition(target.namespace, target.name)) ?? [])
+        : [],
+    )
+    return { verdict: accepted, networks, resources }
   } catch (error) {
     if (!(error instanceof Fault)) throw error
-    return { verdict: { refused: error.message, warnings: [], lacking: true }, networks: [] }
+    return { verdict: { refused: error.message, warnings: [], lacking: true }, networks: [], resources: [] }
   }
 }
 

@@ -63,10 +63,28 @@ test('a pod that takes a NIC from its node asks for one, for each that it takes'
   assert.deepEqual(affinity, required({ matchExpressions: [reaches('phy-net0')] }))
 })
 
+test('a pod asks for a device for each attachment that has one of a device plugin, and for nothing else by that way', () => {
+  const networks = 'default/vf,default/cpu,default/vf,default/own'
+  const { containers } = mutated(pod({ 'k8s.v1.cni.cncf.io/networks': networks })).spec
+  assert.deepEqual(containers, [
+    {
+      name: 'main',
+      resources: { requests: { 'intel.com/sriov': '2' }, limits: { 'intel.com/sriov': '2' } },
+    },
+  ])
+})
+
 const same: [what: string, pod: Pod][] = [
   ['asks for nothing', pod({})],
   ['asks wrongly', pod({ networks: 'data:eth1:eth2' })],
   ['asks for networks that every node reaches', pod({ networks: 'red/open' })],
+  [
+    'asks for its devices itself',
+    pod(
+      { 'k8s.v1.cni.cncf.io/networks': 'default/vf,default/vf' },
+      { containers: [{ name: 'main', resources: { limits: { 'intel.com/sriov': '3' } } }] },
+    ),
+  ],
   ['has its node', pod({ networks: 'data' }, { nodeName: 'n1' })],
   ['went this way before', mutated(pod({ networks: 'data default/nic' }))],
 ]

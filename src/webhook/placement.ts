@@ -20,13 +20,15 @@ interface Affinity {
 
 /**
  * Pure: the pod, kept to nodes that reach the physical networks of its
- * Networks, and with a NIC of its own for each that takes one from the node.
- * The same pod where that says nothing new, or where its node is chosen.
+ * Networks, with a NIC of its own for each that takes one from the node, and
+ * with a device for each of `resources`. The same pod where that says nothing
+ * new, or where its node is chosen.
  */
-export function confined(pod: Pod, networks: readonly Network[]): Pod {
+export function confined(pod: Pod, networks: readonly Network[], resources: readonly string[] = []): Pod {
   if (pod.spec.nodeName) return pod
   const wires = new Set<string>()
   const nics = new Map<string, number>()
+  for (const name of resources.filter(isExtended)) nics.set(name, (nics.get(name) ?? 0) + 1)
   for (const { spec } of networks) {
     const wire = spec.physicalNetwork
     if (wire === undefined || !isLabelKey(wireLabel(wire))) continue
@@ -34,8 +36,12 @@ export function confined(pod: Pod, networks: readonly Network[]): Pod {
     if (spec.topology === 'Direct' && spec.direct?.mode === 'host-device')
       nics.set(nicResource(wire), (nics.get(nicResource(wire)) ?? 0) + 1)
   }
-  return withNics(withWires(pod, [...wires].sort()), nics)
+  return withDevices(withWires(pod, [...wires].sort()), nics)
 }
+
+/** Of device plugins; the API server takes no other that is not its own. */
+const isExtended = (name: string): boolean =>
+  isLabelKey(name) && name.includes('/') && !/(^|\.)kubernetes\.io\//.test(name)
 
 /** An affinity's terms are alternatives, so each of them has to ask for the wires. */
 function withWires(pod: Pod, wires: readonly string[]): Pod {
@@ -63,14 +69,14 @@ function reaching(term: Term, wires: readonly string[]): Term {
   return { ...term, matchExpressions: [...expressions, ...asked] }
 }
 
-/** The first container asks for the NICs, unless some container does already. */
-function withNics(pod: Pod, nics: ReadonlyMap<string, number>): Pod {
+/** The first container asks for the devices, unless some container does already. */
+function withDevices(pod: Pod, devices: ReadonlyMap<string, number>): Pod {
   const { containers, initContainers = [] } = pod.spec
   const asked = (name: string) =>
     [...containers, ...initContainers].some(
       (c) => c.resources?.limits?.[name] ?? c.resources?.requests?.[name],
     )
-  const missing = [...nics].filter(([name]) => !asked(name)).map(([name, count]) => [name, String(count)])
+  const missing = [...devices].filter(([name]) => !asked(name)).map(([name, count]) => [name, String(count)])
   const [first, ...rest] = containers ?? []
   if (missing.length === 0 || !first) return pod
   const more = Object.fromEntries(missing) as Record<string, string>

@@ -1,5 +1,6 @@
 import type { Pod } from '../api/core.ts'
 import type { Network } from '../api/network.ts'
+import { resourceNameKey } from '../attach/making.ts'
 import type { View } from './view.ts'
 
 /** For tests: a pod of namespace blue, and what it can see. */
@@ -35,10 +36,24 @@ const networks = [
   network('red', 'open', { subnets: [{ cidr: '10.2.0.0/16' }], allowedNamespaces: { from: 'All' } }),
 ]
 
+const definition = (name: string, resource: string) => ({
+  apiVersion: 'k8s.cni.cncf.io/v1',
+  kind: 'NetworkAttachmentDefinition',
+  metadata: { namespace: 'default', name, annotations: { [resourceNameKey]: resource } },
+  spec: { config: '{"cniVersion": "1.0.0", "type": "bridge"}' },
+})
+const definitions = [
+  definition('vf', 'intel.com/sriov'),
+  definition('cpu', 'cpu'),
+  definition('own', 'x.kubernetes.io/y'),
+]
+
 export const viewOf = (): View => ({
   network: (namespace, name) =>
     networks.find(({ metadata }) => metadata.namespace === namespace && metadata.name === name),
   networks: () => networks,
-  definition: () => undefined,
+  definition: (namespace, name) =>
+    definitions.find(({ metadata }) => metadata.namespace === namespace && metadata.name === name),
   namespace: (name) => ({ apiVersion: 'v1', kind: 'Namespace', metadata: { name } }),
+  allowedPlugins: ['bridge'],
 })
