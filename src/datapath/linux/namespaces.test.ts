@@ -76,6 +76,13 @@ describe('namespaces by path', { skip: impossible() ?? false }, () => {
     }
   }
 
+  test('a setting that this kernel does not have is refused, unless it is of br_netfilter', () => {
+    const set = (name: string) =>
+      applyNamespaces([{ ...emptyNamespace('n2'), sysctls: { [name]: '0' } }], paths)
+    assert.deepEqual(set('bridge/none-of-that-name'), [])
+    assert.throws(() => set('ipv4/none-of-that-name'), /ENOENT/)
+  })
+
   test('become as planned, and a second time nothing changes', () => {
     assert.ok(applyNamespaces(machines, paths).includes('+ link n1 eth1'))
     assert.deepEqual(applyNamespaces(machines, paths), [])
