@@ -29,7 +29,7 @@ const cases: [title: string, text: string, want: Record<string, string[]> | unde
       entry('uid-a', 'main', 'example.com/tap', { '-1': ['tap7'] }),
       entry('uid-b', 'main', 'intel.com/sriov', { '0': ['0000:81:00.9'] }),
     ),
-    { 'intel.com/sriov': ['0000:81:00.1', '0000:c1:00.1', '0000:81:00.2'], 'example.com/tap': ['tap7'] },
+    { 'intel.com/sriov': ['0000:81:00.1', '0000:81:00.2', '0000:c1:00.1'], 'example.com/tap': ['tap7'] },
   ],
   [
     'those that an old kubelet wrote in one list',

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import type { Log } from '../lib/log.ts'
 
-/** The devices that the kubelet gave to containers of a pod, in its own order, by resource name. */
+/** The devices that the kubelet gave to containers of a pod, sorted, by resource name. */
 export type Devices = ReadonlyMap<string, readonly string[]>
 
 const none: Devices = new Map()
@@ -44,7 +44,8 @@ export function devicesIn(text: string, podUID: string): Devices | undefined {
     // By NUMA node; all in one list before Kubernetes 1.20.
     const ids = Object.values(entry.DeviceIDs ?? {}).flat()
     known.push(...ids.filter((id) => typeof id === 'string' && !known.includes(id)).map(String))
-    devices.set(entry.ResourceName, known)
+    // It writes them in another order each time.
+    devices.set(entry.ResourceName, known.sort())
   }
   return devices
 }
