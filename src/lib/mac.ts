@@ -38,8 +38,15 @@ export function parseMac(input: string): string | undefined {
   return mac
 }
 
-export const macBytes = (mac: string): Uint8Array =>
-  Uint8Array.from(mac.split(':'), (part) => Number.parseInt(part, 16))
+/** Of a MAC in canonical form. */
+export function macBytes(mac: string): Uint8Array {
+  const bytes = new Uint8Array(6)
+  for (let i = 0; i < 6; i++) bytes[i] = 16 * digit(mac.charCodeAt(3 * i)) + digit(mac.charCodeAt(3 * i + 1))
+  return bytes
+}
+
+/** What the character of a hexadecimal digit says: 0 to 9, or a to f in either case. */
+const digit = (code: number): number => (code < 58 ? code - 48 : (code & 7) + 9)
 
 const bytes = (value: bigint, count: number): number[] =>
   Array.from({ length: count }, (_, i) => Number((value >> BigInt(8 * (count - 1 - i))) & 255n))

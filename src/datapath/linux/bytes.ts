@@ -5,16 +5,30 @@ import { addressFromBytes, bytesOf, formatAddress, parseAddress } from '../../li
 
 /** 4 or 16 bytes. */
 export function ipBytes(text: string): Uint8Array {
-  if (!text.includes(':')) {
-    const parts = text.split('.')
-    const bytes = new Uint8Array(4)
-    for (let i = 0; i < 4; i++) bytes[i] = Number(parts[i])
-    if (parts.length === 4) return bytes
-  }
+  const v4 = ipv4Bytes(text)
+  if (v4) return v4
   const address = parseAddress(text)
   if (!address) throw new Fault('invalid', 'render a plan', `${text} is not an address`)
   return bytesOf(address)
 }
+
+/** Most addresses by far, without a list of parts. Undefined for what is not four numbers with dots between them. */
+function ipv4Bytes(text: string): Uint8Array | undefined {
+  const bytes = new Uint8Array(4)
+  let [part, number] = [0, 0]
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i)
+    if (code === dot && part < 3) {
+      bytes[part++] = number
+      number = 0
+    } else if (code >= zero && code <= nine) number = 10 * number + code - zero
+    else return undefined
+  }
+  bytes[3] = number
+  return part === 3 ? bytes : undefined
+}
+
+const [dot, zero, nine] = [46, 48, 57]
 
 export function prefixBytes(text: string): { bytes: Uint8Array; length: number } {
   const slash = text.indexOf('/')

@@ -3,7 +3,6 @@ import { adjust } from './links.ts'
 import { Batch, type Netlink, refused } from './netlink.ts'
 import * as rt from './route.ts'
 import { gone, type Job, named, type Side } from './side.ts'
-import type { Want } from './want.ts'
 
 const perBatch = 400
 
@@ -11,7 +10,6 @@ const perBatch = 400
 export function configure(side: Side, job: Job): void {
   const { want, place, owned } = side
   const { netns } = want
-  const fresh = owned === 'fresh'
   const batch = new Batch()
   const keys = new Map(want.links.map((link) => [link.name, named(link)]))
   const index = (link: string): number => {
@@ -21,12 +19,6 @@ export function configure(side: Side, job: Job): void {
   }
   const adding = (link: string, line: string): string => `${keys.get(link) ?? ''}add ${line}`
   for (const link of want.links) adjust(side, job, link, batch)
-  if (fresh) {
-    addAll(want, index, adding, batch)
-    place.route.send(batch)
-    return
-  }
-
   const ours = new Set(want.links.map((link) => link.name))
   const mayClear = (link: string | undefined): link is string =>
     link !== undefined &&
@@ -134,23 +126,6 @@ export function configure(side: Side, job: Job): void {
   entries.finish()
   for (const { remove } of stale) entries.write(remove)
   entries.finish()
-}
-
-/** Everything that is wanted, where nothing is yet. */
-function addAll(
-  { netns, ...want }: Want,
-  index: (link: string) => number,
-  adding: (link: string, line: string) => string,
-  batch: Batch,
-): void {
-  for (const a of want.addresses)
-    rt.newAddress(batch, () => adding(a.link, addressLine(netns, a)), index(a.link), a.address)
-  for (const f of want.forwarding)
-    rt.newForwarding(batch, () => adding(f.link, forwardingLine(netns, f)), index(f.link), f)
-  for (const n of want.neighbours)
-    rt.newNeighbour(batch, () => adding(n.link, neighbourLine(netns, n)), index(n.link), n)
-  for (const r of want.routes) rt.newRoute(batch, () => adding(r.link, routeLine(netns, r)), index(r.link), r)
-  for (const rule of want.rules) rt.newRule(batch, () => `add ${ruleLine(netns, rule)}`, rule)
 }
 
 /** What an entry replaces: the kernel holds one per key. */

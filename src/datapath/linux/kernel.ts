@@ -10,6 +10,7 @@ import type { Report } from '../port.ts'
 import { forgetConnections } from './conntrack.ts'
 import { Departed } from './departed.ts'
 import { describePlace } from './describe.ts'
+import { makePorts } from './fresh.ts'
 import { deleteLinks, moveBack } from './links.ts'
 import { Batch, refused } from './netlink.ts'
 import { createNamespace, removeNamespace } from './netns.ts'
@@ -18,7 +19,7 @@ import { Place } from './place.ts'
 import { holderOf, udpSockets } from './programs.ts'
 import { render } from './render.ts'
 import * as rt from './route.ts'
-import { gone, type Links, type MadeLink, type Side } from './side.ts'
+import { gone, type MadeLink, type Side } from './side.ts'
 import { Sweep } from './sweep.ts'
 import { removePortElements, withdrawTables } from './tables.ts'
 import { wantsOf } from './want.ts'
@@ -54,9 +55,11 @@ export class Kernel {
   replace(plan: NodePlan): Promise<Report> {
     return this.#inTurn(async () => {
       await Promise.allSettled(this.#deleting.values())
-      const orphans = plan.ports.filter((port) => !isNamespace(port.inside.netns)).map((port) => port.key)
+      const gone = new Set(plan.ports.map((port) => port.inside.netns))
+      for (const netns of gone) if (isNamespace(netns)) gone.delete(netns)
+      const orphans = plan.ports.filter((port) => gone.has(port.inside.netns)).map((port) => port.key)
       const changes = this.#keepNamespaces(plan.namespaces)
-      let ports = plan.ports.filter((port) => !orphans.includes(port.key))
+      let ports = plan.ports.filter((port) => !gone.has(port.inside.netns))
       let first: unknown
       for (;;) {
         try {
@@ -91,41 +94,47 @@ export class Kernel {
       for (const wait of this.#waits(ports)) await wait
       for (const { netns, inside } of ports)
         for (const wait of this.#departed.before(netns, addressesOf(inside))) await wait
-      for (const port of ports)
-        if (!isNamespace(port.inside.netns))
-          throw new Fault('missing', `attach ${port.key}`, `the pod's namespace ${port.inside.netns} is gone`)
+      for (const netns of new Set(ports.map((port) => port.inside.netns)))
+        if (!isNamespace(netns)) {
+          const key = ports.find((port) => port.inside.netns === netns)?.key
+          throw new Fault('missing', `attach ${key}`, `the pod's namespace ${netns} is gone`)
+        }
       return this.#withPods(ports, (place) => {
-        const wants = wantsOf([], ports)
-        const sides = (owned: (netns: string) => Side['owned']): Side[] =>
-          [...wants.values()].map((want) => ({ want, place: place(want.netns), owned: owned(want.netns) }))
-        const made: MadeLink[] = []
+        const made: PortPlan[] = []
         try {
-          let links: Links
-          try {
-            links = render(
-              sides(() => 'fresh'),
-              this.#host(),
-              { made },
-            ).links
-          } catch (error) {
-            if (!isFault(error, 'kernel') || !error.problem.startsWith('EEXIST')) throw error
-            const nodes = new Set(ports.map((port) => port.netns))
-            links = render(
-              sides((netns) => (nodes.has(netns) ? 'nothing' : 'ports')),
-              this.#host(),
-              { made },
-            ).links
-          }
-          return ports.map(({ key, inside }) => ({
-            key,
-            mac: links.get(inside.netns, inside.name)?.mac ?? inside.mac ?? '',
-          }))
+          return this.#make(ports, place, made).map((mac, index) => ({ key: ports[index]!.key, mac }))
         } catch (error) {
           this.#undo(ports, made, place)
           throw error
         }
       })
     })
+  }
+
+  /** The MACs of the ports, once they are there; `made` has those whose links were not. */
+  #make(ports: PortPlan[], place: (netns: string) => Place, made: PortPlan[]): string[] {
+    try {
+      return makePorts(ports, place, made)
+    } catch (error) {
+      if (!isFault(error, 'kernel') || !error.problem.startsWith('EEXIST')) throw error
+      const nodes = new Set(ports.map((port) => port.netns))
+      const sides = [...wantsOf([], ports).values()].map(
+        (want): Side => ({
+          want,
+          place: place(want.netns),
+          owned: nodes.has(want.netns) ? 'nothing' : 'ports',
+        }),
+      )
+      const makes = (link: MadeLink) => (port: PortPlan) =>
+        port.inside.netns === link.netns && port.inside.name === link.wanted.name
+      const links: MadeLink[] = []
+      try {
+        const now = render(sides, this.#host(), { made: links }).links
+        return ports.map(({ inside }) => now.get(inside.netns, inside.name)?.mac ?? inside.mac ?? '')
+      } finally {
+        for (const link of links) made.push(...ports.filter(makes(link)))
+      }
+    }
   }
 
   /** Resolves when the links are gone; what was attached after it does not wait for that. */
@@ -315,7 +324,7 @@ export class Kernel {
 
   // ── taking ports away ──
 
-  #undo(ports: PortPlan[], made: MadeLink[], place: (netns: string) => Place): void {
+  #undo(ports: PortPlan[], made: PortPlan[], place: (netns: string) => Place): void {
     for (const one of this.#places.values()) one.forget()
     const quietly = (act: () => void) => {
       try {
@@ -326,19 +335,12 @@ export class Kernel {
     }
     quietly(() => removeRules(ports))
     for (const port of ports) {
-      quietly(() => removePortElements(place(port.netns), port.elements))
-      if (port.link.kind === 'host-device')
-        quietly(() => moveBack(place(port.inside.netns), place(port.netns), port.inside.name))
+      const { netns, link, inside } = port
+      quietly(() => removePortElements(place(netns), port.elements))
+      if (link.kind === 'host-device') quietly(() => moveBack(place(inside.netns), place(netns), inside.name))
+      else if (link.kind === 'veth') quietly(() => deleteLinks(place(netns).route, [link.name]))
+      else if (made.includes(port)) quietly(() => deleteLinks(place(inside.netns).route, [inside.name]))
     }
-    const nodeSides = ports.flatMap(({ netns, link }) =>
-      link.kind === 'veth' ? [{ netns, name: link.name }] : [],
-    )
-    const uppers = made.filter(({ wanted }) => wanted.origin.kind === 'upper')
-    for (const { netns, name } of [
-      ...nodeSides,
-      ...uppers.map(({ netns, wanted }) => ({ netns, name: wanted.name })),
-    ])
-      quietly(() => deleteLinks(place(netns).route, [name]))
   }
 
   /** Stops what the ports may send at once, and starts the deletion of their links. */

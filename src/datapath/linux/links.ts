@@ -53,7 +53,6 @@ function fits(job: Job, wanted: WantedLink, seen: rt.SeenLink): boolean {
 export function removeLinks(job: Job): boolean {
   let any = false
   for (const side of job.sides) {
-    if (side.owned === 'fresh') continue
     const { want, place, owned } = side
     const wanted = new Map(want.links.map((link) => [link.name, link]))
     const doomed: string[] = []
@@ -136,11 +135,6 @@ function create(job: Job, missing: { side: Side; wanted: WantedLink }[]): void {
   if (failed[0]) throw whyNot(failed[0], missing)
   const questions = new Map<Side, Batch>()
   for (const { side, wanted } of missing) {
-    const known = side.owned === 'fresh' ? asMade(side, wanted) : undefined
-    if (known) {
-      job.links.set(side.want.netns, wanted.name, known)
-      continue
-    }
     let batch = questions.get(side)
     if (!batch) {
       batch = new Batch()
@@ -166,31 +160,6 @@ function whyNot(refusal: Refusal, missing: { side: Side; wanted: WantedLink }[])
   const { port } = made.vxlan
   const why = `another program has UDP port ${port} of this node; find it (ss -lunp sport = :${port}; ip -d link show type vxlan, in every network namespace) and stop it`
   return new Fault(fault.kind, fault.doing, `${fault.problem}; ${why}`)
-}
-
-/** What the kernel would say of a link that was made with everything said: saves asking. */
-function asMade(
-  side: Side,
-  { name, mac, mtu, noarp, bridge, origin, port }: WantedLink,
-): rt.SeenLink | undefined {
-  if (port === undefined || mac === undefined || mtu === undefined) return undefined
-  if (origin.kind !== 'veth' && origin.kind !== 'peer') return undefined
-  return {
-    index: side.place.newIndex(name),
-    name,
-    kind: 'veth',
-    loopback: false,
-    mac,
-    mtu,
-    up: origin.kind === 'veth',
-    noarp: noarp === true,
-    master: bridge === undefined ? 0 : side.place.index(bridge),
-    group: 0,
-    alias: '',
-    link: 0,
-    elsewhere: true,
-    isolated: false,
-  }
 }
 
 const creating = (side: Side, wanted: WantedLink): string =>
@@ -222,7 +191,7 @@ function make(job: Job, side: Side, wanted: WantedLink, batchOf: (place: Place) 
 }
 
 /** A NIC goes into a pod; its alias says where it came from and what it was like, for the way back. */
-function move(from: Place, to: Place, device: string, name: string): void {
+export function move(from: Place, to: Place, device: string, name: string): void {
   const what = `move device ${device} into ${to.path}`
   const question = new Batch()
   rt.getLink(question, what, device)

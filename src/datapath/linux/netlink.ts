@@ -158,8 +158,8 @@ export class Batch {
     return this
   }
 
-  /** Numbers the messages from `seq` and asks for an answer to the last one (or `answered`). */
-  close(seq: number, answered = this.count - 1): Buffer {
+  /** Numbers the messages from `seq` and asks for an answer to that one. */
+  close(seq: number, answered: number): Buffer {
     this.#finish()
     let at = 0
     for (let i = 0; i < this.count; i++) {
@@ -250,21 +250,24 @@ const align = (length: number): number => (length + 3) & ~3
 
 const received = Buffer.allocUnsafe(256 * 1024)
 
+/** What the kernel's own limits have room for, answers included. */
+const smallBytes = 8 * 1024
+
 /** A netlink socket of the namespace that the thread was in when it was made. */
 export class Netlink {
   readonly fd: number
+  readonly #protocol: number
   #seq = 1
+  #large = false
 
   /** `groups`: a bit mask of multicast groups to listen to. */
   constructor(protocol: number, groups = 0) {
     this.fd = socket(AF_NETLINK, SOCK_RAW, protocol)
+    this.#protocol = protocol
     setOption(this.fd, SOL_NETLINK, 11, 1) // NETLINK_EXT_ACK
     setOption(this.fd, SOL_NETLINK, 10, 1) // NETLINK_CAP_ACK
-    if (protocol === NETLINK_ROUTE) setOption(this.fd, SOL_NETLINK, 12, 1) // NETLINK_GET_STRICT_CHK
-    // Refused without CAP_NET_ADMIN in the first user namespace; small batches still work then.
-    setOption(this.fd, SOL_SOCKET, SO_SNDBUFFORCE, 32 << 20)
-    setOption(this.fd, SOL_SOCKET, SO_RCVBUFFORCE, 8 << 20)
     if (groups !== 0) {
+      this.#enlarge()
       const address = Buffer.alloc(12)
       address.writeUInt16LE(AF_NETLINK, 0)
       address.writeUInt32LE(groups, 8)
@@ -284,31 +287,37 @@ export class Netlink {
   }
 
   /** Sends the batch; what came back, refusals as values. The kernel goes on behind a refused message (except for nftables: all or none). */
-  try(batch: Batch, answered?: number): { messages: Message[]; refusals: Refusal[] } {
+  try(batch: Batch, answered = batch.count - 1): { messages: Message[]; refusals: Refusal[] } {
     if (batch.count === 0) return { messages: [], refusals: [] }
     const first = this.#number(batch)
     const bytes = batch.close(first, answered)
+    if (bytes.length > smallBytes) this.#enlarge()
     send(this.fd, bytes, bytes.length)
-    return this.#answers(batch, first)
+    return this.#read(batch, first, MSG_DONTWAIT, answered)
   }
 
   /** Like `try`, with the kernel's work done on a thread of the pool. Nothing else may be sent on this socket meanwhile. */
-  async tryAsync(batch: Batch, answered?: number): Promise<{ messages: Message[]; refusals: Refusal[] }> {
+  async tryAsync(
+    batch: Batch,
+    answered = batch.count - 1,
+  ): Promise<{ messages: Message[]; refusals: Refusal[] }> {
     if (batch.count === 0) return { messages: [], refusals: [] }
     const first = this.#number(batch)
     const bytes = batch.close(first, answered)
+    if (bytes.length > smallBytes) this.#enlarge()
     await sendAsync(this.fd, bytes, bytes.length)
-    return this.#answers(batch, first)
+    return this.#read(batch, first, MSG_DONTWAIT, answered)
   }
 
   /** Everything that the one message of the batch, a dump, lists. Asks again when the list changed meanwhile. */
   dump(make: () => Batch): Message[] {
+    this.#enlarge()
     for (let attempt = 0; ; attempt++) {
       const batch = make()
       const first = this.#number(batch)
       const bytes = batch.close(first, -1)
       send(this.fd, bytes, bytes.length)
-      const answer = this.#read(batch, first, 0, true)
+      const answer = this.#read(batch, first, 0, 0)
       if (answer.refusals[0]) throw refused(answer.refusals[0])
       if (!answer.interrupted || attempt === 20) return answer.messages
     }
@@ -316,12 +325,13 @@ export class Netlink {
 
   /** Like `dump`, with the most of it done on a thread of the pool. */
   async dumpAsync(make: () => Batch): Promise<Message[]> {
+    this.#enlarge()
     for (let attempt = 0; ; attempt++) {
       const batch = make()
       const first = this.#number(batch)
       const bytes = batch.close(first, -1)
       await sendAsync(this.fd, bytes, bytes.length)
-      const answer = this.#read(batch, first, 0, true)
+      const answer = this.#read(batch, first, 0, 0)
       if (answer.refusals[0]) throw refused(answer.refusals[0])
       if (!answer.interrupted || attempt === 20) return answer.messages
     }
@@ -356,11 +366,18 @@ export class Netlink {
     return first
   }
 
-  #answers(batch: Batch, first: number) {
-    return this.#read(batch, first, MSG_DONTWAIT, false)
+  /** For long lists and large batches; what one attachment says goes without. */
+  #enlarge(): void {
+    if (this.#large) return
+    this.#large = true
+    if (this.#protocol === NETLINK_ROUTE) setOption(this.fd, SOL_NETLINK, 12, 1) // NETLINK_GET_STRICT_CHK
+    // Refused without CAP_NET_ADMIN in the first user namespace; small batches still work then.
+    setOption(this.fd, SOL_SOCKET, SO_SNDBUFFORCE, 32 << 20)
+    setOption(this.fd, SOL_SOCKET, SO_RCVBUFFORCE, 8 << 20)
   }
 
-  #read(batch: Batch, first: number, flags: number, untilDone: boolean) {
+  /** Up to the answer to message `last`, which comes behind those of all others, or to the end of what is there. */
+  #read(batch: Batch, first: number, flags: number, last: number) {
     const messages: Message[] = []
     const refusals: Refusal[] = []
     let interrupted = false
@@ -384,7 +401,7 @@ export class Netlink {
           if (code !== 0) {
             refusals.push({ index, what: batch.what(index), code, text: words(type, messageFlags, payload) })
           }
-          if (untilDone) return { messages, refusals, interrupted }
+          if (index === last) return { messages, refusals, interrupted }
         } else messages.push({ type, flags: messageFlags, payload: Buffer.from(payload), index })
       }
     }

@@ -1,5 +1,5 @@
 import type { Element, NftSet, Table, Verdict } from '../../plan/ruleset.ts'
-import { type Batch, CREATE } from './netlink.ts'
+import { type Batch, CREATE, type What } from './netlink.ts'
 import { type DataType, dataTypes, interval, keyBytes, keySize, keyType } from './nft-values.ts'
 
 /** nf_tables' messages (linux/netfilter/nf_tables.h), and those for sets and their elements. */
@@ -26,7 +26,7 @@ const VERDICT_TYPE = 0xffffff00
 export const INTERVAL_END = 1
 const perMessage = 500
 
-export function nftMessage(batch: Batch, type: number, flags: number, family: number, what: string): Batch {
+export function nftMessage(batch: Batch, type: number, flags: number, family: number, what: What): Batch {
   return batch.message(type, flags, what).u8(family).u8(0).u16(0)
 }
 
@@ -75,7 +75,7 @@ export function addElements(
 ): void {
   for (let from = 0; from < elements.length; from += perMessage) {
     const some = elements.slice(from, from + perMessage)
-    const what =
+    const what = () =>
       some.length === 1
         ? `add element ${some[0]!.key.join(' . ')} to set ${set}`
         : `add ${some.length} elements to set ${set}`

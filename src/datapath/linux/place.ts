@@ -1,15 +1,27 @@
-import { readFileSync, writeFileSync } from 'node:fs'
+import { closeSync, openSync, readFileSync, readSync, writeFileSync, writeSync } from 'node:fs'
 import { Fault } from '../../lib/fault.ts'
 import { addressOf, errnoName } from '../../lib/libc.ts'
 import { Batch, NETLINK_NETFILTER, NETLINK_ROUTE, Netlink } from './netlink.ts'
 import { inside } from './netns.ts'
 import type { DataType } from './nft-values.ts'
-import { getLink, seenLink } from './route.ts'
+import { getLink, type SeenLink, seenLink } from './route.ts'
 import { close, ioctl, open } from './syscall.ts'
 
 const SIOCGIFINDEX = 0x8933
 const SIOCETHTOOL = 0x8946
 const ETHTOOL_GLINK = 10
+
+/** struct ifreq, for one request after another. */
+const request = Buffer.alloc(40)
+const carrier = Buffer.alloc(8)
+carrier.writeUInt32LE(ETHTOOL_GLINK, 0)
+const settingBytes = Buffer.alloc(64)
+
+function requestOf(name: string): Buffer {
+  request.fill(0)
+  request.write(name, 0, 15)
+  return request
+}
 
 /**
  * One network namespace, held open: its sockets stay in it, whichever
@@ -65,19 +77,23 @@ export class Place {
   index(name: string): number {
     const known = this.indexes.get(name)
     if (known !== undefined) return known
+    const { index } = this.link(name, `find link ${name}`)
+    this.indexes.set(name, index)
+    return index
+  }
+
+  /** The link of that name as it is. Throws when there is none. */
+  link(name: string, doing: string): SeenLink {
     const batch = new Batch()
-    getLink(batch, `find link ${name}`, name)
-    for (const message of this.route.send(batch)) this.indexes.set(name, seenLink(message).index)
-    const found = this.indexes.get(name)
-    if (found === undefined) throw new Fault('kernel', `find link ${name}`, `there is none in ${this.path}`)
+    getLink(batch, doing, name)
+    const found = this.route.send(batch).map(seenLink)[0]
+    if (!found) throw new Fault('kernel', doing, `there is none in ${this.path}`)
     return found
   }
 
   /** The index of a link that was just made, without waiting for the kernel's lock on network configuration. */
   newIndex(name: string): number {
-    const request = Buffer.alloc(40)
-    request.write(name, 0, 15)
-    const code = ioctl(this.route.fd, SIOCGIFINDEX, request)
+    const code = ioctl(this.route.fd, SIOCGIFINDEX, requestOf(name))
     if (code !== 0) throw new Fault('kernel', `find link ${name}`, errnoName(code))
     const index = request.readInt32LE(16)
     this.indexes.set(name, index)
@@ -86,12 +102,36 @@ export class Place {
 
   /** Has the kernel work off what happened to the link's carrier, before anything else does. Absent: nothing happens. */
   settle(name: string): void {
-    const value = Buffer.alloc(8)
-    value.writeUInt32LE(ETHTOOL_GLINK, 0)
-    const request = Buffer.alloc(40)
-    request.write(name, 0, 15)
-    request.writeBigUInt64LE(addressOf(value), 16)
+    requestOf(name).writeBigUInt64LE(addressOf(carrier), 16)
     ioctl(this.route.fd, SIOCETHTOOL, request)
+  }
+
+  /**
+   * Links that `make` makes here start with these settings (below
+   * /proc/sys/net, of `conf/default`), which are then what they were. An agent
+   * that is killed meanwhile leaves them to later links of a pod whose ADD failed.
+   */
+  startingWith(settings: [string, string][], make: () => void): void {
+    const changed: { file: number; before: string }[] = []
+    const change = ([name, value]: [string, string]): void => {
+      try {
+        const file = openSync(`/proc/sys/net/${name}`, 'r+')
+        const length = readSync(file, settingBytes, 0, settingBytes.length, 0)
+        changed.push({ file, before: settingBytes.toString('latin1', 0, length) })
+        writeSync(file, value, 0)
+      } catch (error) {
+        throw notSet(name, value, error)
+      }
+    }
+    try {
+      if (settings.length > 0) inside(this.fd, () => settings.forEach(change))
+      make()
+    } finally {
+      for (const { file, before } of changed) {
+        writeSync(file, before, 0)
+        closeSync(file)
+      }
+    }
   }
 
   /**
@@ -108,9 +148,9 @@ export class Place {
         if (write !== 'dry') writeFileSync(path, value)
         return true
       } catch (error) {
-        const code = (error as NodeJS.ErrnoException).code ?? String(error)
-        if (code === 'ENOENT' && name.startsWith('bridge/')) return false
-        throw new Fault('kernel', `set ${name} to ${value}`, code, error)
+        const fault = notSet(name, value, error)
+        if (fault.problem === 'ENOENT' && name.startsWith('bridge/')) return false
+        throw fault
       }
     }
     return inside(this.fd, () => settings.filter(differ)).map(([name]) => name)
@@ -124,3 +164,11 @@ export class Place {
     close(this.fd)
   }
 }
+
+const notSet = (name: string, value: string, error: unknown): Fault =>
+  new Fault(
+    'kernel',
+    `set ${name} to ${value}`,
+    (error as NodeJS.ErrnoException).code ?? String(error),
+    error,
+  )

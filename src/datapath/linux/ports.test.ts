@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { existsSync, mkdtempSync, readdirSync, readlinkSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -283,6 +283,20 @@ describe('ports on this kernel', { skip: impossible() ?? false }, () => {
     edit(1, (batch) => rt.deleteLink(batch, 'delete', 'eth0'))
     await datapath.replace(all)
     assert.deepEqual(await datapath.check(ports), [])
+  })
+
+  test('settings that the links of an attachment start with are not those of later links', async () => {
+    const pod = namespace('pod')
+    const setting = (link: string) =>
+      inside(pod, () => readFileSync(`/proc/sys/net/ipv6/conf/${link}/disable_ipv6`, 'utf8').trim())
+    const made = direct('n1', 1, pod, 'eth2')
+    made.inside.sysctls = { 'ipv6/conf/eth0/disable_ipv6': '1' }
+    await datapath.attach([made])
+    assert.deepEqual([setting('eth0'), setting('default'), await datapath.check([made])], ['1', '0', []])
+    const taken = { ...made, key: 'direct1c1/net1', link: { ...made.link, parent: 'missing' } } as PortPlan
+    taken.inside = { ...made.inside, name: 'net1', sysctls: { 'ipv6/conf/net1/disable_ipv6': '1' } }
+    await assert.rejects(datapath.attach([taken]), /missing/)
+    assert.equal(setting('default'), '0')
   })
 
   test('isolated ports of a bridge reach others, but not each other', async () => {

@@ -1,11 +1,10 @@
-import type { Table } from '../../plan/ruleset.ts'
 import { sysctlLine } from '../lines.ts'
 import { configure } from './entries.ts'
 import { createLinks, removeLinks, takeHome } from './links.ts'
 import type { Place } from './place.ts'
 import * as rt from './route.ts'
 import { type Job, Links, type MadeLink, type Side, within } from './side.ts'
-import { addPortElements, addTables, missingElements, renderTables } from './tables.ts'
+import { addPortElements, hangsOnDevices, missingElements, renderTables } from './tables.ts'
 
 export interface Rendered {
   changes: string[]
@@ -14,9 +13,8 @@ export interface Rendered {
 }
 
 /**
- * Makes network namespaces as they are wanted. With `fresh` sides nothing is
- * looked at first: that is what an attachment does. Otherwise what is there
- * is listed, and only the difference is written.
+ * Makes network namespaces as they are wanted: what is there is listed, and
+ * only the difference is written.
  *
  * `host` is the place whose NICs carry tunnels. Throws the first refusal; what
  * was done till then stays, and `made` has the links that it created. `dry`:
@@ -34,7 +32,7 @@ export function render(
   const job: Job = { sides, bySide, host, links, changes, dry, made: options.made ?? [] }
 
   const lookAround = () => {
-    for (const side of sides) if (side.owned !== 'fresh') look(side, links)
+    for (const side of sides) look(side, links)
   }
   lookAround()
   if (bySide.get('host')?.owned === 'marked' && takeHome(job) && !dry) {
@@ -94,26 +92,17 @@ function writeSysctls(side: Side, job: Job, ofLinks: boolean): void {
     const link = perLink.exec(name)?.[1] ?? ''
     return names.has(link) === ofLinks && (!job.dry || !ofLinks || job.links.get(netns, link) !== undefined)
   })
-  for (const name of side.place.sysctls(
-    settings,
-    job.dry ? 'dry' : side.owned === 'fresh' ? 'all' : 'differing',
-  ))
+  for (const name of side.place.sysctls(settings, job.dry ? 'dry' : 'differing'))
     job.changes.push(`~ ${sysctlLine(netns, name, sysctls[name]!)}`)
 }
 
 /** Tables that hang on a device come when that is there and not up yet, all others before any link. */
 function enforce(side: Side, job: Job, onDevices: boolean): void {
   const { want, place, owned } = side
-  const hanging = (table: Table) => table.chains.some((chain) => chain.base?.devices !== undefined)
-  const tables = want.tables.filter((table) => hanging(table) === onDevices)
-  const known = want.tables.some((table) => table.name === 'polynet' && !hanging(table))
+  const tables = want.tables.filter((table) => hangsOnDevices(table) === onDevices)
+  const known = want.tables.some((table) => table.name === 'polynet' && !hangsOnDevices(table))
   const elements = onDevices ? [] : want.elements
-  if (owned === 'fresh') {
-    addTables(place, tables)
-    if (elements.length > 0) addPortElements(place, elements)
-    return
-  }
-  const later = new Set(want.tables.filter(hanging).map((table) => table.name))
+  const later = new Set(want.tables.filter(hangsOnDevices).map((table) => table.name))
   const mine = (name: string): boolean => {
     if (onDevices || later.has(name)) return false
     return owned === 'all' || (owned !== 'nothing' && name.startsWith('polynet'))

@@ -10,9 +10,9 @@ export interface Side {
   /**
    * What may be removed when it is not wanted: `all` (a namespace of ours),
    * `marked` (the host's: what carries Polynet's mark), `ports` (a pod's: what
-   * is on our links), `nothing`; `fresh` also means that nothing is there yet.
+   * is on our links), `nothing`.
    */
-  owned: 'all' | 'marked' | 'ports' | 'nothing' | 'fresh'
+  owned: 'all' | 'marked' | 'ports' | 'nothing'
 }
 
 export interface MadeLink {

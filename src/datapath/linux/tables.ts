@@ -227,6 +227,10 @@ export function renderTables(
   return changes
 }
 
+/** Whether it can be made only when its devices are there. */
+export const hangsOnDevices = (table: Table): boolean =>
+  table.chains.some((chain) => chain.base?.devices !== undefined)
+
 /** Tables in a namespace that has none of them yet. */
 export function addTables(place: Place, tables: Table[]): void {
   if (tables.length === 0) return

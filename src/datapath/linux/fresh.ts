@@ -1,0 +1,193 @@
+import type { PortPlan } from '../../plan/node-plan.ts'
+import { addressLine, forwardingLine, neighbourLine, routeLine, ruleLine } from '../lines.ts'
+import { move } from './links.ts'
+import { Batch, refused } from './netlink.ts'
+import type { Place } from './place.ts'
+import * as rt from './route.ts'
+import { addPortElements, addTables, hangsOnDevices } from './tables.ts'
+
+/** Some of the ports, by a namespace that they share. */
+interface Shared {
+  netns: string
+  place: Place
+  ports: PortPlan[]
+}
+
+/**
+ * Makes ports of which nothing is there yet, as nearly every attachment does:
+ * nothing is looked at first, and what goes into one namespace goes in one
+ * system call, as far as it can. Returns the MACs of the pods' interfaces.
+ * Throws the first refusal, EEXIST where something is there after all; what
+ * was done till then stays, and `made` has the ports whose links it created.
+ */
+export function makePorts(ports: PortPlan[], place: (netns: string) => Place, made: PortPlan[]): string[] {
+  const nodes = shared(ports, (port) => port.netns, place)
+  const pods = shared(ports, (port) => port.inside.netns, place)
+  // What a port may send is said before there is a link.
+  for (const { place, ports } of nodes) {
+    const elements = ports.flatMap((port) => port.elements)
+    if (elements.length > 0) addPortElements(place, elements)
+  }
+  for (const { place, ports } of pods)
+    addTables(
+      place,
+      ports.flatMap(({ inside }) => inside.tables.filter((table) => !hangsOnDevices(table))),
+    )
+  startingWith(pods, () => {
+    for (const node of nodes) createLinks(node, place, made)
+  })
+  const macs = ports.map((port) => lookUp(port, place))
+  for (const { place, ports } of pods)
+    addTables(
+      place,
+      ports.flatMap(({ inside }) => inside.tables.filter(hangsOnDevices)),
+    )
+  for (const node of nodes) configureNode(node)
+  for (const pod of pods) configurePod(pod)
+  for (const { netns, link, inside } of ports)
+    if (link.kind === 'veth') {
+      place(netns).settle(link.name)
+      place(inside.netns).settle(inside.name)
+    }
+  return macs
+}
+
+function shared(
+  ports: PortPlan[],
+  netnsOf: (port: PortPlan) => string,
+  place: (netns: string) => Place,
+): Shared[] {
+  const all: Shared[] = []
+  for (const port of ports) {
+    const netns = netnsOf(port)
+    const one = all.find((other) => other.netns === netns)
+    if (one) one.ports.push(port)
+    else all.push({ netns, place: place(netns), ports: [port] })
+  }
+  return all
+}
+
+/**
+ * Settings that all of a pod's ports have in common are those that its links
+ * start with: one that is written for each link is looked up among the links
+ * of that name of all pods. The rest is written when the links are there.
+ */
+function startingWith(pods: Shared[], create: () => void): void {
+  const [pod, ...others] = pods
+  if (!pod) {
+    create()
+    return
+  }
+  const { common, single } = linkSettings(pod.ports)
+  pod.place.startingWith(common, () => startingWith(others, create))
+  pod.place.sysctls(single, 'all')
+}
+
+function linkSettings(ports: PortPlan[]): { common: [string, string][]; single: [string, string][] } {
+  const [first, ...others] = ports.map(({ inside }) => ({ name: inside.name, settings: inside.sysctls }))
+  const common = new Map<string, string>()
+  for (const [setting, value] of Object.entries(first?.settings ?? {})) {
+    const [before, after] = setting.split(`/conf/${first?.name}/`)
+    if (after === undefined) continue
+    const all = others.every(({ name, settings }) => settings[`${before}/conf/${name}/${after}`] === value)
+    if (all) common.set(`${before}/conf/default/${after}`, value)
+  }
+  const single = ports.flatMap(({ inside }) =>
+    Object.entries(inside.sysctls).filter(
+      ([setting, value]) => common.get(setting.replace(`/conf/${inside.name}/`, '/conf/default/')) !== value,
+    ),
+  )
+  return { common: [...common], single }
+}
+
+function createLinks(
+  { place: node, ports }: Shared,
+  place: (netns: string) => Place,
+  made: PortPlan[],
+): void {
+  const batch = new Batch()
+  const asked: PortPlan[] = []
+  for (const port of ports) {
+    const { key, link, inside } = port
+    const { name, mac, mtu } = inside
+    const pod = place(inside.netns)
+    const what = () => `${key}: create link ${name} in ${inside.netns}`
+    const theirs = { name, mac, mtu, netns: pod === node ? undefined : pod.fd }
+    if (link.kind === 'host-device') {
+      move(node, pod, link.device, name)
+      continue
+    }
+    asked.push(port)
+    if (link.kind === 'veth') {
+      const master = link.bridge === undefined ? undefined : node.index(link.bridge)
+      const ours = { name: link.name, mac: link.mac, mtu, noarp: link.noarp, master, up: true }
+      rt.newVeth(batch, what, ours, theirs)
+    } else rt.newUpper(batch, what, { ...theirs, parent: node.index(link.parent) }, link)
+  }
+  const { refusals } = node.route.try(batch)
+  made.push(...asked.filter((_, index) => !refusals.some((refusal) => refusal.index === index)))
+  if (refusals[0]) throw refused(refusals[0])
+}
+
+/** Has the places know the port's links; the MAC of the pod's. */
+function lookUp({ key, netns, link, inside }: PortPlan, place: (netns: string) => Place): string {
+  if (link.kind === 'veth') place(netns).newIndex(link.name)
+  const pod = place(inside.netns)
+  if (link.kind === 'veth' && inside.mac !== undefined) {
+    pod.newIndex(inside.name)
+    return inside.mac
+  }
+  const { index, mac } = pod.link(inside.name, `${key}: find link ${inside.name} in ${inside.netns}`)
+  pod.indexes.set(inside.name, index)
+  return inside.mac ?? mac
+}
+
+function configureNode({ netns, place, ports }: Shared): void {
+  const batch = new Batch()
+  for (const { key, link, forwarding, neighbours, routes } of ports) {
+    if (link.kind === 'veth' && link.isolated)
+      rt.setBridgePort(
+        batch,
+        () => `${key}: set bridge port ${link.name} in ${netns}`,
+        place.index(link.name),
+        true,
+      )
+    for (const f of forwarding)
+      rt.newForwarding(batch, () => `${key}: add ${forwardingLine(netns, f)}`, place.index(f.link), f)
+    for (const n of neighbours)
+      rt.newNeighbour(batch, () => `${key}: add ${neighbourLine(netns, n)}`, place.index(n.link), n)
+    for (const r of routes)
+      rt.newRoute(batch, () => `${key}: add ${routeLine(netns, r)}`, place.index(r.link), r)
+  }
+  place.route.send(batch)
+}
+
+/** Links are up before anything leads to them. */
+function configurePod({ netns, place, ports }: Shared): void {
+  const batch = new Batch()
+  for (const { key, link, inside } of ports) {
+    const { name, mac, mtu } = inside
+    const index = place.index(name)
+    const what = () => `${key}: set link ${name} in ${netns}: up`
+    // A NIC has its own settings, and says where it came from; the others' mark tells them from those of other plugins.
+    if (link.kind === 'host-device') rt.setLink(batch, what, { index, mac, mtu, up: true })
+    else rt.setLink(batch, what, { index, up: true, alias: 'polynet' })
+  }
+  for (const { key, inside } of ports) {
+    const index = place.index(inside.name)
+    for (const address of inside.addresses)
+      rt.newAddress(
+        batch,
+        () => `${key}: add ${addressLine(netns, { link: inside.name, address })}`,
+        index,
+        address,
+      )
+    for (const n of inside.neighbours)
+      rt.newNeighbour(batch, () => `${key}: add ${neighbourLine(netns, n)}`, place.index(n.link), n)
+    for (const r of inside.routes)
+      rt.newRoute(batch, () => `${key}: add ${routeLine(netns, r)}`, place.index(r.link), r)
+    for (const rule of inside.rules ?? [])
+      rt.newRule(batch, () => `${key}: add ${ruleLine(netns, rule)}`, rule)
+  }
+  place.route.send(batch)
+}
