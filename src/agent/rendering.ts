@@ -5,6 +5,7 @@ import type { Clock } from '../lib/clock.ts'
 import { asFault, isFault } from '../lib/fault.ts'
 import { equal } from '../lib/json.ts'
 import type { Log } from '../lib/log.ts'
+import type { PortPlan } from '../plan/node-plan.ts'
 import { planNode } from '../plan/plan-node.ts'
 import type { HeldAttachment, NetworkView, Wire } from '../plan/view.ts'
 import { type Loop, startLoop } from '../reconcile/loop.ts'
@@ -36,7 +37,9 @@ export class Rendering {
   #rendered = new Set<string>()
   /** What the kernel was last made to follow, but for the pods' ports, which come and go by ADD and DEL. */
   #followed: unknown[] | undefined
-  /** The kernel may have changed by itself: it is compared even when there is nothing else to follow. */
+  /** The ports as they were planned then, by key. */
+  #ports = new Map<string, PortPlan>()
+  /** The kernel may have changed by itself: all of it is compared, even when there is nothing else to follow. */
   #doubtful = false
 
   constructor(deps: {
@@ -85,12 +88,15 @@ export class Rendering {
     const closed = this.#views.closed(views)
     const following = [...views, closed.join()]
     if (equal(following, this.#followed) && !this.#doubtful) return
+    const trusts = this.#followed !== undefined && !this.#doubtful
     this.#followed = undefined
     this.#doubtful = false
     await this.#remember(views)
     const plan = planNode({ networks: views, attachments: this.#attachments(), closed })
-    const { changes, orphans } = await this.#datapath.replace(plan)
+    const unchanged = trusts ? this.#unchanged(plan.ports) : []
+    const { changes, orphans } = await this.#datapath.replace(plan, unchanged)
     this.#followed = following
+    this.#ports = new Map(plan.ports.map((port) => [port.key, port]))
     this.#rendered = new Set(views.map((v) => v.network.metadata.uid ?? ''))
     this.#tell(views)
     if (changes.length > 0) this.#log.info('the kernel is in step', { changes: changes.length })
@@ -162,6 +168,16 @@ export class Rendering {
         ? []
         : record.attachments.flatMap((a) => (a.kind === 'polynet' && a.held ? [a.held] : [])),
     )
+  }
+
+  /** Keys of the ports that are planned as they were when the kernel last followed, or as an ADD has made them since. */
+  #unchanged(ports: PortPlan[]): string[] {
+    const made = new Map(this.#ports)
+    for (const { state, attachments } of recordsOf(this.#journal))
+      for (const a of state === 'added' ? attachments : [])
+        if (a.kind === 'polynet' && a.port && !made.has(a.port.key)) made.set(a.port.key, a.port)
+    // Most are the same value as before, so little is compared.
+    return ports.filter((port) => equal(made.get(port.key), port)).map(({ key }) => key)
   }
 
   /** A network that cannot be rendered now (its NIC is gone, or the network itself) goes on as it last was. */

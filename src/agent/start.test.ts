@@ -729,3 +729,32 @@ test('a pod on two networks with the same addresses gets another one in each, or
   assert.match(msg, /net1 and net2 would both have 10.2.240.7; ask for another on one of them/)
   assert.deepEqual(await left(), before)
 })
+
+test('pods are looked into when the node starts and when their ports are planned otherwise, not for other networks', async () => {
+  const said: string[][] = []
+  const { kube, cni, pod, startAgain } = await node((datapath) => ({
+    ...datapath,
+    replace(plan, unchanged = []) {
+      said.push(unchanged)
+      return datapath.replace(plan, unchanged)
+    },
+  }))
+  const next = async (act: () => Promise<unknown>): Promise<string[]> => {
+    said.length = 0
+    await act()
+    const until = performance.now() + 30_000
+    while (said.length === 0 && performance.now() < until) await realClock.sleep(5)
+    return said[0] ?? ['nothing was compared']
+  }
+  await pod('web')
+  await cni('ADD', 'web')
+  await pod('flat', 'flat')
+  const web = 'sandbox-of-web/eth0'
+  assert.deepEqual(await next(() => cni('ADD', 'flat')), [web])
+  const route = { type: 'merge', body: { spec: { routes: [{ to: '203.0.113.0/24' }] } } } as const
+  assert.deepEqual(
+    await next(() => kube.patch(resources.networks, { namespace: 'default', name: 'flat' }, route)),
+    ['sandbox-of-flat/eth0', web],
+  )
+  assert.deepEqual(await next(startAgain), [])
+})

@@ -15,8 +15,11 @@ export interface Datapath {
    * loses no packet. A port whose pod namespace is gone is left out and named
    * in the report. Rejects with `kernel`, naming the first object the kernel
    * refused; what was done till then stays, and the next call goes on.
+   * `unchanged`: keys of ports that were planned the same when they were last
+   * made right. What is inside their pods may be left unseen until a call
+   * that does not say so.
    */
-  replace(plan: NodePlan): Promise<Report>
+  replace(plan: NodePlan, unchanged?: string[]): Promise<Report>
   /**
    * Adds ports to what is there, in one batch, enforcement first. All or
    * nothing: when one fails, nothing of any of them is left and it rejects.

@@ -50,22 +50,29 @@ export class Kernel {
   /**
    * A pod that may change its own namespace can make its port impossible. That
    * must not keep others from being made right: its ports are left out then,
-   * all else is done, and the fault is thrown at the end.
+   * all else is done, and the fault is thrown at the end. Pods whose ports are
+   * all `unchanged` are not looked into, unless one lacks its node's side: that
+   * is made together with the other.
    */
-  replace(plan: NodePlan): Promise<Report> {
+  replace({ plan, unchanged }: { plan: NodePlan; unchanged: string[] }): Promise<Report> {
     return this.#inTurn(async () => {
       await Promise.allSettled(this.#deleting.values())
       const gone = new Set(plan.ports.map((port) => port.inside.netns))
       for (const netns of gone) if (isNamespace(netns)) gone.delete(netns)
       const orphans = plan.ports.filter((port) => gone.has(port.inside.netns)).map((port) => port.key)
       const changes = this.#keepNamespaces(plan.namespaces)
+      let unseen = podsOf(plan.ports, unchanged)
       let ports = plan.ports.filter((port) => !gone.has(port.inside.netns))
       let first: unknown
       for (;;) {
         try {
-          changes.push(...this.#render(plan.namespaces, ports))
+          changes.push(...this.#render(plan.namespaces, ports, unseen))
           break
         } catch (error) {
+          if (unseen.size > 0) {
+            unseen = new Set()
+            continue
+          }
           const bad = isFault(error) && ports.find((port) => error.doing.startsWith(`${port.key}: `))
           if (!bad) throw first ?? error
           first ??= error
@@ -77,10 +84,11 @@ export class Kernel {
     })
   }
 
-  #render(namespaces: NamespacePlan[], ports: PortPlan[]): string[] {
+  #render(namespaces: NamespacePlan[], ports: PortPlan[], unseen: Set<string>): string[] {
     const planned = new Set(namespaces.map((namespace) => namespace.netns))
     return this.#withPods(ports, (place) => {
-      const sides = [...wantsOf(namespaces, ports).values()].map((want): Side => {
+      const wants = [...wantsOf(namespaces, ports).values()].filter((want) => !unseen.has(want.netns))
+      const sides = wants.map((want): Side => {
         const owned = want.netns === 'host' ? 'marked' : planned.has(want.netns) ? 'all' : 'ports'
         return { want, place: place(want.netns), owned }
       })
@@ -423,6 +431,14 @@ const addressesOf = ({ addresses }: PortPlan['inside']): string[] => addresses.m
 
 /** What stands in `#deleting` for them; no link has such a name. */
 const connectionsOf = (netns: string): string => `${netns}/connections of pods that are gone`
+
+/** Namespaces of the pods all of whose ports are among these. */
+function podsOf(ports: PortPlan[], keys: string[]): Set<string> {
+  const among = new Set(keys)
+  const pods = new Set(ports.map((port) => port.inside.netns))
+  for (const port of ports) if (!among.has(port.key)) pods.delete(port.inside.netns)
+  return pods
+}
 
 /** Source rules do not go with a link; a pod's namespace that lives on keeps none. */
 function removeRules(ports: PortPlan[]): void {

@@ -34,6 +34,8 @@ function fits(job: Job, wanted: WantedLink, seen: rt.SeenLink): boolean {
     case 'veth':
     case 'peer': {
       const end = origin.kind === 'veth' ? origin.peer : origin.of
+      // Its other end is in a pod that is not looked into.
+      if (!job.bySide.has(end.netns)) return seen.kind === 'veth' && seen.elsewhere
       const other = job.links.get(end.netns, end.name)
       return (
         seen.kind === 'veth' &&

@@ -83,7 +83,7 @@ export async function linuxDatapath(options: {
   }
   await call<Nic[]>('nics')
   return {
-    replace: (plan) => call<Report>('replace', plan),
+    replace: (plan, unchanged = []) => call<Report>('replace', { plan, unchanged }),
     attach: (ports) => call('attach', ports),
     detach: (ports) => call('detach', ports),
     check: (ports) => call('check', ports),

@@ -299,6 +299,43 @@ describe('ports on this kernel', { skip: impossible() ?? false }, () => {
     assert.equal(setting('default'), '0')
   })
 
+  test('pods whose ports are unchanged are not looked into, unless one lost its node’s side', async () => {
+    const ports = [1, 2].map((n) => port(blue, 'n1', n, namespace(`pod${n}`)))
+    const all = plan('n1', [blue], ports)
+    await datapath.replace(all)
+    const unchanged = ports.map(({ key }) => key)
+    const before = await datapath.describe()
+    assert.deepEqual(await datapath.replace(all, unchanged), { changes: [], orphans: [] })
+    assert.deepEqual(await datapath.describe(), before)
+    const edit = (netns: string, fill: (batch: Batch) => void) => {
+      const place = new Place(netns)
+      const batch = new Batch()
+      fill(batch)
+      place.route.send(batch)
+      place.close()
+    }
+    const spoil = (n: number) =>
+      edit(at(`pod${n}`), (b) => rt.setLink(b, 'spoil', { name: 'eth0', mtu: 1300 }))
+    const spoilt = async () => (await datapath.check(ports)).length
+    spoil(1)
+    assert.deepEqual((await datapath.replace(all, unchanged)).changes, [])
+    assert.equal(await spoilt(), 1)
+    // Only those that are said to be unchanged.
+    spoil(2)
+    await datapath.replace(all, unchanged.slice(0, 1))
+    assert.equal(await spoilt(), 1)
+    await datapath.replace(all)
+    assert.equal(await spoilt(), 0)
+    const [first] = ports
+    edit(join(at('run/netns'), first!.netns), (b) => {
+      const { link } = first!
+      if (link.kind === 'veth') rt.deleteLink(b, 'delete', link.name)
+    })
+    await datapath.replace(all, unchanged)
+    assert.equal(await spoilt(), 0)
+    assert.deepEqual(await datapath.describe(), before)
+  })
+
   test('isolated ports of a bridge reach others, but not each other', async () => {
     const network: NamespacePlan = {
       ...emptyNamespace('pn-flat'),
