@@ -66,7 +66,7 @@ suite('stories on a real Kubernetes', { concurrency: 1 }, () => {
           try {
             // A busy machine delays what a page waits for: what comes out differently twice is wrong.
             await playOn(stage, each).catch((error: Error) => {
-              console.error(`played again: ${error.message}`)
+              console.error(`${each.page} is played again: ${error.message}`)
               return playOn(stage, each)
             })
           } finally {
