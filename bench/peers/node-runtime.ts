@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { resources } from '../../src/api/resources.ts'
+import { giveBackLeaked } from './leaks.ts'
 import type { Place } from './place.ts'
 import { podOf, type Way } from './ways.ts'
 
@@ -127,6 +128,7 @@ export class NodeRuntime {
     await this.#ask({ command: 'remove', pods, atOnce: 1 })
     for (const { namespace, name } of pods)
       await this.#place.kube.delete(resources.pods, { namespace, name }, { gracePeriodSeconds: 0 })
+    if (this.#way.side === 'multus') await giveBackLeaked(this.#place)
   }
 
   close(): void {

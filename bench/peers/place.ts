@@ -105,6 +105,7 @@ const configuration = (): string[] => [
   `Kubernetes ${versionOf('kubernetes-1.37')}, containerd ${versionOf('containerd')}, four nodes on one kernel (the fourth is idle, and a second one of Polynet once a row wants two), etcd without fsync, nftables kube-proxy.`,
   `Polynet from this source, by its chart: one controller, one webhook, its own default network of both families, ${moreNetworks} Layer3 networks of IPv4.`,
   `Multus ${versionOf('multus')} (thick, as its quick start, without its limit of 0.1 CPU), default network bridge + host-local + portmap of both families.`,
+  'What its DELs leave of the default network’s addresses (its issue 1449) is given back between measurements.',
   `Beside it ${moreNetworks} networks of bridge + host-local and ${moreNetworks} of bridge + Whereabouts ${versionOf('whereabouts')} (as its DaemonSet, without that limit), a /16 each. Reference plugins ${versionOf('plugins')}.`,
 ]
 

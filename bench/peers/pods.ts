@@ -1,6 +1,7 @@
 import type { Pod } from '../../src/api/core.ts'
 import { resources } from '../../src/api/resources.ts'
 import { type Figures, mean, median } from '../figures.ts'
+import { giveBackLeaked } from './leaks.ts'
 import type { Place } from './place.ts'
 import { cpuOfMachine, cpuOfTree } from './processes.ts'
 import { ratioText } from './ratio.ts'
@@ -139,6 +140,7 @@ export async function batch(
     clearTimeout(late)
     over.abort()
     await following
+    if (way.side === 'multus') await giveBackLeaked(place)
   }
 
   async function follow(): Promise<void> {
