@@ -197,7 +197,13 @@ export function startAgent(deps: AgentDeps): Agent {
       log,
     })
     const rendering = new Rendering({
-      ...{ watched, views, datapath, clock, log, journal, look },
+      watched,
+      views,
+      datapath,
+      journal,
+      clock,
+      log,
+      look,
       rendered: (now) => {
         rendered = now
         reached.wake()
@@ -246,9 +252,7 @@ export function startAgent(deps: AgentDeps): Agent {
         mind()
         hasten()
         compare()
-        await Promise.all([
-          ...[reporter.close(), rendering.close(), reached.close(), slices.close(), addresses.close()],
-        ])
+        await Promise.all([reporter, rendering, reached, slices, addresses].map((part) => part.close()))
       },
     }
   }
