@@ -29,8 +29,10 @@ export async function attach(place: Place, size: Size): Promise<Figures[]> {
       await on(way).remove(warm.slice(1))
       stay.push([way, warm.slice(0, 1)])
     }
+    await settled()
+    await Promise.all([...runtimes.values()].map((runtime) => runtime.rest()))
     const found = [
-      await oneByOne(on, size({ small: 1, full: 8 })),
+      await oneByOne(on, size({ small: 1, full: 6 })),
       await manyAtOnce(on, size({ small: 1, full: 3 }), size({ small: 4, full: 48 })),
     ]
     for (const [way, pods] of stay) {

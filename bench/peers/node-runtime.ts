@@ -18,8 +18,11 @@ export interface Held {
 }
 
 export interface Question {
-  /** Makes or removes the pods' network namespaces, attaches and detaches them, or looks what addresses they have. */
-  command: 'make' | 'remove' | 'ADD' | 'DEL' | 'look'
+  /**
+   * Makes or removes the pods' network namespaces, attaches and detaches them,
+   * looks what addresses they have, or measures what daemons do at rest.
+   */
+  command: 'make' | 'remove' | 'ADD' | 'DEL' | 'look' | 'rest'
   pods: Held[]
   atOnce: number
   /** Answers at once, without what daemons do afterwards. */
@@ -129,6 +132,11 @@ export class NodeRuntime {
     for (const { namespace, name } of pods)
       await this.#place.kube.delete(resources.pods, { namespace, name }, { gracePeriodSeconds: 0 })
     if (this.#way.side === 'multus') await giveBackLeaked(this.#place)
+  }
+
+  /** Has what daemons do at rest measured again: just after their start it is more. */
+  async rest(): Promise<void> {
+    await this.#ask({ command: 'rest', pods: [], atOnce: 1 })
   }
 
   close(): void {

@@ -113,7 +113,7 @@ export async function requests(place: Place, size: Size): Promise<Figures[]> {
   const rows: Figures['rows'] = []
   for (const [way, networks] of cases)
     for (const [count, times] of [
-      [1, size({ small: 1, full: 5 })],
+      [1, size({ small: 1, full: 4 })],
       [size({ small: 3, full: 30 }), 1],
     ] as const) {
       if (!place.hurried) await batch(place, way, networks, 1, 'before')

@@ -114,7 +114,7 @@ function cpuOfDaemon(daemon: { word: string; pid: number }): number {
 }
 
 /** What the daemons take when nothing is asked of them, a millisecond. */
-const idle = await idleShare()
+let idle = await idleShare()
 
 async function idleShare(): Promise<number> {
   const [before, began] = [cpu(), performance.now()]
@@ -124,6 +124,7 @@ async function idleShare(): Promise<number> {
 
 async function answer({ command, pods, atOnce, hasty, by }: Question): Promise<Answer> {
   if (command === 'make') for (const pod of pods) createNamespace(netnsOf(pod))
+  if (command === 'rest') idle = await idleShare()
   if (command === 'remove') for (const pod of pods) removeNamespace(netnsOf(pod))
   const addresses: Answer['addresses'] = {}
   if (command === 'look') for (const pod of pods) addresses[pod.name] = addressesOf(pod)
