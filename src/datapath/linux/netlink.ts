@@ -289,9 +289,7 @@ export class Netlink {
   /** Sends the batch; what came back, refusals as values. The kernel goes on behind a refused message (except for nftables: all or none). */
   try(batch: Batch, answered = batch.count - 1): { messages: Message[]; refusals: Refusal[] } {
     if (batch.count === 0) return { messages: [], refusals: [] }
-    const first = this.#number(batch)
-    const bytes = batch.close(first, answered)
-    if (bytes.length > smallBytes) this.#enlarge()
+    const { first, bytes } = this.#closed(batch, answered)
     send(this.fd, bytes, bytes.length)
     return this.#read(batch, first, MSG_DONTWAIT, answered)
   }
@@ -302,9 +300,7 @@ export class Netlink {
     answered = batch.count - 1,
   ): Promise<{ messages: Message[]; refusals: Refusal[] }> {
     if (batch.count === 0) return { messages: [], refusals: [] }
-    const first = this.#number(batch)
-    const bytes = batch.close(first, answered)
-    if (bytes.length > smallBytes) this.#enlarge()
+    const { first, bytes } = this.#closed(batch, answered)
     await sendAsync(this.fd, bytes, bytes.length)
     return this.#read(batch, first, MSG_DONTWAIT, answered)
   }
@@ -314,12 +310,10 @@ export class Netlink {
     this.#enlarge()
     for (let attempt = 0; ; attempt++) {
       const batch = make()
-      const first = this.#number(batch)
-      const bytes = batch.close(first, -1)
+      const { first, bytes } = this.#closed(batch, -1)
       send(this.fd, bytes, bytes.length)
-      const answer = this.#read(batch, first, 0, 0)
-      if (answer.refusals[0]) throw refused(answer.refusals[0])
-      if (!answer.interrupted || attempt === 20) return answer.messages
+      const { messages, interrupted } = this.#listed(batch, first)
+      if (!interrupted || attempt === 20) return messages
     }
   }
 
@@ -328,12 +322,10 @@ export class Netlink {
     this.#enlarge()
     for (let attempt = 0; ; attempt++) {
       const batch = make()
-      const first = this.#number(batch)
-      const bytes = batch.close(first, -1)
+      const { first, bytes } = this.#closed(batch, -1)
       await sendAsync(this.fd, bytes, bytes.length)
-      const answer = this.#read(batch, first, 0, 0)
-      if (answer.refusals[0]) throw refused(answer.refusals[0])
-      if (!answer.interrupted || attempt === 20) return answer.messages
+      const { messages, interrupted } = this.#listed(batch, first)
+      if (!interrupted || attempt === 20) return messages
     }
   }
 
@@ -359,11 +351,21 @@ export class Netlink {
     }
   }
 
-  #number(batch: Batch): number {
+  /** The batch as it is sent, and the number of its first message; `answered` is the one that asks for an answer. */
+  #closed(batch: Batch, answered: number): { first: number; bytes: Buffer } {
     if (this.#seq > 0x7fffffff) this.#seq = 1
     const first = this.#seq
     this.#seq += batch.count
-    return first
+    const bytes = batch.close(first, answered)
+    if (bytes.length > smallBytes) this.#enlarge()
+    return { first, bytes }
+  }
+
+  /** What a dump lists, and whether that changed meanwhile. Throws its refusal. */
+  #listed(batch: Batch, first: number): { messages: Message[]; interrupted: boolean } {
+    const { messages, refusals, interrupted } = this.#read(batch, first, 0, 0)
+    if (refusals[0]) throw refused(refusals[0])
+    return { messages, interrupted }
   }
 
   /** For long lists and large batches; what one attachment says goes without. */
