@@ -154,12 +154,22 @@ function configureNode({ netns, place, ports }: Shared): void {
       )
     for (const f of forwarding)
       rt.newForwarding(batch, () => `${key}: add ${forwardingLine(netns, f)}`, place.index(f.link), f)
-    for (const n of neighbours)
-      rt.newNeighbour(batch, () => `${key}: add ${neighbourLine(netns, n)}`, place.index(n.link), n)
-    for (const r of routes)
-      rt.newRoute(batch, () => `${key}: add ${routeLine(netns, r)}`, place.index(r.link), r)
+    addWays(batch, key, { netns, place }, { neighbours, routes })
   }
   place.route.send(batch)
+}
+
+/** What leads to the port, or out of it, on one of its sides. */
+function addWays(
+  batch: Batch,
+  key: string,
+  { netns, place }: Pick<Shared, 'netns' | 'place'>,
+  { neighbours, routes }: Pick<PortPlan, 'neighbours' | 'routes'>,
+): void {
+  for (const n of neighbours)
+    rt.newNeighbour(batch, () => `${key}: add ${neighbourLine(netns, n)}`, place.index(n.link), n)
+  for (const r of routes)
+    rt.newRoute(batch, () => `${key}: add ${routeLine(netns, r)}`, place.index(r.link), r)
 }
 
 /** Links are up before anything leads to them. */
@@ -182,10 +192,7 @@ function configurePod({ netns, place, ports }: Shared): void {
         index,
         address,
       )
-    for (const n of inside.neighbours)
-      rt.newNeighbour(batch, () => `${key}: add ${neighbourLine(netns, n)}`, place.index(n.link), n)
-    for (const r of inside.routes)
-      rt.newRoute(batch, () => `${key}: add ${routeLine(netns, r)}`, place.index(r.link), r)
+    addWays(batch, key, { netns, place }, inside)
     for (const rule of inside.rules ?? [])
       rt.newRule(batch, () => `${key}: add ${ruleLine(netns, rule)}`, rule)
   }
