@@ -58,7 +58,10 @@ export function wantedBy(
   if (!asked.ok) throw new Fault('invalid', `attach pod ${namespace}/${name}`, sentence(asked.problems))
   const namespaceOf = (n: string) => watched.namespaces.get({ name: n })?.metadata
   const makers = {
-    ...{ ...around, namespace: namespaceOf, allowedPlugins, args },
+    ...around,
+    namespace: namespaceOf,
+    allowedPlugins,
+    args,
     ...(devices && uid !== undefined && { devices: () => devices(uid) }),
   }
   const makings = makingsOf({ namespace, name }, asked.value, makers)
