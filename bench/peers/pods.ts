@@ -3,7 +3,7 @@ import { resources } from '../../src/api/resources.ts'
 import { type Figures, mean, median } from '../figures.ts'
 import { giveBackLeaked } from './leaks.ts'
 import type { Place } from './place.ts'
-import { cpuOfMachine, cpuOfTree } from './processes.ts'
+import { cpuByProgram, cpuOfMachine } from './processes.ts'
 import { ratioText } from './ratio.ts'
 import type { Size } from './rows.ts'
 import { bare, hostLocal, podOf, polynet, type Way, whereabouts } from './ways.ts'
@@ -30,11 +30,11 @@ export async function pods(place: Place, size: Size): Promise<Figures[]> {
   ]
   // Whoever comes first does not pay for what all need.
   if (!place.hurried) for (const [way, networks] of cases) await batch(place, way, networks, 1, 'warm')
-  for (const [count, rounds] of all) found.push(await together(place, count, rounds))
+  for (const [count, rounds] of all) found.push(...(await together(place, count, rounds)))
   return found
 }
 
-async function together(place: Place, count: number, rounds: number): Promise<Figures> {
+async function together(place: Place, count: number, rounds: number): Promise<Figures[]> {
   const results = new Map<string, Batch[]>()
   for (let round = 0; round < rounds; round++)
     for (const [way, networks] of round % 2 === 0 ? cases : cases.toReversed()) {
@@ -48,13 +48,13 @@ async function together(place: Place, count: number, rounds: number): Promise<Fi
       median(times),
       Math.min(...times),
       Math.max(...times),
-      mean(all.map((each) => each.cpuMs / 1000)),
+      mean(all.map((each) => total(each.cpuMs) / 1000)),
       mean(all.map((each) => each.machineMs / 1000)),
       median(all.map((each) => each.goneMs / 1000)),
     ]
   }
   const base = figuresOf(results.get(`${bare.title} 1`)!)
-  return {
+  const ready: Figures = {
     title: `${count === 1 ? 'One pod' : `${count} pods at once`}: from creation until ${count === 1 ? 'it is' : 'all are'} Ready, ${rounds} rounds in which the sides take turns (seconds)`,
     columns: [
       'by',
@@ -90,11 +90,42 @@ async function together(place: Place, count: number, rounds: number): Promise<Fi
       'three nodes. machine’s CPU: of everything on this machine, with other work and kernel threads. gone: from deletion until none is left.',
     ],
   }
+  const means = cases.map(([way, networks]) => byProgram(results.get(`${way.title} ${networks}`)!, count))
+  const programs = [...new Set(means.flatMap((each) => [...each.keys()]))]
+    .filter((program) => means.some((each) => (each.get(program) ?? 0) >= 0.5))
+    .sort(
+      (a, b) =>
+        Math.max(...means.map((each) => each.get(b) ?? 0)) -
+        Math.max(...means.map((each) => each.get(a) ?? 0)),
+    )
+  const where: Figures = {
+    title: `The same CPU by program, ms a pod`,
+    columns: ['program', ...cases.map(([way, networks]) => `${titleOf(way, networks)} ${networks}`)],
+    rows: programs.map((program) => [program, ...means.map((each) => each.get(program) ?? 0)]),
+    notes: [
+      'What a program executes and waits for counts as its own: plugins are containerd’s or their daemon’s.',
+    ],
+  }
+  return [ready, where]
+}
+
+const total = (cpuMs: Map<string, number>): number => [...cpuMs.values()].reduce((sum, ms) => sum + ms, 0)
+
+/** Milliseconds a pod, means of these. */
+function byProgram(all: Batch[], count: number): Map<string, number> {
+  const programs = new Set(all.flatMap(({ cpuMs }) => [...cpuMs.keys()]))
+  return new Map(
+    [...programs].map((program) => [
+      program,
+      mean(all.map(({ cpuMs }) => (cpuMs.get(program) ?? 0) / count)),
+    ]),
+  )
 }
 
 export interface Batch {
   readyMs: number
-  cpuMs: number
+  /** By program. */
+  cpuMs: Map<string, number>
   machineMs: number
   goneMs: number
 }
@@ -129,10 +160,11 @@ export async function batch(
   }, 300_000)
   allGone.promise.catch(() => {})
   try {
-    const [cpu, machine, began] = [cpuOfTree(init), cpuOfMachine(), performance.now()]
+    const [cpu, machine, began] = [cpuByProgram(init), cpuOfMachine(), performance.now()]
     await Promise.all(names.map((name) => kube.create(resources.pods, podOf(way, name, networks))))
     const readyMs = (await allReady.promise) - began
-    const [cpuMs, machineMs] = [cpuOfTree(init) - cpu, cpuOfMachine() - machine]
+    const [after, machineMs] = [cpuByProgram(init), cpuOfMachine() - machine]
+    const cpuMs = new Map([...after].map(([program, ms]) => [program, ms - (cpu.get(program) ?? 0)]))
     const deleted = performance.now()
     await Promise.all(names.map((name) => kube.delete(resources.pods, { namespace, name })))
     return { readyMs, cpuMs, machineMs, goneMs: (await allGone.promise) - deleted }

@@ -1,4 +1,5 @@
 import { existsSync, readFileSync } from 'node:fs'
+import { basename } from 'node:path'
 import { argumentsOf, everyProcess } from '../../cluster/processes.ts'
 
 /** Processor time of processes and of the machine, in milliseconds; resident memory. */
@@ -35,9 +36,22 @@ export function tree(init: number): number[] {
   return found
 }
 
-/** Of everything that ran below `init` so far, ended or not. */
-export const cpuOfTree = (init: number): number =>
-  tree(init).reduce((sum, pid) => sum + (statOf(pid)?.cpu ?? 0), 0)
+/** Of everything that ran below `init` so far, ended or not, by program; what a program executes and waits for counts as its own. */
+export function cpuByProgram(init: number): Map<string, number> {
+  const found = new Map<string, number>()
+  for (const pid of tree(init)) {
+    const program = programOf(pid)
+    found.set(program, (found.get(program) ?? 0) + (statOf(pid)?.cpu ?? 0))
+  }
+  return found
+}
+
+/** The name of the file that it executes; of the script, where that is Node. */
+function programOf(pid: number): string {
+  const [file = '', ...rest] = argumentsOf(pid)
+  const script = basename(file) === 'node' ? rest.find((word) => word.startsWith('/')) : undefined
+  return basename(script ?? file)
+}
 
 /** Of all processors of this machine, idle and waiting time left out. */
 export function cpuOfMachine(): number {
