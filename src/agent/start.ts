@@ -15,8 +15,8 @@ import { Commands, type Holders } from './commands.ts'
 import { eventsFrom } from './events.ts'
 import { IpamPlugin } from './ipam-plugin.ts'
 import { recordsOf } from './journal/record.ts'
-import { reachOf, sayReach, takenBy } from './node-reach.ts'
-import { register } from './register.ts'
+import { sayReach } from './node-reach.ts'
+import { type Registration, startRegistration } from './registration.ts'
 import { Rendering } from './rendering.ts'
 import { startReporter } from './report.ts'
 import { Sandboxes } from './sandboxes.ts'
@@ -29,10 +29,6 @@ interface Identity {
   name: string
   uid: string
 }
-
-/** How often it is looked who has the ports of tunnels, and how often while somebody else does. */
-const portPollMs = 60_000
-const takenPollMs = 2000
 
 /** Everything that needs to know who this node is. */
 interface Core extends Holders {
@@ -63,7 +59,7 @@ export function startAgent(deps: AgentDeps): Agent {
   let unready: string | undefined =
     `the API server was not reached yet; see whether it runs and node ${node} may ask it`
   let nics: Nic[] = []
-  let registration: { close(): Promise<void> } | undefined
+  let registration: Registration | undefined
   let closed = false
 
   const begin = async () => {
@@ -79,7 +75,12 @@ export function startAgent(deps: AgentDeps): Agent {
     // What refuses to go now is tried again beside.
     void commands.forgetGone(deps.hasNamespace ?? (() => true))
     await look()
-    registration ??= startRegistration({ name: node, uid })
+    registration ??= startRegistration({
+      ...{ kube, datapath, journal, watched, views, clock, log, look },
+      node: { name: node, uid },
+      nics: () => nics,
+      doubt: () => core?.rendering.wake(),
+    })
     await rendering.begin()
     unready = undefined
     log.info('ready', { node })
@@ -92,11 +93,9 @@ export function startAgent(deps: AgentDeps): Agent {
     views.nics = nics
     views.holders = [...(await datapath.tunnels()), ...(await datapath.programsOn(views.tunnelPorts()))]
     const changed = !equal(before, [nics, views.holders])
-    if (changed) found()
+    if (changed) registration?.found()
     return changed
   }
-  /** Has the node's objects say what was found. */
-  let found = () => {}
 
   /** What needs to know who this node is, for this one; that of another Node of its name ends. */
   const be = async (identity: Identity): Promise<Core> => {
@@ -106,64 +105,6 @@ export function startAgent(deps: AgentDeps): Agent {
     registration = undefined
     core = startCore(identity)
     return core
-  }
-
-  /** Keeps the node's HostPhysicalNetwork, and what its Node says of it, as its NICs and the rules are. */
-  const startRegistration = (identity: Identity) => {
-    const loop = startLoop({
-      doing: `register node ${node}`,
-      round: async () => {
-        const mappings = views.mappings()
-        const seen = { nics, mappings, taken: views.nodeWireTaken() }
-        await register({ kube, clock, node: identity }, watched.host.list()[0], seen)
-        const [self] = watched.node.list()
-        const taken = takenBy(journal, (ref) => watched.networks.get(ref))
-        if (self) await sayReach(kube, self, reachOf(self, mappings, taken))
-      },
-      clock,
-      log,
-      batchMs: 20,
-    })
-    const lookAgain = async (doubtful: boolean) => {
-      try {
-        if ((await look()) || doubtful) core?.rendering.wake()
-      } catch (error) {
-        log.warn(asFault(error, 'look at the NICs').message)
-      }
-    }
-    const forgetChanges = watched.onChange((kind) => {
-      if (kind === 'node' || kind === 'host' || kind === 'physicalNetworks') loop.wake()
-      // One that is new, or has its port now.
-      if (kind === 'physicalNetworks') void lookAgain(false)
-    })
-    const forgetNics = datapath.onNics(() => lookAgain(true))
-    let stopped = false
-    let pause = new AbortController()
-    // Nothing tells who takes a port and lets it go.
-    const lookEverySoOften = async () => {
-      while (!stopped) {
-        pause = new AbortController()
-        const taken = views.holders.some((holder) => !('vni' in holder))
-        await clock.sleep(taken ? takenPollMs : portPollMs, pause.signal)
-        if (!stopped) await lookAgain(false)
-      }
-    }
-    found = () => {
-      loop.wake()
-      pause.abort('found')
-    }
-    void lookEverySoOften()
-    loop.wake()
-    return {
-      close() {
-        forgetChanges()
-        forgetNics()
-        stopped = true
-        found = () => {}
-        pause.abort('closed')
-        return loop.close()
-      },
-    }
   }
 
   const startCore = (identity: Identity): Core => {
