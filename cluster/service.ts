@@ -33,7 +33,7 @@ export class Service {
     const [program = '', ...args] = argv
     const child = spawn(program, args, {
       stdio: ['ignore', out, out],
-      env: { PATH: systemPath, HOME: '/root', ...env },
+      env: { PATH: systemPath, HOME: '/root', ...collecting(), ...env },
     })
     closeSync(out)
     this.#child = child
@@ -75,4 +75,10 @@ function send(pid: number, signal: NodeJS.Signals): void {
   try {
     process.kill(pid, signal)
   } catch {}
+}
+
+/** How Go's programs collect garbage, when whoever started the cluster has said so. */
+const collecting = (): Record<string, string> => {
+  const { GOGC } = process.env
+  return GOGC === undefined ? {} : { GOGC }
 }
