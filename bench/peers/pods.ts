@@ -9,7 +9,7 @@ import type { Size } from './rows.ts'
 import { bare, hostLocal, podOf, polynet, type Way, whereabouts } from './ways.ts'
 
 /** Each with the number of networks of its pods, the default one counted. The first is what the others are compared with. */
-const cases: [Way, number][] = [
+export const cases: [Way, number][] = [
   [bare, 1],
   [polynet, 1],
   [hostLocal, 1],
@@ -18,10 +18,10 @@ const cases: [Way, number][] = [
   [whereabouts, 4],
 ]
 
-const titleOf = (way: Way, networks: number): string =>
+export const titleOf = (way: Way, networks: number): string =>
   networks === 1 ? (way === hostLocal ? 'Multus' : way.title) : way.title
 
-/** Pods from their creation to Ready, as whoever applies them sees it: one, and many at once. */
+/** Pods from their creation to Ready, as whoever applies them sees it: one, and thirty at once. A hundred at once are in `requests`. */
 export async function pods(place: Place, size: Size): Promise<Figures[]> {
   const found: Figures[] = []
   const all: [count: number, rounds: number][] = [
@@ -35,14 +35,24 @@ export async function pods(place: Place, size: Size): Promise<Figures[]> {
 }
 
 async function together(place: Place, count: number, rounds: number): Promise<Figures[]> {
-  const results = new Map<string, Batch[]>()
+  const results: Results = new Map()
   for (let round = 0; round < rounds; round++)
     for (const [way, networks] of round % 2 === 0 ? cases : cases.toReversed()) {
-      const key = `${way.title} ${networks}`
+      const key = keyOf(way, networks)
       const result = await batch(place, way, networks, count, `r${count}-${round}`)
       results.set(key, [...(results.get(key) ?? []), result])
     }
-  const figuresOf = (all: Batch[]) => {
+  return figuresOf(count, rounds, results)
+}
+
+/** Batches of each case, by `keyOf`. */
+export type Results = Map<string, Batch[]>
+
+export const keyOf = (way: Way, networks: number): string => `${way.title} ${networks}`
+
+/** How long it took until so many pods were Ready, and what processor time that took, by program. */
+export function figuresOf(count: number, rounds: number, results: Results): Figures[] {
+  const cells = (all: Batch[]) => {
     const times = all.map((each) => each.readyMs / 1000)
     return [
       median(times),
@@ -53,9 +63,9 @@ async function together(place: Place, count: number, rounds: number): Promise<Fi
       median(all.map((each) => each.goneMs / 1000)),
     ]
   }
-  const base = figuresOf(results.get(`${bare.title} 1`)!)
+  const base = cells(results.get(keyOf(bare, 1))!)
   const ready: Figures = {
-    title: `${count === 1 ? 'One pod' : `${count} pods at once`}: from creation until ${count === 1 ? 'it is' : 'all are'} Ready, ${rounds} rounds in which the sides take turns (seconds)`,
+    title: `${count === 1 ? 'One pod' : `${count} pods at once`}: from creation until ${count === 1 ? 'it is' : 'all are'} Ready, ${rounds === 1 ? 'one round' : `${rounds} rounds in which the sides take turns`} (seconds)`,
     columns: [
       'by',
       'networks',
@@ -69,8 +79,8 @@ async function together(place: Place, count: number, rounds: number): Promise<Fi
       'gone',
     ],
     rows: cases.map(([way, networks]) => {
-      const [mid = 0, low = 0, high = 0, cpu = 0, machine = 0, gone = 0] = figuresOf(
-        results.get(`${way.title} ${networks}`)!,
+      const [mid = 0, low = 0, high = 0, cpu = 0, machine = 0, gone = 0] = cells(
+        results.get(keyOf(way, networks))!,
       )
       return [
         titleOf(way, networks),
@@ -90,7 +100,7 @@ async function together(place: Place, count: number, rounds: number): Promise<Fi
       'three nodes. machine’s CPU: of everything on this machine, with other work and kernel threads. gone: from deletion until none is left.',
     ],
   }
-  const means = cases.map(([way, networks]) => byProgram(results.get(`${way.title} ${networks}`)!, count))
+  const means = cases.map(([way, networks]) => byProgram(results.get(keyOf(way, networks))!, count))
   const programs = [...new Set(means.flatMap((each) => [...each.keys()]))]
     .filter((program) => means.some((each) => (each.get(program) ?? 0) >= 0.5))
     .sort(

@@ -2,9 +2,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { KubeObject, Resource } from '../../src/api/meta.ts'
 import type { Figures } from '../figures.ts'
 import type { Place } from './place.ts'
-import { batch } from './pods.ts'
+import { batch, cases, figuresOf, keyOf, type Results, titleOf } from './pods.ts'
 import type { Size } from './rows.ts'
-import { bare, hostLocal, polynet, type Way, whereabouts } from './ways.ts'
+import { bare, polynet } from './ways.ts'
 
 /** Whose requests are counted, by the account they ask with. */
 const accounts = {
@@ -96,31 +96,27 @@ export const spent = (before: Counts, after: Counts): Counts => ({
   webhook: after.webhook - before.webhook,
 })
 
-const cases: [Way, number][] = [
-  [bare, 1],
-  [polynet, 1],
-  [polynet, 4],
-  [hostLocal, 1],
-  [hostLocal, 4],
-  [whereabouts, 4],
-]
-
-/** What is asked of the API server for a pod's whole life, alone and in a burst. */
+/** What is asked of the API server for a pod's whole life, alone and in a burst; and how long that burst takes. */
 export async function requests(place: Place, size: Size): Promise<Figures[]> {
   await countAccounts(place)
   // The API server sorts requests anew a moment later.
   await sleep(2000)
   const rows: Figures['rows'] = []
+  const bursts: Results = new Map()
+  const many = size({ small: 3, full: 100 })
   for (const [way, networks] of cases)
     for (const [count, times] of [
       [1, size({ small: 1, full: 4 })],
-      [size({ small: 3, full: 30 }), 1],
+      [many, 1],
     ] as const) {
       if (!place.hurried) await batch(place, way, networks, 1, 'before')
       await sleep(size({ small: 500, full: 5000 }))
       const before = await counts(place)
       const began = performance.now()
-      for (let i = 0; i < times; i++) await batch(place, way, networks, count, `asked-${count}-${i}`)
+      for (let i = 0; i < times; i++) {
+        const done = await batch(place, way, networks, count, `asked-${count}-${i}`)
+        if (count === many) bursts.set(keyOf(way, networks), [done])
+      }
       await sleep(size({ small: 500, full: 2000 }))
       const ms = performance.now() - began
       const { own, all, conflicts, webhook } = spent(before, await counts(place))
@@ -139,7 +135,7 @@ export async function requests(place: Place, size: Size): Promise<Figures[]> {
         .filter((name) => own[name]! > 0 && way !== bare)
         .map((name) => `${name.replace('polynet-', '')} ${net(own[name]!, still.own[name]!).toFixed(1)}`)
       rows.push([
-        way === hostLocal && networks === 1 ? 'Multus' : way.title,
+        titleOf(way, networks),
         networks,
         count === 1 ? 'one by one' : `${count} at once`,
         way === bare ? 0 : mine,
@@ -150,6 +146,7 @@ export async function requests(place: Place, size: Size): Promise<Figures[]> {
       ])
     }
   return [
+    ...figuresOf(many, 1, bursts),
     {
       title: 'API requests a pod, from its creation until it is gone',
       columns: ['by', 'networks', 'pods', 'own', 'of these', 'of all clients', 'conflicts', 'webhook calls'],
