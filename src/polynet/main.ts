@@ -5,6 +5,7 @@ import { removeAgents } from '../agent/install/remove-agents.ts'
 import { type ConnectedKube, connect } from '../kube/cluster/connect.ts'
 import { realClock } from '../lib/clock.ts'
 import { obey } from '../lib/program.ts'
+import { agents } from './agents.ts'
 import { completionFor } from './completion.ts'
 import { runDoctor } from './doctor.ts'
 import { traceOf } from './trace.ts'
@@ -76,8 +77,8 @@ program
   .action(async ({ api, within }: { api?: string; within: string }) => {
     const kube = await connect(api)
     const left = await removeAgents(kube, realClock, {
-      daemonSet: { namespace: 'polynet-system', name: 'polynet-agent' },
-      labels: 'app.kubernetes.io/name=polynet,app.kubernetes.io/component=agent',
+      daemonSet: { namespace: agents.namespace, name: 'polynet-agent' },
+      labels: agents.labels,
       withinMs: Number(within) * 1000,
     })
     for (const node of left)

@@ -5,6 +5,7 @@ import type { Pod } from '../api/core.ts'
 import { resources } from '../api/resources.ts'
 import type { Kube } from '../kube/port.ts'
 import { Fault, isFault } from '../lib/fault.ts'
+import { agents } from './agents.ts'
 
 export interface TraceOptions {
   command: 'add' | 'del'
@@ -72,18 +73,14 @@ async function elsewhere(
   if (node === undefined) return fault('the pod is on no node yet; see kubectl describe')
   const agent = node === process.env.NODE_NAME ? undefined : await agentOn(kube, node)
   const remedy = agent
-    ? `kubectl -n polynet-system exec ${agent} -- polynet trace ${command} ${name} -n ${namespace}`
+    ? `kubectl -n ${agents.namespace} exec ${agent} -- polynet trace ${command} ${name} -n ${namespace}`
     : 'agents keep the last few hundred since they started'
   return fault(`${here}, and the pod is on node ${node}; ${remedy}`)
 }
 
 /** The name of the agent's pod on a node; undefined where it cannot be found. */
 async function agentOn(kube: Kube, node: string): Promise<string | undefined> {
-  const selection = {
-    namespace: 'polynet-system',
-    labels: 'app.kubernetes.io/component=agent',
-    fields: `spec.nodeName=${node}`,
-  }
+  const selection = { ...agents, fields: `spec.nodeName=${node}` }
   try {
     return (await kube.list(resources.pods, selection)).items[0]?.metadata.name
   } catch {
