@@ -269,6 +269,29 @@ test('an address by value moves with its pod’s name once the old pod is gone',
   assert.deepEqual(await c.problems(), [])
 })
 
+test('two sandboxes of one pod that ask at once: one gets what is kept for the pod, the other once that is gone', async () => {
+  for (const late of [0, 1, 2, 3, 5, 8]) {
+    const c = await addressCluster()
+    const n1 = c.start('n1')
+    const blue = await c.network('blue', both)
+    const pod = await podOf(c, 'db-0')
+    const holder = 'statefulset-pod lab/db-0'
+    const [first, second] = ['first', 'second'].map((containerID) => ({ ...ownerOfPod(pod), containerID }))
+    const ask = (owner = first!) => leased(n1, { network: blue, owner, holder })
+    const asked = ask()
+    for (let i = 0; i < late; i++) await new Promise((resolve) => setImmediate(resolve))
+    const said = await Promise.all([asked, ask(second)])
+    const got = said.filter((text) => text.startsWith('10.1.'))
+    assert.equal(got.length, 1, `after ${late}: ${said.join('\n')}`)
+    assert.match(said.find((text) => !got.includes(text)) ?? '', /is still held on this node/)
+    assert.equal((await c.blocks()).length, 2, 'one of each family is kept')
+    assert.deepEqual(await c.problems(), [])
+    const has = said[0] === got[0] ? first! : second!
+    await n1.release(has)
+    assert.equal(await ask(has === first ? second : first), got[0])
+  }
+})
+
 test('a sticky address survives the agent’s crash and the machine’s reboot', async () => {
   const c = await addressCluster()
   const network = await c.network('blue', both)

@@ -16,6 +16,7 @@ import {
   parsePrefix,
   sameAddress,
 } from '../../lib/ip.ts'
+import { Turns } from '../turns.ts'
 import type { Blocks } from './blocks.ts'
 import type { NetworkStock } from './stocks.ts'
 
@@ -36,6 +37,8 @@ export class Holders {
   readonly #blocks: Blocks
   readonly #node: { name: string; uid: string }
   readonly #clock: Clock
+  /** One thing after another for each holder: what one of its sandboxes gets, the others find kept. */
+  readonly #turns = new Turns()
 
   constructor(deps: HolderDeps) {
     this.#kube = deps.kube
@@ -48,6 +51,18 @@ export class Holders {
   async take(network: NetworkStock, ask: Ask, key: string): Promise<Address[]> {
     const doing = `lease an address of ${network.pool.network} for pod ${ask.owner.pod}`
     const holder = new Holder(ask.holder ?? `pod ${ask.owner.pod}`, doing)
+    return this.#turns.take(`${network.uid} ${holder.text}`, () =>
+      this.#take(network, ask, key, holder, doing),
+    )
+  }
+
+  async #take(
+    network: NetworkStock,
+    ask: Ask,
+    key: string,
+    holder: Holder,
+    doing: string,
+  ): Promise<Address[]> {
     const claim = holder.kind === 'claim' ? await this.#claim(holder, ask, doing) : undefined
     const wanted = this.#wanted(network, ask, claim, doing)
     const taken: Address[] = []
