@@ -10,6 +10,9 @@ import { vlanOutside } from '../plan/wire.ts'
 /** What is true of an object, before it is known since when. */
 export type Finding = Pick<Condition, 'type' | 'status' | 'reason' | 'message'>
 
+/** What the API server takes at most as a condition's message: many nodes together may have more to say. */
+const longestMessage = 32768
+
 /** The conditions with `findings` in them; a condition that did not change keeps its time. */
 export function conditionsWith(
   before: Condition[] | undefined,
@@ -20,8 +23,10 @@ export function conditionsWith(
   return findings.map((finding) => {
     const old = before?.find((c) => c.type === finding.type)
     const lastTransitionTime = old?.status === finding.status ? old.lastTransitionTime : now
+    const { message } = finding
     return {
       ...finding,
+      message: message.length > longestMessage ? `${message.slice(0, longestMessage - 1)}…` : message,
       ...(generation === undefined ? {} : { observedGeneration: generation }),
       lastTransitionTime,
     }

@@ -20,6 +20,12 @@ const cases: [string, Network, used: boolean, string[]][] = [
   ['one that has it is left as it is', blue(ours), false, ours.finalizers],
   ['one that is deleted keeps it while pods use it', blue({ ...ours, ...deleted }), true, ours.finalizers],
   ['and loses only ours with the last pod', blue({ ...ours, ...deleted }), false, ['example.com/other']],
+  [
+    'one whose owner took it off meanwhile does not get it again',
+    blue({ finalizers: ['example.com/other'], ...deleted }),
+    true,
+    ['example.com/other'],
+  ],
   ['one that another plugin carries needs none', blue({}, 'bridge'), false, []],
 ]
 

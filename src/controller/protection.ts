@@ -20,12 +20,14 @@ export function usersOf(network: Network, slices: AttachmentSlice[]): string[] {
 /**
  * The finalizers that the network shall have: ours as long as it is not being
  * deleted, or pods use it. A network that another plugin carries needs none:
- * what its pods have does not come from it any more.
+ * what its pods have does not come from it any more. Nor does one that is
+ * being deleted and lost it: the API server lets nobody add any then.
  */
 export function finalizersOf(network: Network, used: boolean): string[] {
   const { finalizers = [], deletionTimestamp } = network.metadata
   const others = finalizers.filter((f) => f !== finalizer)
-  const keep = deletionTimestamp === undefined ? isRendered(network) : used
-  if (keep === finalizers.includes(finalizer)) return finalizers
+  const has = finalizers.includes(finalizer)
+  const keep = deletionTimestamp === undefined ? isRendered(network) : used && has
+  if (keep === has) return finalizers
   return keep ? [...others, finalizer] : others
 }

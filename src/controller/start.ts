@@ -210,7 +210,7 @@ export async function startController(deps: { kube: Kube; clock: Clock; log: Log
 
   const giveThem = async (list: Network[]) => {
     const uids = new Set(list.map((n) => n.metadata.uid))
-    for (const known of [identifiers, findings])
+    for (const known of [identifiers, findings, refused])
       for (const uid of known.keys()) if (!uids.has(uid)) known.delete(uid)
     const seen = list.map((n) => {
       const vni = identifiers.get(n.metadata.uid ?? '') ?? n.status?.vni
@@ -236,14 +236,29 @@ export async function startController(deps: { kube: Kube; clock: Clock; log: Log
     const { namespace, name, uid, resourceVersion, finalizers: before = [] } = network.metadata
     const finalizers = finalizersOf(network, used)
     if (equal(before, finalizers)) return true
+    if (refused.get(uid ?? '') === resourceVersion) return false
     const body = { metadata: { uid, resourceVersion, finalizers } }
     try {
       await kube.patch(resources.networks, { namespace, name }, { type: 'merge', body })
       return network.metadata.deletionTimestamp === undefined
     } catch (error) {
-      if (!isFault(error, 'missing', 'conflict')) throw error
+      passOver(error, network)
       return false
     }
+  }
+
+  /** Versions of objects that the API server takes nothing for, by UID. */
+  const refused = new Map<string, string | undefined>()
+
+  /**
+   * Goes on after what says that somebody else was first, which the watch shows. And after what the API server has
+   * against one object, however its owner came to that: all others are due what they are due.
+   */
+  const passOver = (error: unknown, { metadata }: KubeObject) => {
+    if (isFault(error, 'missing', 'conflict')) return
+    if (!isFault(error, 'invalid')) throw error
+    refused.set(metadata.uid ?? '', metadata.resourceVersion)
+    log.warn(error.message)
   }
 
   const mayBeUnseen = ({ metadata }: Network): boolean => {
@@ -266,7 +281,7 @@ export async function startController(deps: { kube: Kube; clock: Clock; log: Log
       const body = { metadata: { uid, resourceVersion }, status: next }
       await kube.patch(resource, { namespace, name }, { type: 'merge', subresource: 'status', body })
     } catch (error) {
-      if (!isFault(error, 'missing', 'conflict')) throw error
+      passOver(error, object)
     }
   }
 

@@ -66,12 +66,15 @@ export function failure(reason: Reason, message: string, details?: Status['detai
   }
 }
 
+/** What etcd says of an object that is too large for it, which API servers pass on as an error of their own (500). */
+const tooLarge = 'etcdserver: request is too large'
+
 /** The fault that a failed request is to its caller; the Status stays with it as its cause. */
 export function faultOf(status: Status, doing: string): Fault {
   const known =
     reasons[status.reason as Reason] ?? Object.values(reasons).find(([code]) => code === status.code)
   return new Fault(
-    known?.[1] ?? 'unavailable',
+    status.message === tooLarge ? 'invalid' : (known?.[1] ?? 'unavailable'),
     doing,
     status.message ?? `the server answered ${status.code}`,
     status,
