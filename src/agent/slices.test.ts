@@ -59,7 +59,11 @@ async function node(options: { kept?: boolean } = {}) {
     pass,
     close: () => slices.close(),
     add(pod: string, ...networks: Network[]) {
-      const record = recordOf(pod, networks)
+      this.addFrom('default', pod, ...networks)
+    },
+    /** A pod on networks of that namespace. */
+    addFrom(namespace: string, pod: string, ...networks: Network[]) {
+      const record = recordOf(pod, networks, namespace)
       records.set(pod, record)
       slices.changed(record)
     },
@@ -68,6 +72,8 @@ async function node(options: { kept?: boolean } = {}) {
       records.delete(pod)
       slices.changed(record)
     },
+    makeNamespace: (name: string) =>
+      kube.create(resources.namespaces, { apiVersion: 'v1', kind: 'Namespace', metadata: { name } }),
     deleteNetwork(name: Network) {
       going.add(name)
       slices.wake()
@@ -81,7 +87,7 @@ async function node(options: { kept?: boolean } = {}) {
 }
 
 /** blue is a Layer3 network, red a Layer2 one. */
-const recordOf = (pod: string, networks: Network[]): SandboxRecord => ({
+const recordOf = (pod: string, networks: Network[], namespace: string): SandboxRecord => ({
   containerID: `sandbox-of-${pod}`,
   pod: { namespace: 'default', name: pod, uid: `${pod}-uid` },
   netns: `/run/netns/${pod}`,
@@ -91,7 +97,7 @@ const recordOf = (pod: string, networks: Network[]): SandboxRecord => ({
       ({
         kind: 'polynet',
         interface: `eth${i}`,
-        network: { namespace: 'default', name, uid: `${name}-uid` },
+        network: { namespace, name, uid: `${name}-uid-${namespace}` },
         default: i === 0,
         held: { addresses: [{ address: `10.${i + 1}.0.7/16` }] },
         port: { link: { kind: 'veth', ...(name === 'red' && { bridge: 'pnbr' }) } },
@@ -178,5 +184,31 @@ test('and at once when a node only had pods of it', async () => {
   n1.deleteNetwork('blue')
   await n1.pass(200)
   assert.deepEqual(await n1.seen(), [])
+  await n1.close()
+})
+
+test('a slice that the API server does not take keeps no other from being written', async () => {
+  const n1 = await node()
+  // More interfaces than a slice may name; and one in a namespace that is gone, or about to go.
+  for (let i = 0; i < 33; i++) n1.add(`many-${i}`, ...Array<Network>(32).fill('red'))
+  n1.addFrom('gone', 'left', 'red')
+  await n1.pass(200)
+  n1.add('a', 'blue')
+  await n1.pass(2000)
+  assert.deepEqual(await n1.seen(), ['blue:'])
+  for (let i = 1; i < 33; i++) n1.remove(`many-${i}`)
+  await n1.pass(200)
+  assert.deepEqual(await n1.seen(), ['blue:', `red:${' many-0'.repeat(32)}`])
+  await n1.close()
+})
+
+test('and is tried again', async () => {
+  const n1 = await node()
+  n1.addFrom('late', 'a', 'red')
+  await n1.pass(2000)
+  assert.deepEqual(await n1.seen(), [])
+  await n1.makeNamespace('late')
+  await n1.pass(60_000)
+  assert.deepEqual(await n1.seen(), ['red: a'])
   await n1.close()
 })

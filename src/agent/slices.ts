@@ -19,6 +19,8 @@ const batchMs = 100
 const unhurriedMs = 1000
 /** How long after a change of this node's slices they are compared with what was written: by then the agent's own are seen. */
 const settleMs = 2000
+/** When a slice is written again that the API server has not taken: its namespace is about to go, or it names too many. */
+const refusedMs = 30_000
 /** How often they are read where nobody watches them, which takes one request. */
 const readMs = 10 * 60_000
 
@@ -54,7 +56,9 @@ type NetworkRef = RenderedAttachment['network']
  * elsewhere must know: those on a bridge, those whose addresses are kept for
  * a holder, and all of a network that is to go. One that names nobody stays
  * a while after the last pod, as the network's blocks do. What somebody else
- * deletes or changes, or an older etcd does not have, is written again.
+ * deletes or changes, or an older etcd does not have, is written again. One
+ * that the API server does not take keeps no other from being written: what
+ * is on one network is its tenants' affair.
  */
 export function startSlices(deps: SlicesDeps): Slices {
   const { kube, clock, log, node } = deps
@@ -70,8 +74,14 @@ export function startSlices(deps: SlicesDeps): Slices {
     for (const [key, slice] of now) {
       idleSince.delete(key)
       if (equal(known.get(key)?.attachments, slice.attachments)) continue
-      await put(kube, slice, known.has(key))
-      known.set(key, slice)
+      try {
+        await put(kube, slice, known.has(key))
+        known.set(key, slice)
+      } catch (error) {
+        if (!isFault(error, 'invalid', 'forbidden', 'missing')) throw error
+        log.warn(error.message)
+        refused(refusedMs)
+      }
     }
     for (const [key, slice] of known) {
       if (now.has(key) || lingers(key, slice)) continue
@@ -145,6 +155,7 @@ export function startSlices(deps: SlicesDeps): Slices {
   const loop = startLoop({ doing: 'publish who is where', round: write, clock, log, batchMs })
   const whenIdle = once(() => loop.wake())
   const unhurried = once(() => loop.wake())
+  const refused = once(() => loop.wake())
   const settled = once(compare)
   loop.wake()
   void readAgain()
