@@ -22,7 +22,9 @@ export async function attach(place: Place, size: Size): Promise<Figures[]> {
     for (const way of [bare, polynet, hostLocal, whereabouts]) {
       // What is there once it has been used: bridges, networks' namespaces, compiled code. One pod stays.
       const most = way === bare ? 1 : moreNetworks + 1
-      const warm = await on(way).pods(`warm-${slug(way)}`, size({ small: 2, full: 40 }), most)
+      // What is executed is as cold as ever.
+      const enough = way === polynet ? 40 : 6
+      const warm = await on(way).pods(`warm-${slug(way)}`, size({ small: 2, full: enough }), most)
       await settled()
       succeeded(await on(way).cni('ADD', warm, 4))
       succeeded(await on(way).cni('DEL', warm.slice(1), 4))

@@ -45,10 +45,10 @@ interface Allocator {
   del(pod: string, sandbox: string): Promise<void>
 }
 
-/** A thousand addresses while allocators are killed at random, and whether all of it is right then. */
+/** Addresses while allocators are killed at random, and whether all of it is right then. */
 export async function killed(place: Place, size: Size): Promise<Figures[]> {
   await countAccounts(place)
-  const count = size({ small: 30, full: 1000 })
+  const count = size({ small: 30, full: 400 })
   const limitMs = size({ small: 120_000, full: 180_000 })
   const dir = mkdtempSync(join(place.dir, 'killed-'))
   const sides: [string, Outcome][] = [

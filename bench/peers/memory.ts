@@ -16,18 +16,33 @@ const resident: [title: string, where: string, word: string][] = [
   ['Whereabouts’ control loop', 'each node', '/ip-control-loop'],
 ]
 
+/** What every one of them has, in MiB, once nothing was done for so long. */
+async function residents({ init }: Place, restMs: number): Promise<number[]> {
+  await sleep(restMs)
+  const pids = tree(init)
+  return resident.map(([, , word]) => named(pids, word).reduce((sum, pid) => sum + memoryOf(pid).resident, 0))
+}
+
+const rest = { small: 500, full: 10_000 }
+
+/** What is in memory of either side before its first pod. */
+export async function idle(place: Place, size: Size): Promise<Figures[]> {
+  const first = await residents(place, size(rest))
+  return [
+    {
+      title: 'Resident memory (MiB) before the first pod',
+      columns: ['process', 'where', 'just started'],
+      rows: resident.map(([title, where], i) => [title, where, first[i]!]),
+    },
+  ]
+}
+
 /** What stays in memory of either side: at rest, with pods on three networks more, and when they have gone. */
 export async function memory(place: Place, size: Size): Promise<Figures[]> {
   const count = size({ small: 3, full: 100 })
-  const restMs = size({ small: 500, full: 10_000 })
+  const restMs = size(rest)
   const states: number[][] = []
-  const look = async () => {
-    await sleep(restMs)
-    const pids = tree(place.init)
-    states.push(
-      resident.map(([, , word]) => named(pids, word).reduce((sum, pid) => sum + memoryOf(pid).resident, 0)),
-    )
-  }
+  const look = async () => states.push(await residents(place, restMs))
   await look()
   const ways: [Way, number][] = [
     [polynet, count],
@@ -56,8 +71,9 @@ export async function memory(place: Place, size: Size): Promise<Figures[]> {
       columns: ['process', 'where', 'at rest', `${count} pods on 4 networks`, 'these gone'],
       rows: resident.map(([title, where], i) => [title, where, ...states.map((state) => state[i]!)]),
       notes: [
-        'Half of Multus’ pods have host-local, half Whereabouts. At rest: after the rows measured before this one. Node’s program file,',
-        'which all of Polynet’s processes on a node share, is in each. Plugins that are executed are not resident.',
+        'Half of Multus’ pods have host-local, half Whereabouts. At rest: after the rows measured before this one, more than a thousand',
+        'attachments of either side where all are. Node’s program file, which all of Polynet’s processes on a node share, is in each. Plugins',
+        'that are executed are not resident.',
       ],
     },
   ]

@@ -27,6 +27,6 @@ test('pods differ in their node, their namespace and the names of their networks
 test('a row that does not exist is refused before anything is started', async () => {
   await assert.rejects(
     peers({ small: true, rows: ['attach', 'speed'] }),
-    /there is no such row; attach, pods/,
+    /there is no such row; idle, attach, pods/,
   )
 })

@@ -44,7 +44,7 @@ export async function peers(options: {
     for (const [i, name] of wanted.entries()) {
       const { about, minutes: expected, measure } = rows[name]!
       const left = wanted.slice(i).reduce((sum, each) => sum + rows[each]!.minutes, 0)
-      const takes = options.small ? '' : `, about ${expected} min of ${left} that are left`
+      const takes = options.small ? '' : `, about ${expected} min of ${Math.round(left)} that are left`
       say(`measuring ${name} (${i + 1} of ${wanted.length}): ${about}${takes}`)
       const began = performance.now()
       const profiled =

@@ -101,16 +101,21 @@ export async function requests(place: Place, size: Size): Promise<Figures[]> {
   await countAccounts(place)
   // The API server sorts requests anew a moment later.
   await sleep(2000)
+  // What goes on anyway: leases of nodes and leaders.
+  const restMs = size({ small: 500, full: 20_000 })
+  const idle = await counts(place)
+  await sleep(restMs)
+  const still = spent(idle, await counts(place))
   const rows: Figures['rows'] = []
   const bursts: Results = new Map()
   const many = size({ small: 3, full: 100 })
-  for (const [way, networks] of cases)
+  for (const [way, networks] of cases) {
+    if (!place.hurried) await batch(place, way, networks, 1, 'before')
     for (const [count, times] of [
       [1, size({ small: 1, full: 4 })],
       [many, 1],
     ] as const) {
-      if (!place.hurried) await batch(place, way, networks, 1, 'before')
-      await sleep(size({ small: 500, full: 5000 }))
+      await sleep(size({ small: 500, full: 3000 }))
       const before = await counts(place)
       const began = performance.now()
       for (let i = 0; i < times; i++) {
@@ -118,13 +123,8 @@ export async function requests(place: Place, size: Size): Promise<Figures[]> {
         if (count === many) bursts.set(keyOf(way, networks), [done])
       }
       await sleep(size({ small: 500, full: 2000 }))
-      const ms = performance.now() - began
+      const share = (performance.now() - began) / restMs
       const { own, all, conflicts, webhook } = spent(before, await counts(place))
-      // What goes on anyway in that time: leases of nodes and leaders.
-      const idle = await counts(place)
-      await sleep(Math.min(ms, size({ small: 500, full: 10_000 })))
-      const still = spent(idle, await counts(place))
-      const share = ms / Math.min(ms, size({ small: 500, full: 10_000 }))
       const pods = count * times
       const net = (one: number, background: number) => Math.max(0, one - background * share) / pods
       const sides = Object.keys(accounts).filter(
@@ -145,6 +145,7 @@ export async function requests(place: Place, size: Size): Promise<Figures[]> {
         way === polynet ? webhook / pods : 0,
       ])
     }
+  }
   return [
     ...figuresOf(many, 1, bursts),
     {

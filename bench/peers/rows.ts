@@ -2,7 +2,7 @@ import type { Figures } from '../figures.ts'
 import { addresses } from './addresses.ts'
 import { attach } from './attach.ts'
 import { killed } from './killed.ts'
-import { memory } from './memory.ts'
+import { idle, memory } from './memory.ts'
 import type { Place } from './place.ts'
 import { pods } from './pods.ts'
 import { reachable } from './reachable.ts'
@@ -23,7 +23,8 @@ export interface Row {
 
 /** What can be measured beside the peers, in the order it is. */
 export const rows: Record<string, Row> = {
-  attach: { about: 'ADD and DEL as the runtime sees them', minutes: 7, measure: attach },
+  idle: { about: 'what is in memory before the first pod', minutes: 0.2, measure: idle },
+  attach: { about: 'ADD and DEL as the runtime sees them', minutes: 8, measure: attach },
   pods: { about: 'pods from their creation to Ready', minutes: 8, measure: pods },
   requests: {
     about: 'what is asked of the API server for a pod; a hundred at once',
@@ -31,7 +32,7 @@ export const rows: Record<string, Row> = {
     measure: requests,
   },
   addresses: { about: 'a thousand addresses for ten nodes', minutes: 3, measure: addresses },
-  killed: { about: 'the same while allocators are killed', minutes: 3, measure: killed },
+  killed: { about: 'fewer while allocators are killed', minutes: 2, measure: killed },
   memory: { about: 'what stays in memory', minutes: 2, measure: memory },
   throughput: { about: 'packets from pod to pod', minutes: 3, measure: throughput },
   reachable: { about: 'a new pod, seen from another node', minutes: 1, measure: reachable },
