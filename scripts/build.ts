@@ -70,6 +70,9 @@ function programPath(program: 'agent' | 'controller'): string {
 const builtPath = (path: string): string => join('build', path.replace(/\.ts$/, '.js'))
 
 function strippedOf(source: string, path: string): string {
+  // That this is an experiment of Node's is nothing to users: which Node it is stands in package.json.
+  const { emitWarning } = process
+  process.emitWarning = () => {}
   try {
     return stripTypeScriptTypes(source).replace(
       /(\bfrom\s*|\bimport\s*\(?\s*|\bnew URL\(\s*)'(\.[^'\n]+)\.ts'/g,
@@ -77,6 +80,8 @@ function strippedOf(source: string, path: string): string {
     )
   } catch (error) {
     throw new Error(`build ${path}: ${(error as Error).message}`, { cause: error })
+  } finally {
+    process.emitWarning = emitWarning
   }
 }
 
