@@ -1,4 +1,12 @@
-import { bitsOf, formatAddress, formatPrefix, hostBits, parseAddress, parsePrefix } from '../lib/ip.ts'
+import {
+  bitsOf,
+  formatAddress,
+  formatPrefix,
+  hostBits,
+  parseAddress,
+  parsePrefix,
+  withoutLength,
+} from '../lib/ip.ts'
 import { parseMac } from '../lib/mac.ts'
 
 /**
@@ -57,7 +65,7 @@ function readPrefix(text: string): { text: string } | { problem: string } {
       problem: `${shown(text)} has host bits set; write ${formatPrefix(prefix)} if that is the prefix meant`,
     }
   if (prefix) return { text: formatPrefix(prefix) }
-  const address = parseAddress(text.split('/', 1)[0] ?? '')
+  const address = parseAddress(withoutLength(text))
   if (!address) return { problem: `${shown(text)} is not ${expectedPrefix}` }
   const bits = bitsOf(address.family)
   return {
@@ -93,7 +101,7 @@ export const formats = {
     expected: expectedInterfaceAddress,
     read: (text) => {
       const prefix = parsePrefix(text)
-      const address = parseAddress(text.split('/', 1)[0] ?? '')
+      const address = parseAddress(withoutLength(text))
       return prefix && address
         ? { text: `${formatAddress(address)}/${prefix.length}` }
         : { problem: `${shown(text)} is not ${expectedInterfaceAddress}` }

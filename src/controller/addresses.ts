@@ -7,6 +7,7 @@ import { resources } from '../api/resources.ts'
 import { isUID } from '../ipam/block.ts'
 import type { Kube, Ref } from '../kube/port.ts'
 import { isFault } from '../lib/fault.ts'
+import { withoutLength } from '../lib/ip.ts'
 
 /** What decides whether a block still belongs to somebody. */
 export interface BlockSurroundings {
@@ -82,7 +83,7 @@ function holdersOf(around: BlockSurroundings): (block: AddressBlock, holder: str
 
   return ({ metadata, spec }, holder) => {
     const [kind, name = ''] = holder.split(' ')
-    const ip = spec.cidr.split('/', 1)[0]
+    const ip = withoutLength(spec.cidr)
     if (isAttached(`${metadata.namespace}/${spec.network} ${ip}`)) return true
     // Pools that are no Networks have identifiers of another form.
     if (isUID(spec.networkUID) && !networks.has(spec.networkUID)) return false

@@ -1,6 +1,14 @@
 import type { AddressBlock } from '../api/address-block.ts'
 import type { AttachmentSlice } from '../api/attachment-slice.ts'
-import { contains, formatPrefix, overlaps, type Prefix, parseAddress, parsePrefix } from '../lib/ip.ts'
+import {
+  contains,
+  formatPrefix,
+  overlaps,
+  type Prefix,
+  parseAddress,
+  parsePrefix,
+  withoutLength,
+} from '../lib/ip.ts'
 
 /** What one node's journal says of addresses (`readRecords` in agent), in the few words needed here. */
 export interface NodeHoldings {
@@ -70,7 +78,7 @@ function strayLeases(blocks: AddressBlock[], { node, nodeUID, leases }: NodeHold
       if (!block) return [`${who}, but its block ${name} does not exist`]
       if (block.spec.nodeUID !== nodeUID) return [`${who}, but its block is node ${block.spec.node}'s`]
       const prefix = parsePrefix(block.spec.cidr)
-      const parsed = parseAddress(address.split('/', 1)[0] ?? '')
+      const parsed = parseAddress(withoutLength(address))
       return prefix && parsed && contains(prefix, parsed) ? [] : [`${who}, which is not in its block ${name}`]
     }),
   )
@@ -82,7 +90,7 @@ function doubleLeases(journals: NodeHoldings[]): string[] {
   for (const { node, blocks, leases } of journals)
     for (const { owner, network, addresses } of leases)
       for (const { address, block } of addresses) {
-        const key = `${blocks.get(block)?.networkUID ?? network} ${address.split('/', 1)[0]}`
+        const key = `${blocks.get(block)?.networkUID ?? network} ${withoutLength(address)}`
         const who = `pod ${owner.pod} (${owner.containerID.slice(0, 12)}/${owner.interface}) on node ${node}`
         const other = seen.get(key)
         if (other) problems.push(`${address} of ${network} is held twice: by ${other} and by ${who}`)
@@ -105,7 +113,7 @@ function differingAttachments(journals: NodeHoldings[], slices: AttachmentSlice[
   for (const { node, leases } of journals)
     for (const { owner, network, addresses } of leases)
       for (const { address } of addresses) {
-        const key = `${node} ${owner.containerID}/${owner.interface} ${address.split('/', 1)[0]}`
+        const key = `${node} ${owner.containerID}/${owner.interface} ${withoutLength(address)}`
         held.add(key)
         if (!attached.has(key))
           problems.push(

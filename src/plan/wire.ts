@@ -1,7 +1,7 @@
 import type { HostPhysicalNetwork, Nic, NicMapping } from '../api/host-physical-network.ts'
 import type { Network } from '../api/network.ts'
 import type { NicMatch, PhysicalNetwork } from '../api/physical-network.ts'
-import { contains, type Prefix, parseAddress, parsePrefix } from '../lib/ip.ts'
+import { contains, type Prefix, parseAddress, parsePrefix, withoutLength } from '../lib/ip.ts'
 import { parseMac } from '../lib/mac.ts'
 import { type Labels, selects } from '../lib/selector.ts'
 import { type PortHolder, portTaken } from './foreign-tunnel.ts'
@@ -128,12 +128,10 @@ const linkLocal: Prefix[] = [parsePrefix('169.254.0.0/16')!, parsePrefix('fe80::
 
 /** The first address of the NIC that other nodes can reach it by, without prefix length. */
 const tunnelAddress = ({ addresses = [] }: Nic): string | undefined =>
-  addresses
-    .map((text) => text.split('/', 1)[0]!)
-    .find((text) => {
-      const address = parseAddress(text)
-      return address !== undefined && !linkLocal.some((p) => contains(p, address))
-    })
+  addresses.map(withoutLength).find((text) => {
+    const address = parseAddress(text)
+    return address !== undefined && !linkLocal.some((p) => contains(p, address))
+  })
 
 /** The status of a HostPhysicalNetwork but for its conditions, columns for people included. */
 export const hostStatus = (

@@ -6,13 +6,13 @@ import { isNearlyUsedUp, surplusOf } from '../../ipam/surplus.ts'
 import type { Kube } from '../../kube/port.ts'
 import type { Clock } from '../../lib/clock.ts'
 import { asFault, Fault, isFault } from '../../lib/fault.ts'
-import { type Address, type Family, formatAddress, parseAddress } from '../../lib/ip.ts'
+import { type Address, type Family, formatAddress, parseAddress, withoutLength } from '../../lib/ip.ts'
 import type { Log } from '../../lib/log.ts'
 import type { Journal } from '../journal/journal.ts'
 import { Turns } from '../turns.ts'
 import { Blocks } from './blocks.ts'
 import { Holders } from './holders.ts'
-import { carryOver, isKeptBlock, keys, type LeaseRecord, ours, ownerKey, plain } from './records.ts'
+import { carryOver, isKeptBlock, keys, type LeaseRecord, ours, ownerKey } from './records.ts'
 import { type NetworkStock, Stocks } from './stocks.ts'
 
 export { holdingsOf } from './records.ts'
@@ -186,14 +186,14 @@ export class NodeAddresses implements Addresses {
       for (const [key, lease] of leases) {
         changes.set(key, undefined)
         for (const { address, block } of lease.addresses)
-          if (this.#stocks.blocks.has(block)) changes.set(keys.rest(block, plain(address)), until)
+          if (this.#stocks.blocks.has(block)) changes.set(keys.rest(block, withoutLength(address)), until)
       }
       await this.#journal.write(changes)
       for (const [key, lease] of leases) {
         this.#stocks.removeLease(key)
         const { stock } = this.#stocks.of(lease.networkUID)
         for (const { address } of lease.addresses) {
-          const parsed = parseAddress(plain(address))
+          const parsed = parseAddress(withoutLength(address))
           if (parsed) rest(stock, parsed, until)
         }
       }
@@ -258,7 +258,7 @@ export class NodeAddresses implements Addresses {
   #changesFor(key: string, record: LeaseRecord): Map<string, unknown> {
     const changes = new Map<string, unknown>([[key, record]])
     for (const { address, block } of record.addresses) {
-      const resting = keys.rest(block, plain(address))
+      const resting = keys.rest(block, withoutLength(address))
       if (this.#journal.get(resting) !== undefined) changes.set(resting, undefined)
     }
     return changes

@@ -1,6 +1,7 @@
 import type { AddressBlock } from '../../api/address-block.ts'
 import type { NodeHoldings } from '../../ipam/consistency.ts'
 import type { Owner } from '../../ipam/port.ts'
+import { withoutLength } from '../../lib/ip.ts'
 import type { Journal } from '../journal/journal.ts'
 
 /** How all keys of addresses in the journal begin. */
@@ -101,7 +102,7 @@ export function carryOver(
   for (const lease of before.leases.values())
     for (const { block, address } of lease.addresses)
       if (before.blocks.get(block)?.holder === undefined)
-        changes.set(keys.rest(block, plain(address)), restUntil)
+        changes.set(keys.rest(block, withoutLength(address)), restUntil)
   for (const { block, address, until } of before.rests) changes.set(keys.rest(block, address), until)
   return { records: readRecords(new Map([...journal.entries(), ...changes])), changes }
 }
@@ -109,9 +110,6 @@ export function carryOver(
 /** Whether the block is one address for a holder that may come to another node: a claim, a StatefulSet's pod. */
 export const isKeptBlock = (block: { holder?: string } | undefined): boolean =>
   block?.holder !== undefined && !block.holder.startsWith('pod ')
-
-/** Without its prefix length. */
-export const plain = (address: string): string => address.split('/', 1)[0] ?? address
 
 /** The same, as the check of a whole cluster's addresses takes it. */
 export function holdingsOf(entries: ReadonlyMap<string, unknown>): NodeHoldings {

@@ -11,8 +11,8 @@ import {
   setUsable,
   takeThis,
 } from '../../ipam/stock.ts'
-import { type Family, type Prefix, parseAddress, parsePrefix } from '../../lib/ip.ts'
-import { type BlockRecord, type LeaseRecord, ownerKey, plain, type Records } from './records.ts'
+import { type Family, type Prefix, parseAddress, parsePrefix, withoutLength } from '../../lib/ip.ts'
+import { type BlockRecord, type LeaseRecord, ownerKey, type Records } from './records.ts'
 
 /** One network, as this node knows it. */
 export interface NetworkStock {
@@ -49,7 +49,7 @@ export class Stocks {
     for (const [key, lease] of records.leases) {
       this.addLease(key, lease)
       for (const { address } of lease.addresses) {
-        const parsed = parseAddress(plain(address))
+        const parsed = parseAddress(withoutLength(address))
         if (parsed) takeThis(this.of(lease.networkUID).stock, parsed, key)
       }
     }
@@ -135,7 +135,7 @@ export class Stocks {
 
   /** Name of the block that an address is in; it is in one. */
   blockNameOf(network: NetworkStock, text: string): string {
-    const address = parseAddress(plain(text))
+    const address = parseAddress(withoutLength(text))
     return (address && blockOf(network.stock, address)?.name) ?? ''
   }
 }
