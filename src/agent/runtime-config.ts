@@ -1,4 +1,5 @@
 import { isDefaultNetwork } from '../attach/overlap.ts'
+import { declared } from '../attach/runtime-config.ts'
 import type { NetworkConf } from '../cni/plugins.ts'
 import type { CniConfig } from '../cni/request.ts'
 import { newestVersion } from '../cni/versions.ts'
@@ -65,8 +66,3 @@ const confOf = (following: Follower[]): NetworkConf => ({
   })),
   source: following.map(({ source }) => source).join(' and '),
 })
-
-const declared = ({ plugins }: NetworkConf, capability: string): boolean =>
-  plugins.some(
-    ({ capabilities }) => (capabilities as Record<string, unknown> | undefined)?.[capability] === true,
-  )

@@ -60,7 +60,8 @@ export function missingCapabilities(conf: NetworkConf, capabilityArgs: Record<st
 /** What the pod's owner wrote, where it is called otherwise. */
 const keys: Record<string, string> = { infinibandGUID: 'infiniband-guid' }
 
-const declared = ({ plugins }: NetworkConf, capability: string): boolean =>
+/** Whether some plugin of the list says that it takes the capability. */
+export const declared = ({ plugins }: NetworkConf, capability: string): boolean =>
   plugins.some(
     ({ capabilities }) => (capabilities as Record<string, unknown> | undefined)?.[capability] === true,
   )
