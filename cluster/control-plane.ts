@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { stringify } from 'yaml'
 import { type Identity, selfSigned } from '../lab/certificate.ts'
-import { kubeconfigText } from './kubeconfig.ts'
+import { kubeconfigText } from '../lab/kubeconfig.ts'
 import { Service } from './service.ts'
 import { plan } from './wiring.ts'
 

@@ -4,6 +4,7 @@ import type { Server as HttpServer } from 'node:http'
 import { createServer, type Server } from 'node:https'
 import { join } from 'node:path'
 import { loopbackCertificate } from './certificate.ts'
+import { kubeconfigText } from './kubeconfig.ts'
 
 /**
  * How people get to the lab's API server by TCP. Whoever can write to it can
@@ -21,7 +22,11 @@ export function makeDoor(dir: string, name: string, port: number): string {
   const door: Door = { ...loopbackCertificate(), token: randomBytes(32).toString('base64url') }
   writeFileSync(join(dir, 'door.json'), JSON.stringify(door), { mode: 0o600 })
   const path = join(dir, 'kubeconfig')
-  writeFileSync(path, kubeconfigText(name, port, door), { mode: 0o600 })
+  const { certificate, token } = door
+  const server = `https://127.0.0.1:${port}`
+  writeFileSync(path, kubeconfigText({ name: `polynet-${name}`, server, certificate, token }), {
+    mode: 0o600,
+  })
   return path
 }
 
@@ -49,23 +54,3 @@ const unauthorized = {
   reason: 'Unauthorized',
   code: 401,
 }
-
-const kubeconfigText = (name: string, port: number, door: Door): string => `apiVersion: v1
-kind: Config
-clusters:
-  - name: polynet-${name}
-    cluster:
-      server: https://127.0.0.1:${port}
-      certificate-authority-data: ${Buffer.from(door.certificate).toString('base64')}
-contexts:
-  - name: polynet-${name}
-    context:
-      cluster: polynet-${name}
-      user: polynet-${name}
-      namespace: default
-current-context: polynet-${name}
-users:
-  - name: polynet-${name}
-    user:
-      token: ${door.token}
-`
