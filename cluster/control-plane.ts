@@ -63,8 +63,8 @@ export class ControlPlane {
         'kubernetes.default.svc',
         'kubernetes.default.svc.cluster.local',
         'localhost',
+        ...['127.0.0.1', plan.apiService, plan.controlPlane],
       ],
-      addresses: ['127.0.0.1', plan.apiService, plan.controlPlane],
     })
     this.certificate = serving.certificate
     this.#identity('kubelet-client', { commonName: 'kube-apiserver', organization: 'system:masters' })
