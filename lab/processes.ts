@@ -6,13 +6,13 @@ import type { Container, Pod } from '../src/api/core.ts'
 import type { CniResult } from '../src/cni/result.ts'
 import { applyNamespaces } from '../src/datapath/linux/namespaces.ts'
 import { createNamespace, removeNamespace } from '../src/datapath/linux/netns.ts'
-import { asFault, Fault } from '../src/lib/fault.ts'
+import { Fault } from '../src/lib/fault.ts'
 import { emptyNamespace } from '../src/plan/node-plan.ts'
-import { answerText } from './answer.ts'
+import { addressesIn, answered } from './answer.ts'
 import * as cni from './cni.ts'
 import type { Machine } from './machine.ts'
 import type { CniQuestion } from './place.ts'
-import type { Process, Runtime, Sandbox } from './runtime.ts'
+import { argsOf, type Process, type Runtime, type Sandbox } from './runtime.ts'
 
 interface Held extends Sandbox {
   conf?: cni.ConfList
@@ -199,31 +199,8 @@ export class Processes implements Runtime {
 
 const calls = { ADD: cni.add, DEL: cni.del, CHECK: cni.check }
 
-async function answered(call: Promise<unknown>): Promise<{ exit: number; output: string }> {
-  try {
-    return { exit: 0, output: answerText(await call) }
-  } catch (error) {
-    return { exit: 1, output: asFault(error, 'ask CNI').message }
-  }
-}
-
 const attachmentOf = ({ id, netns, pod }: Held): cni.Attachment => ({
   containerID: id,
   netns,
-  // As containerd sets them.
-  args: {
-    IgnoreUnknown: '1',
-    K8S_POD_NAMESPACE: pod.namespace,
-    K8S_POD_NAME: pod.name,
-    K8S_POD_INFRA_CONTAINER_ID: id,
-    K8S_POD_UID: pod.uid,
-  },
+  args: argsOf({ id, pod }),
 })
-
-/** What kubelet takes for the pod's: the addresses of eth0 inside the sandbox. */
-function addressesIn(result: CniResult): string[] {
-  const eth0 = result.interfaces?.findIndex((each) => each.name === 'eth0' && each.sandbox)
-  return (result.ips ?? [])
-    .filter((ip) => ip.interface === undefined || ip.interface === eth0)
-    .map((ip) => ip.address.replace(/\/\d+$/, ''))
-}

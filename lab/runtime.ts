@@ -32,6 +32,15 @@ export interface Sandbox {
   ips: string[]
 }
 
+/** CNI_ARGS of a sandbox, as containerd sets them. */
+export const argsOf = ({ id, pod }: Pick<Sandbox, 'id' | 'pod'>): Record<string, string> => ({
+  IgnoreUnknown: '1',
+  K8S_POD_NAMESPACE: pod.namespace,
+  K8S_POD_NAME: pod.name,
+  K8S_POD_INFRA_CONTAINER_ID: id,
+  K8S_POD_UID: pod.uid,
+})
+
 export interface Process {
   /** Resolves to the exit code (128 + signal for a signal). */
   readonly ended: Promise<number>

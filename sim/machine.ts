@@ -1,7 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto'
-import { answerText } from '../lab/answer.ts'
+import { addressesIn, answered } from '../lab/answer.ts'
 import type { CniQuestion } from '../lab/place.ts'
-import type { Process, Runtime, Sandbox } from '../lab/runtime.ts'
+import { argsOf, type Process, type Runtime, type Sandbox } from '../lab/runtime.ts'
 import type { Agent } from '../src/agent/agent.ts'
 import { type MemoryDisk, memoryDisk, memoryJournal } from '../src/agent/journal/memory.ts'
 import { startAgent } from '../src/agent/start.ts'
@@ -13,7 +13,7 @@ import { memoryDatapath } from '../src/datapath/memory/datapath.ts'
 import type { MemoryFabric } from '../src/datapath/memory/fabric.ts'
 import type { Kube } from '../src/kube/port.ts'
 import type { Clock } from '../src/lib/clock.ts'
-import { asFault, Fault } from '../src/lib/fault.ts'
+import { Fault } from '../src/lib/fault.ts'
 import type { Log } from '../src/lib/log.ts'
 import { type Cord, clockThrough, cord, kubeThrough, type Outage, through } from './severed.ts'
 
@@ -112,11 +112,7 @@ export class Machine implements Runtime {
     if (netns === '') return sandbox
     this.#deps.fabric.addPodNamespace(netns)
     try {
-      const result = JSON.parse(await this.#ask('ADD', sandbox)) as CniResult
-      const eth0 = result.interfaces?.findIndex((each) => each.name === 'eth0' && each.sandbox)
-      sandbox.ips = (result.ips ?? [])
-        .filter((ip) => ip.interface === undefined || ip.interface === eth0)
-        .map((ip) => ip.address.replace(/\/\d+$/, ''))
+      sandbox.ips = addressesIn(JSON.parse(await this.#ask('ADD', sandbox)) as CniResult)
       return sandbox
     } catch (error) {
       await this.remove(sandbox).catch(() => this.#drop(id))
@@ -145,18 +141,18 @@ export class Machine implements Runtime {
       this.sandboxes().find((each) => `${each.pod.namespace}/${each.pod.name}` === name)
     const [name = ''] = pods
     const valid = pods.map((pod) => ({ containerID: own(pod)?.id ?? pod, ifname: 'eth0' }))
-    if (command === 'GC') return answered(this.#ask('GC', undefined, { 'cni.dev/valid-attachments': valid }))
+    if (command === 'GC') return this.#answered('GC', undefined, { 'cni.dev/valid-attachments': valid })
     const running = own(name)
     if (sandbox === undefined) {
       if (!running) throw new Fault('missing', `find pod ${name}`, 'it has no sandbox on this machine')
-      return answered(this.#ask(command, running))
+      return this.#answered(command, running)
     }
     const [namespace = '', pod = ''] = name.split('/')
     const id = createHash('sha256').update(sandbox).digest('hex')
     const netns = `/run/netns/${this.#deps.node}-${sandbox}`
     if (command === 'ADD') this.#deps.fabric.addPodNamespace(netns)
     const other = { id, netns, pod: running?.pod ?? { namespace, name: pod, uid: '' }, ips: [] }
-    const answer = await answered(this.#ask(command, other))
+    const answer = await this.#answered(command, other)
     if (command === 'DEL') this.#deps.fabric.removePodNamespace(netns)
     return answer
   }
@@ -200,6 +196,11 @@ export class Machine implements Runtime {
     throw new Fault('plugin', doing, 'the polynet agent does not answer; it is tried again')
   }
 
+  /** The same, for people. */
+  #answered(command: CniRequest['command'], sandbox?: Sandbox, more?: object) {
+    return answered(this.#ask(command, sandbox, more).then((text) => JSON.parse(text || 'null')))
+  }
+
   async #workOff(line: Cord): Promise<void> {
     while (!line.isCut) {
       const running = this.#running
@@ -209,14 +210,6 @@ export class Machine implements Runtime {
         if (answer?.exit === 0) this.#spool.shift()
       } else await this.#deps.clock.sleep(50)
     }
-  }
-}
-
-async function answered(call: Promise<string>): Promise<{ exit: number; output: string }> {
-  try {
-    return { exit: 0, output: answerText(JSON.parse((await call) || 'null')) }
-  } catch (error) {
-    return { exit: 1, output: asFault(error, 'ask CNI').message }
   }
 }
 
@@ -236,15 +229,7 @@ const requestFor = (
   containerID: sandbox?.id ?? '',
   netns: sandbox?.netns ?? '',
   ifName: sandbox ? 'eth0' : '',
-  args: sandbox
-    ? {
-        IgnoreUnknown: '1',
-        K8S_POD_NAMESPACE: sandbox.pod.namespace,
-        K8S_POD_NAME: sandbox.pod.name,
-        K8S_POD_INFRA_CONTAINER_ID: sandbox.id,
-        K8S_POD_UID: sandbox.pod.uid,
-      }
-    : {},
+  args: sandbox ? argsOf(sandbox) : {},
   path: ['/opt/cni/bin'],
   config: { cniVersion: '1.1.0', name: 'polynet', type: 'polynet-cni', ...more },
 })
