@@ -56,6 +56,24 @@ const cases: [what: string, allowed: string | undefined, plugin: Record<string, 
     '',
   ],
   [
+    'it names one in the spelling of a program in Go, which takes the last',
+    'macvlan',
+    { ...macvlan, ipam: { ...macvlan.ipam, Type: 'host-device', device: 'eth0' } },
+    'plugins[0].ipam.Type: host-device is not for namespace tenant-a',
+  ],
+  [
+    'addresses are all it gives',
+    undefined,
+    { type: 'polynet-ipam', ipam: { type: 'polynet-ipam', range: '10.1.0.0/16' } },
+    'plugins[0].type: polynet-ipam is not for namespace tenant-a',
+  ],
+  [
+    'a file ends as a range does',
+    'bridge,host-local',
+    hostLocal({ dataDir: '/etc/cron.d/x-10.1.0.0/16' }),
+    'plugins[0].ipam.dataDir: /etc/cron.d/x-10.1.0.0/16 may be a file of the node',
+  ],
+  [
     'a plugin within a plugin',
     'flannel',
     { type: 'flannel', delegate: { type: 'host-device', device: 'eth0' } },
@@ -95,6 +113,7 @@ test('the Networks that a configuration takes addresses of are found wherever th
     [{ type: 'polynet-ipam', ipam: { network: 'tenant-b/red' } }, ['tenant-b/red']],
     [{ type: 'flannel', delegate: { type: 'bridge', ipam } }, ['tenant-b/red']],
     [{ type: 'bridge', ipam: { ...ipam, type: 'whereabouts' } }, ['tenant-b/red']],
+    [{ type: 'bridge', ipam: { network: 'tenant-b/red', TYPE: 'polynet-ipam' } }, ['tenant-b/red']],
     [{ type: 'bridge', ipam: { type: 'host-local', network: 'mine' } }, []],
   ]
   for (const [plugin, want] of confs) assert.deepEqual(ipamNetworks({ plugins: [plugin] }), want)

@@ -1,6 +1,6 @@
 import type { NetworkConf } from '../cni/plugins.ts'
 import type { Problem } from '../lib/fault.ts'
-import { parsePrefix } from '../lib/ip.ts'
+import { parseAddress, parsePrefix } from '../lib/ip.ts'
 import { sharedByDefault } from './asking.ts'
 import { shown } from './text.ts'
 
@@ -33,7 +33,7 @@ export function pluginProblems(conf: Pick<NetworkConf, 'plugins'>, author: Autho
   const say = (path: string, problem: string) => void problems.push({ path, problem })
   for (const { path, key, value } of valuesIn(conf.plugins, 'plugins')) {
     if (value === undefined) say(path, 'is nested too deep; flatten it')
-    else if (key === 'type' && !allowed.has(value))
+    else if (isType(key) && !allowed.has(value) && !isHarmless(path, value))
       say(path, `${shown(value)} is not for namespace ${author.namespace}; ${remedy(author, value)}`)
     else if (namesFile(key, value))
       say(path, `${shown(value)} may be a file of the node; ${remedy(author, all)}, or leave it out`)
@@ -51,18 +51,23 @@ export function kindProblem(type: string, author: Author): string | undefined {
 /** The Networks that a configuration takes addresses from by polynet-ipam, which also answers for Whereabouts, as it names them. */
 export function ipamNetworks({ plugins }: Pick<NetworkConf, 'plugins'>): string[] {
   const values = valuesIn(plugins, 'plugins')
-  const asksUs = ({ key, value }: Found) => key === 'type' && (value === harmless || value === 'whereabouts')
+  const asksUs = ({ key, value }: Found) => isType(key) && (value === ours || value === 'whereabouts')
   if (!values.some(asksUs)) return []
   return values.flatMap(({ key, value }) => (key === 'network' && value !== undefined ? [value] : []))
 }
 
-/** It asks which network it gives addresses of by itself, and touches nothing else. */
-const harmless = 'polynet-ipam'
+/** In any case: plugins in Go, which execute others by it, take the last of `type` and `Type` (encoding/json). */
+const isType = (key: string): boolean => key.toLowerCase() === 'type'
+
+const ours = 'polynet-ipam'
+
+/** As an address plugin it is asked which network it gives addresses of, and touches nothing else. */
+const isHarmless = (path: string, type: string): boolean => type === ours && /\.ipam\.type$/i.test(path)
 
 function allowedTo({ namespace, annotations = {}, everywhere = [] }: Author): Set<string> {
   if (sharedByDefault.includes(namespace)) return new Set([all])
   const own = Object.hasOwn(annotations, allowedPluginsKey) ? annotations[allowedPluginsKey]!.split(',') : []
-  return new Set([harmless, ...everywhere, ...own.map((type) => type.trim())])
+  return new Set([...everywhere, ...own.map((type) => type.trim())])
 }
 
 const remedy = ({ namespace }: Author, type: string): string =>
@@ -73,7 +78,13 @@ const namesFile = (key: string, value: string): boolean =>
   value.includes('/') &&
   !(key === 'network' && /^[a-z0-9-]+\/[a-z0-9-]+$/.test(value)) &&
   !/^\/\d{1,3}$/.test(value) &&
-  parsePrefix(value.slice(value.indexOf('-') + 1).trim()) === undefined
+  !isRange(value)
+
+function isRange(value: string): boolean {
+  const [start, end, ...more] = value.split('-').map((part) => part.trim())
+  if (end === undefined) return parsePrefix(value.trim()) !== undefined
+  return more.length === 0 && parseAddress(start ?? '') !== undefined && parsePrefix(end) !== undefined
+}
 
 interface Found {
   path: string
