@@ -11,15 +11,14 @@ import { fieldsFile, withFields } from './fields.ts'
 
 const root = join(import.meta.dirname, '..')
 const read = (path: string) => readFileSync(join(root, path), 'utf8')
-const pages = ['*.md', 'docs/**/*.md', 'examples/**/*.md']
+const pages = ['*.md', 'docs/**/*.md', 'examples/**/*.md', 'bench/*.md']
   .flatMap((pattern) => globSync(pattern, { cwd: root }))
   .sort()
 
 for (const page of pages) {
   test(`${page}: every link leads somewhere`, () => {
-    const links = [...read(page).matchAll(/\]\(([^)#\s]+)[^)]*\)/g)].map(([, link]) => link!)
-    const local = links.filter((link) => !/^[a-z]+:/.test(link))
-    const dead = local.filter((link) => !existsSync(join(root, dirname(page), link)))
+    const links = [...read(page).matchAll(/\]\(([^)\s]+)[^)]*\)/g)].map(([, link]) => link!)
+    const dead = links.filter((link) => !/^[a-z]+:/.test(link)).filter((link) => !isThere(page, link))
     assert.deepEqual(dead, [])
   })
 
@@ -27,6 +26,24 @@ for (const page of pages) {
   if (blocks.length > 0)
     test(`${page}: Polynet takes what it shows`, () => assert.deepEqual(blocks.flatMap(complaintsAbout), []))
 }
+
+/** Whether a file, and in it the heading that a link names. */
+function isThere(page: string, link: string): boolean {
+  const [file = '', anchor] = link.split('#')
+  const path = file === '' ? page : join(dirname(page), file)
+  if (!existsSync(join(root, path))) return false
+  return anchor === undefined || (path.endsWith('.md') && anchorsOf(read(path)).includes(anchor))
+}
+
+/** As GitHub makes them of headings. */
+const anchorsOf = (text: string): string[] =>
+  [...text.replace(/^```.*?^```/gms, '').matchAll(/^#+ (.*)$/gm)].map(([, heading]) =>
+    heading!
+      .toLowerCase()
+      .replace(/\]\([^)]*\)/g, '')
+      .replace(/[^\p{L}\p{N} _-]/gu, '')
+      .replaceAll(' ', '-'),
+  )
 
 /** What is wrong with the objects of a block, as far as they are for Polynet to judge. */
 function complaintsAbout(text: string): string[] {
@@ -72,6 +89,36 @@ test('every page of the manual is in the index', () => {
   const manual = globSync('docs/*.md', { cwd: root }).map((path) => path.slice('docs/'.length))
   const missing = manual.filter((page) => page !== 'README.md' && !index.includes(`(${page})`))
   assert.deepEqual(missing, [])
+})
+
+/** Pages, and the programs whose options they have. */
+const manuals = {
+  'docs/agent.md': ['agent', 'controller'],
+  'docs/webhook.md': ['webhook'],
+  'docs/doctor.md': ['polynet'],
+}
+
+for (const [page, programs] of Object.entries(manuals))
+  test(`${page} has every option of ${programs.join(' and ')}`, () => {
+    const sources = programs.map((program) => read(`src/${program}/main.ts`)).join()
+    const options = [...sources.matchAll(/ption\(\s*'(?:-\w, )?(--[a-z-]+)/g)].map(([, option]) => option!)
+    assert.deepEqual(
+      options.filter((option) => option !== '--version' && !read(page).includes(option)),
+      [],
+    )
+  })
+
+test('the manual has every metric, and no other', () => {
+  const names = (paths: string[], name: RegExp) =>
+    [...new Set(paths.flatMap((path) => [...read(path).matchAll(name)].map(([, word]) => word!)))].sort()
+  const made = names(globSync('src/*/metrics.ts', { cwd: root }), /name: '(polynet_\w+)'/g)
+  const told = names(['docs/agent.md', 'docs/webhook.md'], /`(polynet_\w+)/g)
+  assert.deepEqual(told, made)
+  const used = names(['docs/operations.md'], /\b(polynet_[a-z_]+?)(?:_bucket)?\b/g)
+  assert.deepEqual(
+    used.filter((name) => !made.includes(name)),
+    [],
+  )
 })
 
 test('the tables of fields are up to date; if they are not, run `node scripts/fields.ts`', () => {
