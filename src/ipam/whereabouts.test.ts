@@ -135,6 +135,21 @@ const cases: [title: string, ipam: unknown, want: string][] = [
     'ipam.ipRanges[1].range: 10.1.2.0/24 overlaps another range of the same configuration; keep one',
   ],
   [
+    'ranges without end, each of which would be leased from',
+    { ipRanges: Array.from({ length: 2000 }, (_, i) => ({ range: `10.${i >> 8}.${i & 255}.0/24` })) },
+    'ipam.ipRanges: has 2000 entries; write at most 16',
+  ],
+  [
+    'subnets without end',
+    { subnets: Array.from({ length: 17 }, (_, i) => ({ cidr: `10.1.${i}.0/24` })) },
+    'ipam.subnets: has 17 entries; write at most 16',
+  ],
+  [
+    'exclusions without end',
+    { range: '10.1.0.0/16', exclude: Array(257).fill('10.1.0.1') },
+    'ipam.exclude: has 257 entries; write at most 256',
+  ],
+  [
     'no addresses at all',
     { type: 'polynet-ipam' },
     'ipam: names no addresses; write "network": "namespace/name", "subnets" or "range"',

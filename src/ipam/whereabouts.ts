@@ -30,6 +30,9 @@ export interface ForeignIpam {
 
 type Section = Record<string, unknown>
 
+/** An interface has an address of each pool, and each may take a block that all nodes hear of. */
+const mostPools = 16
+
 /** Keys that say nothing about addresses: Whereabouts' own business, and what our section may carry. */
 const known = new Set([
   ...[
@@ -116,7 +119,7 @@ class Reader {
   /** Our own inline form: `subnets` as in a Network, one address of each. */
   inline(name: string, ipam: Section, namespace: string): ForeignPool[] {
     const sizes = isSection(ipam.blockSize) ? ipam.blockSize : {}
-    return this.#list('subnets', ipam.subnets).flatMap((entry, i) => {
+    return this.#list('subnets', ipam.subnets, mostPools).flatMap((entry, i) => {
       const section = isSection(entry) ? entry : {}
       const at = `subnets[${i}]`
       const cidr = this.#prefix(`${at}.cidr`, section.cidr)
@@ -140,7 +143,7 @@ class Reader {
   /** Whereabouts' keys: `range` first, then each of `ipRanges`. */
   ranges(ipam: Section, namespace: string): ForeignPool[] {
     const own = isGiven(ipam.range) ? [{ at: '', section: ipam }] : []
-    const more = this.#list('ipRanges', ipam.ipRanges).map((entry, i) => ({
+    const more = this.#list('ipRanges', ipam.ipRanges, mostPools).map((entry, i) => ({
       at: `ipRanges[${i}].`,
       section: isSection(entry) ? entry : {},
     }))
@@ -238,10 +241,11 @@ class Reader {
     )
   }
 
-  #list(at: string, value: unknown): unknown[] {
+  #list(at: string, value: unknown, most = 256): unknown[] {
     if (value === undefined || value === null) return []
-    if (Array.isArray(value)) return value
-    this.say(at, 'is no list')
+    if (!Array.isArray(value)) this.say(at, 'is no list')
+    else if (value.length > most) this.say(at, `has ${value.length} entries; write at most ${most}`)
+    else return value
     return []
   }
 
