@@ -39,6 +39,8 @@ export class Rendering {
   #followed: unknown[] | undefined
   /** The ports as they were planned then, by key. */
   #ports = new Map<string, PortPlan>()
+  /** Keys of the ports that could not be made right the last time. */
+  #spoilt = new Set<string>()
   /** The kernel may have changed by itself: all of it is compared, even when there is nothing else to follow. */
   #doubtful = false
 
@@ -94,7 +96,7 @@ export class Rendering {
     await this.#remember(views)
     const plan = planNode({ networks: views, attachments: this.#attachments(), closed })
     const unchanged = trusts ? this.#unchanged(plan.ports) : []
-    const { changes, orphans } = await this.#datapath.replace(plan, unchanged)
+    const { changes, orphans, spoilt = [] } = await this.#datapath.replace(plan, unchanged)
     this.#followed = following
     this.#ports = new Map(plan.ports.map((port) => [port.key, port]))
     this.#rendered = new Set(views.map((v) => v.network.metadata.uid ?? ''))
@@ -102,6 +104,19 @@ export class Rendering {
     if (changes.length > 0) this.#log.info('the kernel is in step', { changes: changes.length })
     if (changes.length > 0) this.#log.debug('what was changed', { changes })
     for (const key of orphans) this.#log.debug('the namespace of a pod is gone; its DEL will come', { key })
+    this.#mind(spoilt)
+  }
+
+  /** Tells of ports that could not be made right, and has them tried again: at once when they are new, then with everything else. */
+  #mind(spoilt: string[]): void {
+    const before = this.#spoilt
+    const byKey = new Map(spoilt.map((why) => [why.split(': ', 1)[0] ?? '', why]))
+    this.#spoilt = new Set(byKey.keys())
+    for (const [key, why] of byKey) {
+      if (before.has(key)) continue
+      this.#log.warn('an interface of a pod cannot be made right', { key, why })
+      this.wake()
+    }
   }
 
   /** The first time; resolves when the kernel is in step, and then stays so. */

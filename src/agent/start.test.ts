@@ -616,6 +616,32 @@ test('a start that the kernel refuses at first is tried again, and begins nothin
   assert.equal(looking, 1)
 })
 
+test('a pod whose NIC is gone keeps no other from a network that is new to the node, nor a new agent from being ready', async () => {
+  const { kube, fabric, pod, cni, startAgain } = await node()
+  const version = { apiVersion: 'polynet.dev/v1alpha1' }
+  await kube.create(resources.physicalNetworks, {
+    ...version,
+    kind: 'PhysicalNetwork',
+    metadata: { name: 'phy-net1' },
+    spec: { nics: [{ match: { name: 'eth1' } }] },
+  })
+  await kube.create(resources.networks, {
+    ...version,
+    kind: 'Network',
+    metadata: { namespace: 'default', name: 'wire' },
+    spec: { topology: 'Direct', physicalNetwork: 'phy-net1', subnets: [{ cidr: '10.2.0.0/16' }] },
+  })
+  await pod('onwire', 'wire')
+  assert.equal((await cni('ADD', 'onwire')).exit, 0)
+  fabric.unplug('n1', 'eth1')
+  await pod('beside', 'flat')
+  assert.equal((await cni('ADD', 'beside')).exit, 0)
+  await startAgain()
+  await pod('after', 'flat')
+  assert.equal((await cni('ADD', 'after')).exit, 0)
+  assert.equal((await cni('DEL', 'onwire')).exit, 0)
+})
+
 /** A node with a pod on a network of its own wire, whose tunnel is lost. */
 async function withoutTunnel(port: number) {
   const n = await node()

@@ -13,8 +13,10 @@ export interface Datapath {
    * missing, corrects what differs, removes what Polynet owns and the plan
    * does not have. What is right already is not touched, so running traffic
    * loses no packet. A port whose pod namespace is gone is left out and named
-   * in the report. Rejects with `kernel`, naming the first object the kernel
-   * refused; what was done till then stays, and the next call goes on.
+   * in the report, and so is one that its pod, or a NIC that is gone, has made
+   * impossible: what there is of it stays. Rejects with `kernel`, naming the
+   * first other object the kernel refused; what was done till then stays, and
+   * the next call goes on.
    * `unchanged`: keys of ports that were planned the same when they were last
    * made right. What is inside their pods may be left unseen until a call
    * that does not say so.
@@ -52,4 +54,6 @@ export interface Report {
   changes: string[]
   /** Keys of ports whose pod namespace is gone. */
   orphans: string[]
+  /** Why ports could not be made right, a sentence each that leads with the port's key; absent where all could. */
+  spoilt?: string[]
 }

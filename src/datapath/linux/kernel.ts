@@ -49,9 +49,10 @@ export class Kernel {
 
   /**
    * A pod that may change its own namespace can make its port impossible. That
-   * must not keep others from being made right: its ports are left out then,
-   * all else is done, and the fault is thrown at the end. Pods whose ports are
-   * all `unchanged` are not looked into, unless one lacks its node's side: that
+   * must not keep others from being made right, nor this one's node side, which
+   * a pod that only renamed its interface goes on with: it is not looked into
+   * then, and left out where that is not enough. Pods whose ports are all
+   * `unchanged` are not looked into either, unless one lacks its node's side: that
    * is made together with the other.
    */
   replace({ plan, unchanged }: { plan: NodePlan; unchanged: string[] }): Promise<Report> {
@@ -61,27 +62,41 @@ export class Kernel {
       for (const netns of gone) if (isNamespace(netns)) gone.delete(netns)
       const orphans = plan.ports.filter((port) => gone.has(port.inside.netns)).map((port) => port.key)
       const changes = this.#keepNamespaces(plan.namespaces)
-      let unseen = podsOf(plan.ports, unchanged)
+      let trusted = podsOf(plan.ports, unchanged)
       let ports = plan.ports.filter((port) => !gone.has(port.inside.netns))
-      let first: unknown
+      /** Why, by pod. */
+      const spoilt = this.#withoutNic(ports)
       for (;;) {
         try {
-          changes.push(...this.#render(plan.namespaces, ports, unseen))
+          changes.push(...this.#render(plan.namespaces, ports, trusted.union(new Set(spoilt.keys()))))
           break
         } catch (error) {
-          if (unseen.size > 0) {
-            unseen = new Set()
+          const bad = isFault(error) && ports.find((port) => error.doing.startsWith(`${port.key}: `))
+          if (trusted.size > 0) {
+            trusted = new Set()
             continue
           }
-          const bad = isFault(error) && ports.find((port) => error.doing.startsWith(`${port.key}: `))
-          if (!bad) throw first ?? error
-          first ??= error
-          ports = ports.filter((port) => port.inside.netns !== bad.inside.netns)
+          if (!bad) throw error
+          const { netns } = bad.inside
+          if (spoilt.has(netns)) ports = ports.filter((port) => port.inside.netns !== netns)
+          else spoilt.set(netns, error.message)
         }
       }
-      if (first) throw first
-      return { changes, orphans }
+      return { changes, orphans, ...(spoilt.size > 0 ? { spoilt: [...spoilt.values()] } : {}) }
     })
+  }
+
+  /** Why ports that lie on a NIC cannot be made, by pod: it is gone, and what lay on it went with it. All at once, as there may be many. */
+  #withoutNic(ports: PortPlan[]): Map<string, string> {
+    const found = new Map<string, string>()
+    const lying = ports.flatMap((port) => ('parent' in port.link ? [{ port, parent: port.link.parent }] : []))
+    if (lying.length === 0) return found
+    const { route } = this.#host()
+    const there = new Set(route.dump(rt.dumpLinks).map((message) => rt.seenLink(message).name))
+    for (const { port, parent } of lying)
+      if (!there.has(parent))
+        found.set(port.inside.netns, `${port.key}: find link ${parent}: the host has none`)
+    return found
   }
 
   #render(namespaces: NamespacePlan[], ports: PortPlan[], unseen: Set<string>): string[] {

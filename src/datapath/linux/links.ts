@@ -51,33 +51,36 @@ function fits(job: Job, wanted: WantedLink, seen: rt.SeenLink): boolean {
   }
 }
 
-/** Deletes what is wrong or not wanted; whether there was anything. */
+/** Deletes what is wrong or not wanted; whether there was anything. Throws before the first deletion when it may not. */
 export function removeLinks(job: Job): boolean {
-  let any = false
-  for (const side of job.sides) {
-    const { want, place, owned } = side
-    const wanted = new Map(want.links.map((link) => [link.name, link]))
-    const doomed: string[] = []
-    for (const [name, seen] of job.links.of(want.netns)) {
-      if (name !== seen.name) continue
-      const w = wanted.get(seen.name)
-      const unwanted = w ? !fits(job, w, seen) : mayDelete(owned, seen)
-      if (!unwanted) continue
-      if (w && (seen.kind === undefined || (owned === 'ports' && !seen.alias.startsWith('polynet'))))
-        throw new Fault(
-          'kernel',
-          `${named(w)}make link ${seen.name} in ${want.netns}`,
-          'a device of that name is there already; rename it',
-        )
-      doomed.push(seen.name)
-      job.changes.push(`- ${linkLine(want.netns, seen.name)}`)
-    }
-    if (doomed.length === 0) continue
-    any = true
-    if (job.dry) for (const name of doomed) job.links.delete(want.netns, name)
-    else within(side, () => deleteLinks(place.route, doomed))
+  const doomed = job.sides.map((side) => ({ side, names: doomedOf(job, side) }))
+  for (const { side, names } of doomed) {
+    const { netns } = side.want
+    job.changes.push(...names.map((name) => `- ${linkLine(netns, name)}`))
+    if (names.length === 0) continue
+    if (job.dry) for (const name of names) job.links.delete(netns, name)
+    else within(side, () => deleteLinks(side.place.route, names))
   }
-  return any
+  return doomed.some(({ names }) => names.length > 0)
+}
+
+function doomedOf(job: Job, { want, owned }: Side): string[] {
+  const wanted = new Map(want.links.map((link) => [link.name, link]))
+  const names: string[] = []
+  for (const [name, seen] of job.links.of(want.netns)) {
+    if (name !== seen.name) continue
+    const w = wanted.get(seen.name)
+    const unwanted = w ? !fits(job, w, seen) : mayDelete(owned, seen)
+    if (!unwanted) continue
+    if (w && (seen.kind === undefined || (owned === 'ports' && !seen.alias.startsWith('polynet'))))
+      throw new Fault(
+        'kernel',
+        `${named(w)}make link ${seen.name} in ${want.netns}`,
+        'a device of that name is there already; rename it',
+      )
+    names.push(seen.name)
+  }
+  return names
 }
 
 function mayDelete(owned: Side['owned'], seen: rt.SeenLink): boolean {
@@ -187,9 +190,20 @@ function make(job: Job, side: Side, wanted: WantedLink, batchOf: (place: Place) 
     rt.newVeth(batchOf(place), what, message, { name: peer.name, mac: peer.mac, mtu: peer.mtu, netns })
   } else if (origin.kind === 'upper') {
     const from = placeOf(job, origin.from)
-    const parent = from.index(origin.parent)
+    const parent = about(wanted, () => from.index(origin.parent))
     rt.newUpper(batchOf(from), what, { name, mac, mtu, parent, netns: into(from) }, origin.link)
-  } else if (origin.kind === 'moved') move(placeOf(job, origin.from), place, origin.device, name)
+  } else if (origin.kind === 'moved')
+    about(wanted, () => move(placeOf(job, origin.from), place, origin.device, name))
+}
+
+/** What `act` returns; a fault about a NIC leads with the port that wants it. */
+function about<T>(wanted: WantedLink, act: () => T): T {
+  try {
+    return act()
+  } catch (error) {
+    if (!(error instanceof Fault)) throw error
+    throw new Fault(error.kind, `${named(wanted)}${error.doing}`, error.problem, error)
+  }
 }
 
 /** A NIC goes into a pod; its alias says where it came from and what it was like, for the way back. */

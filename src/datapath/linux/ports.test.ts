@@ -8,7 +8,7 @@ import { isFault } from '../../lib/fault.ts'
 import { silentLog } from '../../lib/log.ts'
 import { macBytes } from '../../lib/mac.ts'
 import { emptyNamespace, type NamespacePlan, type PortPlan } from '../../plan/node-plan.ts'
-import { beside, blue, direct, plan, port } from '../conformance-plan.ts'
+import { beside, blue, direct, plan, port, red } from '../conformance-plan.ts'
 import type { Datapath } from '../port.ts'
 import { linuxDatapath } from './linux.ts'
 import { applyNamespaces } from './namespaces.ts'
@@ -278,11 +278,55 @@ describe('ports on this kernel', { skip: impossible() ?? false }, () => {
       rt.newBridge(batch, 'take its name', { name: 'eth0' })
     })
     for (const n of [2, 3]) edit(n, (batch) => rt.deleteLink(batch, 'delete', 'eth0'))
-    await assert.rejects(datapath.replace(all), /^Fault: direct1c1\/eth0: .*eth0.* there already/)
+    const { spoilt } = await datapath.replace(all)
+    assert.match(spoilt?.join() ?? '', /^direct1c1\/eth0: [^,]*eth0[^,]* there already[^,]*$/)
     assert.deepEqual(await datapath.check(ports.slice(1)), [])
     edit(1, (batch) => rt.deleteLink(batch, 'delete', 'eth0'))
-    await datapath.replace(all)
+    assert.equal((await datapath.replace(all)).spoilt, undefined)
     assert.deepEqual(await datapath.check(ports), [])
+  })
+
+  test('an interface that its pod renamed and put another in place of stays as it is, and so does its node’s side', async () => {
+    const ports = [1, 2].map((n) => port(blue, 'n1', n, namespace(`pod${n}`)))
+    const all = plan('n1', [blue], ports)
+    await datapath.replace(all)
+    const place = new Place(at('pod1'))
+    const batch = new Batch()
+    rt.setLink(batch, 'close it', { name: 'eth0', up: false })
+    rt.setLink(batch, 'rename it', { index: place.index('eth0'), name: 'eth0-nic' })
+    rt.newBridge(batch, 'take its name', { name: 'eth0' })
+    place.route.send(batch)
+    place.close()
+    const before = [links(at('pod1')), await datapath.describe()]
+    for (const unchanged of [[], ports.map(({ key }) => key), []]) {
+      const { changes, spoilt } = await datapath.replace(all, unchanged)
+      assert.deepEqual(changes, [])
+      assert.equal(spoilt?.length, unchanged.length === 0 ? 1 : undefined)
+      assert.deepEqual([links(at('pod1')), await datapath.describe()], before)
+    }
+    await datapath.replace(plan('n1', [blue, red], ports))
+    assert.ok((await datapath.describe()).some((line) => line.includes('pn-red')))
+  })
+
+  test('pods whose NIC is gone do not keep others from being made right', async () => {
+    const onWire = direct('n1', 1, namespace('pod1'), 'eth2')
+    const taker: PortPlan = {
+      ...direct('n1', 2, namespace('pod2'), 'eth2'),
+      link: { kind: 'host-device', device: 'eth2' },
+    }
+    const other = port(blue, 'n1', 3, namespace('pod3'))
+    await datapath.attach([onWire])
+    const host = new Place(at('host'))
+    const batch = new Batch()
+    rt.deleteLink(batch, 'unplug it', 'eth2')
+    host.route.send(batch)
+    host.close()
+    const { spoilt } = await datapath.replace(plan('n1', [blue], [onWire, taker, other]))
+    assert.deepEqual(
+      spoilt?.map((text) => text.split(':')[0]),
+      [onWire.key, taker.key],
+    )
+    assert.deepEqual(await datapath.check([other]), [])
   })
 
   test('settings that the links of an attachment start with are not those of later links', async () => {

@@ -73,6 +73,7 @@ export class MemoryNode {
   replace(plan: NodePlan): Report {
     const changes: string[] = []
     const orphans: string[] = []
+    const spoilt: string[] = []
     const wanted = new Map(plan.ports.map((p) => [p.key, p]))
     const namespaces = new Map(plan.namespaces.map((n) => [n.netns, n]))
     if (!namespaces.has('host')) namespaces.set('host', emptyHost)
@@ -92,10 +93,10 @@ export class MemoryNode {
         continue
       }
       const refused = refusedPort(port, this, this.#around)
-      if (refused) throw refused
-      this.#makePort(port, changes)
+      if (refused) spoilt.push(`${port.key}: ${refused.message}`)
+      else this.#makePort(port, changes)
     }
-    return { changes: changes.sort(bySubject), orphans }
+    return { changes: changes.sort(bySubject), orphans, ...(spoilt.length > 0 ? { spoilt } : {}) }
   }
 
   attach(ports: PortPlan[]): { key: string; mac: string }[] {
