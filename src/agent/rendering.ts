@@ -94,12 +94,17 @@ export class Rendering {
     this.#followed = undefined
     this.#doubtful = false
     await this.#remember(views)
+    // From here to the kernel nothing else happens: who came before is seen now, who comes later waits for what goes.
+    const uids = new Set(networks.map(({ metadata }) => metadata.uid))
+    if (this.#wanted().some(({ metadata }) => !uids.has(metadata.uid))) return this.#round()
     const plan = planNode({ networks: views, attachments: this.#attachments(), closed })
+    const planned = new Set(views.map((v) => v.network.metadata.uid ?? ''))
+    this.#rendered = this.#rendered.intersection(planned)
     const unchanged = trusts ? this.#unchanged(plan.ports) : []
     const { changes, orphans, spoilt = [] } = await this.#datapath.replace(plan, unchanged)
     this.#followed = following
     this.#ports = new Map(plan.ports.map((port) => [port.key, port]))
-    this.#rendered = new Set(views.map((v) => v.network.metadata.uid ?? ''))
+    this.#rendered = planned
     this.#tell(views)
     if (changes.length > 0) this.#log.info('the kernel is in step', { changes: changes.length })
     if (changes.length > 0) this.#log.debug('what was changed', { changes })

@@ -19,13 +19,14 @@ import { realClock } from '../lib/clock.ts'
 import { Fault } from '../lib/fault.ts'
 import { silentLog } from '../lib/log.ts'
 import { memoryDisk, memoryJournal } from './journal/memory.ts'
+import { lingerMs } from './lingering.ts'
 import { startAgent } from './start.ts'
 
 /**
  * One node's agent on an API server, a journal and a kernel in memory, with
  * real plugins: shell scripts that note their calls and do as their name says.
  */
-async function node(outer: (datapath: Datapath) => Datapath = (datapath) => datapath) {
+async function node(outer: (datapath: Datapath) => Datapath = (datapath) => datapath, clock = realClock) {
   const dir = mkdtempSync(join(tmpdir(), 'polynet-agent-test-'))
   const calls = join(dir, 'calls')
   plugin(
@@ -117,7 +118,7 @@ esac`,
   const datapath = outer(memoryDatapath(fabric, 'n1'))
   const disk = memoryDisk()
   let journal = memoryJournal(disk)
-  const shared = { kube, clock: realClock, log: silentLog }
+  const shared = { kube, clock, log: silentLog }
   const controller = await startController(shared)
   const plugins = foreignPlugins({ confDir: join(dir, 'net.d'), binDirs: [dir], log: silentLog })
   const start = async () => {
@@ -614,6 +615,45 @@ test('a start that the kernel refuses at first is tried again, and begins nothin
   await pod('web')
   assert.equal((await cni('ADD', 'web')).exit, 0)
   assert.equal(looking, 1)
+})
+
+test('a network that was to go stays when a pod comes to it while the kernel is about to be changed', async () => {
+  let ahead = 0
+  const clock = { ...realClock, now: () => realClock.now() + ahead }
+  const { kube, pod, cni } = await node((datapath) => datapath, clock)
+  await kube.create(resources.namespaces, {
+    apiVersion: 'v1',
+    kind: 'Namespace',
+    metadata: { name: 'other' },
+  })
+  await kube.create(resources.networks, {
+    apiVersion: 'polynet.dev/v1alpha1',
+    kind: 'Network',
+    metadata: { namespace: 'other', name: 'net' },
+    spec: { subnets: [{ cidr: '10.2.0.0/16' }], allowedNamespaces: { from: 'All' } },
+  })
+  await pod('before', 'flat')
+  assert.equal((await cni('ADD', 'before')).exit, 0)
+  assert.equal((await cni('DEL', 'before')).exit, 0)
+  ahead = lingerMs
+  // What is to be rendered is settled, and waits for the blocks of a namespace that is new to the node.
+  const [asked, answered] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+  const list = kube.list.bind(kube)
+  kube.list = async (resource, selection) => {
+    if (resource.plural === 'addressblocks' && selection?.namespace === 'other' && !selection.labels) {
+      asked.resolve()
+      await answered.promise
+    }
+    return list(resource, selection)
+  }
+  await pod('far', 'other/net')
+  const far = cni('ADD', 'far')
+  await asked.promise
+  await pod('late', 'flat')
+  assert.equal((await cni('ADD', 'late')).exit, 0)
+  answered.resolve()
+  assert.equal((await far).exit, 0)
+  assert.deepEqual(await cni('CHECK', 'late'), { exit: 0 })
 })
 
 test('a pod whose NIC is gone keeps no other from a network that is new to the node, nor a new agent from being ready', async () => {
