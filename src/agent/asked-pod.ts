@@ -1,9 +1,10 @@
 import type { Pod } from '../api/core.ts'
 import { resources } from '../api/resources.ts'
 import type { CniRequest } from '../cni/request.ts'
+import { found } from '../kube/found.ts'
 import type { Kube } from '../kube/port.ts'
 import type { Clock } from '../lib/clock.ts'
-import { Fault, isFault } from '../lib/fault.ts'
+import { Fault } from '../lib/fault.ts'
 import type { Watched } from './watched.ts'
 
 /** How long an ADD waits for the API server to show a pod that the runtime knows already. */
@@ -30,10 +31,7 @@ export async function askedPod(
   const seen = watched.pods.get(ref)
   if (seen && isThat(seen, uid)) return seen
   const deadline = new AbortController()
-  const asked = kube.get(resources.pods, ref).catch((error) => {
-    if (isFault(error, 'missing')) return undefined
-    throw error
-  })
+  const asked = found(kube, resources.pods, ref)
   const late = clock.sleep(podWithinMs, deadline.signal).then(() => undefined)
   try {
     const pod = await Promise.race([asked, late])

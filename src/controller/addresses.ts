@@ -5,7 +5,8 @@ import type { KubeObject, Resource } from '../api/meta.ts'
 import type { Network } from '../api/network.ts'
 import { resources } from '../api/resources.ts'
 import { isUID } from '../ipam/block.ts'
-import type { Kube, Ref } from '../kube/port.ts'
+import { found } from '../kube/found.ts'
+import type { Kube } from '../kube/port.ts'
 import { isFault } from '../lib/fault.ts'
 import { withoutLength } from '../lib/ip.ts'
 
@@ -130,17 +131,4 @@ export async function removeStaleBlocks(kube: Kube, around: BlockSurroundings): 
 function refOf(holder: string): { namespace: string; name: string } {
   const [namespace = '', name = ''] = (holder.split(' ')[1] ?? '').split('/')
   return { namespace, name }
-}
-
-async function found<T extends KubeObject>(
-  kube: Kube,
-  resource: Resource<T>,
-  ref: Ref,
-): Promise<T | undefined> {
-  try {
-    return await kube.get(resource, ref)
-  } catch (error) {
-    if (isFault(error, 'missing')) return undefined
-    throw error
-  }
 }

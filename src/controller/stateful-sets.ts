@@ -1,8 +1,8 @@
 import type { AddressBlock } from '../api/address-block.ts'
 import type { Pod } from '../api/core.ts'
-import type { KubeObject, Resource } from '../api/meta.ts'
 import { resources } from '../api/resources.ts'
-import type { Kube, Ref } from '../kube/port.ts'
+import { found } from '../kube/found.ts'
+import type { Kube } from '../kube/port.ts'
 import { isFault } from '../lib/fault.ts'
 import { type StatefulSet, statefulSets } from './addresses.ts'
 
@@ -22,9 +22,10 @@ export async function statefulHolders(
     const [namespace = '', pod = ''] = name.split('/')
     const set = pod.replace(/-[0-9]+$/, '')
     try {
-      pods.push(...(await found(kube, resources.pods, { namespace, name: pod })))
-      for (const object of await found(kube, statefulSets, { namespace, name: set }))
-        sets.set(`${namespace}/${set}`, object)
+      const there = await found(kube, resources.pods, { namespace, name: pod })
+      if (there) pods.push(there)
+      const owner = await found(kube, statefulSets, { namespace, name: set })
+      if (owner) sets.set(`${namespace}/${set}`, owner)
     } catch (error) {
       if (isFault(error, 'unsupported')) return undefined
       throw error
@@ -35,12 +36,3 @@ export async function statefulHolders(
 
 const podOf = (holder: string | undefined): string | undefined =>
   holder?.startsWith('statefulset-pod ') ? holder.slice('statefulset-pod '.length) : undefined
-
-async function found<T extends KubeObject>(kube: Kube, resource: Resource<T>, ref: Ref): Promise<T[]> {
-  try {
-    return [await kube.get(resource, ref)]
-  } catch (error) {
-    if (isFault(error, 'missing')) return []
-    throw error
-  }
-}

@@ -3,6 +3,7 @@ import type { Network } from '../../api/network.ts'
 import { resources } from '../../api/resources.ts'
 import { blockCount, blockName, blockObject, candidates, labels } from '../../ipam/block.ts'
 import { canTake, countStock } from '../../ipam/stock.ts'
+import { found } from '../../kube/found.ts'
 import type { Kube } from '../../kube/port.ts'
 import type { Clock } from '../../lib/clock.ts'
 import { asFault, Fault, isFault } from '../../lib/fault.ts'
@@ -149,13 +150,8 @@ export class Blocks {
     return true
   }
 
-  async read(namespace: string, name: string): Promise<AddressBlock | undefined> {
-    try {
-      return await this.#kube.get(resources.addressBlocks, { namespace, name })
-    } catch (error) {
-      if (isFault(error, 'missing')) return undefined
-      throw error
-    }
+  read(namespace: string, name: string): Promise<AddressBlock | undefined> {
+    return found(this.#kube, resources.addressBlocks, { namespace, name })
   }
 
   /** Makes a block that is the node's at the API server its own here: in the journal, then in memory. */

@@ -1,13 +1,14 @@
 import type { AddressBlock } from '../../api/address-block.ts'
-import type { IPAMClaim, Pod } from '../../api/core.ts'
+import type { IPAMClaim } from '../../api/core.ts'
 import { resources } from '../../api/resources.ts'
 import { blockName, holderLabel, labels, singles } from '../../ipam/block.ts'
 import { askedFor, familiesOf, subnetOf, withLength } from '../../ipam/pool.ts'
 import type { Ask } from '../../ipam/port.ts'
 import { blockOf, takeThis, untake } from '../../ipam/stock.ts'
+import { found } from '../../kube/found.ts'
 import type { Kube, Ref } from '../../kube/port.ts'
 import type { Clock } from '../../lib/clock.ts'
-import { Fault, isFault } from '../../lib/fault.ts'
+import { Fault } from '../../lib/fault.ts'
 import {
   type Address,
   type Family,
@@ -84,13 +85,8 @@ export class Holders {
 
   /** The claim, from now on this pod's. */
   async #claim(holder: Holder, { owner }: Ask, doing: string): Promise<IPAMClaim> {
-    let claim: IPAMClaim
-    try {
-      claim = await this.#kube.get(resources.ipamClaims, holder.ref)
-    } catch (error) {
-      if (!isFault(error, 'missing')) throw error
-      throw new Fault('missing', doing, `IPAMClaim ${holder.name} does not exist; create it`, error)
-    }
+    const claim = await found(this.#kube, resources.ipamClaims, holder.ref)
+    if (!claim) throw new Fault('missing', doing, `IPAMClaim ${holder.name} does not exist; create it`)
     if (claim.metadata.deletionTimestamp !== undefined)
       throw new Fault('missing', doing, `IPAMClaim ${holder.name} is being deleted; create another`)
     const [, podName = ''] = owner.pod.split('/')
@@ -116,17 +112,8 @@ export class Holders {
     await this.#kube.update(resources.ipamClaims, next, 'status')
   }
 
-  async #pod(ref: Ref): Promise<Pod | undefined> {
-    try {
-      return await this.#kube.get(resources.pods, ref)
-    } catch (error) {
-      if (isFault(error, 'missing')) return undefined
-      throw error
-    }
-  }
-
   async #runs(ref: Ref): Promise<boolean> {
-    const phase = (await this.#pod(ref))?.status?.phase ?? 'Gone'
+    const phase = (await found(this.#kube, resources.pods, ref))?.status?.phase ?? 'Gone'
     return !['Gone', 'Succeeded', 'Failed'].includes(phase)
   }
 
@@ -283,7 +270,7 @@ export class Holders {
   async #isGoneElsewhere(holder: Holder, { owner }: Ask): Promise<boolean> {
     // A claim is this pod's by now, which it cannot be while another pod uses it.
     if (holder.kind === 'claim') return true
-    return (await this.#pod(holder.ref))?.metadata.uid === owner.podUID
+    return (await found(this.#kube, resources.pods, holder.ref))?.metadata.uid === owner.podUID
   }
 }
 

@@ -4,6 +4,7 @@ import { resources } from '../../api/resources.ts'
 import type { Clock } from '../../lib/clock.ts'
 import { asFault, isFault } from '../../lib/fault.ts'
 import type { Log } from '../../lib/log.ts'
+import { found } from '../found.ts'
 import type { Kube, Ref } from '../port.ts'
 import {
   bidOf,
@@ -85,10 +86,7 @@ export function startElection(deps: ElectionDeps): Election {
   }
 
   const look = async (): Promise<Standing> => {
-    const lease = await kube.get(resources.leases, ref).catch((error) => {
-      if (isFault(error, 'missing')) return undefined
-      throw error
-    })
+    const lease = await found(kube, resources.leases, ref)
     const now = clock.now()
     return observed(standing ?? { identity, seenAtMs: now }, lease, now)
   }
