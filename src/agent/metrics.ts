@@ -1,32 +1,21 @@
-import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from '@prometheus-io/client'
+import { Counter, Gauge, Histogram } from '@prometheus-io/client'
 import type { CniRequest } from '../cni/request.ts'
+import type { MetricsPage } from '../lib/probes.ts'
+import { processRegistry } from '../lib/registry.ts'
 import type { Agent } from './agent.ts'
 import type { Journal } from './journal/journal.ts'
 import { recordsOf } from './journal/record.ts'
 
 /** What an agent tells Prometheus. */
-export interface Metrics {
+export interface Metrics extends MetricsPage {
   /** The agent, counted and timed. */
   observed(agent: Agent): Agent
-  /** Everything, in Prometheus' text format. */
-  text(): Promise<string>
-  contentType: string
 }
 
 /** `confFirst` says whether the runtime takes Polynet's conf before every other, where the agent installs it. */
-export function agentMetrics(
-  node: string,
-  journal: Journal,
-  confFirst: () => boolean | undefined = () => undefined,
-): Metrics {
-  const registry = new Registry()
+export function agentMetrics(node: string, journal: Journal, confFirst: () => boolean | undefined): Metrics {
+  const registry = processRegistry()
   registry.setDefaultLabels({ node })
-  // By default these wake an idle agent a hundred and ten times a second.
-  collectDefaultMetrics({
-    register: registry,
-    eventLoopMonitoringPrecision: 500,
-    eventLoopUtilizationTimeout: 1000,
-  })
   const requests = new Counter({
     name: 'polynet_cni_requests_total',
     help: 'Executions of the shim that the agent answered.',

@@ -1,11 +1,10 @@
-import { collectDefaultMetrics, Gauge, Registry } from '@prometheus-io/client'
+import { Gauge } from '@prometheus-io/client'
 import type { MetricsPage } from '../lib/probes.ts'
+import { processRegistry } from '../lib/registry.ts'
 
 /** What a controller tells Prometheus. */
 export function controllerMetrics(leads: () => boolean): MetricsPage {
-  const registry = new Registry()
-  // The default precision, 10 ms, wakes an idle program a hundred times a second.
-  collectDefaultMetrics({ register: registry, eventLoopMonitoringPrecision: 500 })
+  const registry = processRegistry()
   new Gauge({
     name: 'polynet_controller_leads',
     help: 'Whether this is the controller that works; the sum over all is 1.',

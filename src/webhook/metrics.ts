@@ -1,12 +1,11 @@
-import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from '@prometheus-io/client'
+import { Counter, Gauge, Histogram } from '@prometheus-io/client'
 import type { MetricsPage } from '../lib/probes.ts'
+import { processRegistry } from '../lib/registry.ts'
 import type { Heard } from './server.ts'
 
 /** What a webhook tells Prometheus; `until` is when its certificate ends, in milliseconds since the epoch. */
 export function webhookMetrics(until: () => number | undefined): MetricsPage & { heard: Heard } {
-  const registry = new Registry()
-  // The default precision, 10 ms, wakes an idle program a hundred times a second.
-  collectDefaultMetrics({ register: registry, eventLoopMonitoringPrecision: 500 })
+  const registry = processRegistry()
   const requests = new Counter({
     name: 'polynet_admission_requests_total',
     help: 'Objects that were reviewed, by kind and what came of it.',
