@@ -13,7 +13,7 @@ import { answers, asFault } from '../lib/fault.ts'
 import { formatPrefix } from '../lib/ip.ts'
 import { jsonLog, type Log } from '../lib/log.ts'
 import { serveProbes } from '../lib/probes.ts'
-import { exiting, prefixIn, toldToEnd } from '../lib/program.ts'
+import { apiOption, exiting, logLevelOption, prefixIn, probesOption, toldToEnd } from '../lib/program.ts'
 import { inRoot } from '../lib/rooted.ts'
 import type { Agent } from './agent.ts'
 import { kubeletDevices } from './devices.ts'
@@ -197,10 +197,7 @@ function dieAt(path: string): ((step: string) => void) | undefined {
 const program = new Command('polynet-agent')
   .description('Attaches the pods of one node to their networks')
   .requiredOption('--node <name>', 'name of the Node it runs on', process.env.NODE_NAME)
-  .option(
-    '--api <url>',
-    'the API server: a kubeconfig, or unix:/path; in a pod, what the service account says',
-  )
+  .addOption(apiOption)
   .option('--root <dir>', 'where run/polynet, var/lib/polynet, etc/cni/net.d and opt/cni/bin are', '/')
   .option(
     '--host-root <dir>',
@@ -218,7 +215,7 @@ const program = new Command('polynet-agent')
       .env('POLYNET_PLUGIN_TIMEOUT')
       .argParser(Number),
   )
-  .option('--probes <address>', '/healthz, /readyz and /metrics: host:port or unix:/path')
+  .addOption(probesOption)
   .option('--closed <cidr...>', 'what no logical network reaches, nor pods have as eth0: the API server', [])
   .option(
     '--allowed-plugins <types...>',
@@ -226,7 +223,7 @@ const program = new Command('polynet-agent')
     [],
   )
   .option('--kubelet-dir <dir>', 'where the kubelet notes which devices it gave to pods', '/var/lib/kubelet')
-  .option('--log-level <level>', 'debug, info, warn or error', process.env.POLYNET_LOG ?? 'info')
+  .addOption(logLevelOption)
   .option('--fsync', 'let the journal survive a power cut, not only a crash of the agent', false)
 
 // Young objects are 1 MB: waking other threads to collect them takes longer than collecting them, and on a busy node the

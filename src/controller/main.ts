@@ -6,7 +6,7 @@ import { type Clock, realClock } from '../lib/clock.ts'
 import { answers } from '../lib/fault.ts'
 import { jsonLog } from '../lib/log.ts'
 import { serveProbes } from '../lib/probes.ts'
-import { exiting, toldToEnd } from '../lib/program.ts'
+import { apiOption, exiting, logLevelOption, probesOption, toldToEnd } from '../lib/program.ts'
 import { startCandidate } from './candidate.ts'
 import { defaultNetwork } from './default-network.ts'
 import { controllerMetrics } from './metrics.ts'
@@ -56,10 +56,7 @@ const program = new Command('polynet-controller')
   .description(
     'Gives identifiers to networks, says what they have come to, and cleans up after nodes that are gone',
   )
-  .option(
-    '--api <url>',
-    'the API server: a kubeconfig, or unix:/path; in a pod, what the service account says',
-  )
+  .addOption(apiOption)
   .option(
     '--leader-elect',
     'work only while it holds Lease polynet-controller (default: in a pod)',
@@ -71,8 +68,8 @@ const program = new Command('polynet-controller')
     'make Network polynet-system/default with these subnets when it is not there',
     [],
   )
-  .option('--probes <address>', '/healthz, /readyz and /metrics: host:port or unix:/path')
-  .option('--log-level <level>', 'debug, info, warn or error', process.env.POLYNET_LOG ?? 'info')
+  .addOption(probesOption)
+  .addOption(logLevelOption)
 
 program.action(exiting('controller', run))
 await program.parseAsync()

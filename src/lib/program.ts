@@ -1,7 +1,20 @@
-import type { Command } from 'commander'
+import { type Command, Option } from 'commander'
 import { answers, asFault, Fault, isFault } from './fault.ts'
 import { type Prefix, parsePrefix } from './ip.ts'
 import { jsonLog } from './log.ts'
+
+/** Options that several programs have. */
+export const apiOption = new Option(
+  '--api <url>',
+  'the API server: a kubeconfig, or unix:/path; in a pod, what the service account says',
+)
+export const probesOption = new Option(
+  '--probes <address>',
+  '/healthz, /readyz and /metrics: host:port or unix:/path',
+)
+export const logLevelOption = new Option('--log-level <level>', 'debug, info, warn or error').default(
+  process.env.POLYNET_LOG ?? 'info',
+)
 
 /** Resolves when the process is told to end, by SIGTERM or SIGINT. */
 export const toldToEnd = (): Promise<void> =>

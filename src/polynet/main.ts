@@ -4,7 +4,7 @@ import { cleanNode } from '../agent/install/clean.ts'
 import { removeAgents } from '../agent/install/remove-agents.ts'
 import { type ConnectedKube, connect } from '../kube/cluster/connect.ts'
 import { realClock } from '../lib/clock.ts'
-import { obey } from '../lib/program.ts'
+import { apiOption, obey } from '../lib/program.ts'
 import { agents } from './agents.ts'
 import { completionFor } from './completion.ts'
 import { runDoctor } from './doctor.ts'
@@ -15,15 +15,10 @@ const program = new Command('polynet')
   .description("Looks after Polynet's networks")
   .version(versionOf(), '--version')
 
-const apiOption = [
-  '--api <url>',
-  'the API server: a kubeconfig, or unix:/path; in a pod, what the service account says',
-] as const
-
 program
   .command('doctor')
   .description('compare kernel, journal, addresses, attachments and pods; exit 1 where they differ')
-  .option(...apiOption)
+  .addOption(apiOption)
   .option(
     '--node <name>',
     'the node that this runs on, whose kernel and journal to look at',
@@ -48,7 +43,7 @@ program
   .argument('<pod>', 'its name')
   .option('-n, --namespace <name>', "the pod's namespace", 'default')
   .option('-o, --output <format>', 'json; absent: a table')
-  .option(...apiOption)
+  .addOption(apiOption)
   .option('--root <dir>', 'where run/polynet is on that node', '/')
   .action(
     async (
@@ -72,7 +67,7 @@ program
 program
   .command('remove-agents')
   .description('delete the DaemonSet of the agents, and wait until they have left their nodes')
-  .option(...apiOption)
+  .addOption(apiOption)
   .option('--within <seconds>', 'how long to wait', '90')
   .action(async ({ api, within }: { api?: string; within: string }) => {
     const kube = await connect(api)

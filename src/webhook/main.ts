@@ -3,7 +3,7 @@ import { connect } from '../kube/cluster/connect.ts'
 import { realClock } from '../lib/clock.ts'
 import { jsonLog } from '../lib/log.ts'
 import { serveProbes } from '../lib/probes.ts'
-import { exiting, prefixIn, toldToEnd } from '../lib/program.ts'
+import { apiOption, exiting, logLevelOption, prefixIn, probesOption, toldToEnd } from '../lib/program.ts'
 import { webhookMetrics } from './metrics.ts'
 import { startWebhook, type Webhook } from './start.ts'
 
@@ -63,18 +63,15 @@ const program = new Command('polynet-webhook')
   )
   .option('--name <names...>', "names and addresses that API servers call it by, beside its Service's", [])
   .option('--from <cidr...>', 'takes connections from there alone: where API servers are', [])
-  .option(
-    '--api <url>',
-    'the API server: a kubeconfig, or unix:/path; in a pod, what the service account says',
-  )
-  .option('--probes <address>', '/healthz, /readyz and /metrics: host:port or unix:/path')
+  .addOption(apiOption)
+  .addOption(probesOption)
   .option(
     '--allowed-plugins <types...>',
     "CNI plugins that every namespace's configurations may execute, or '*', as the agents are told",
     [],
   )
   .option('--linger-seconds <seconds>', 'how long it goes on answering when it is told to end', '3')
-  .option('--log-level <level>', 'debug, info, warn or error', process.env.POLYNET_LOG ?? 'info')
+  .addOption(logLevelOption)
 
 program.action(exiting('webhook', run))
 await program.parseAsync()
