@@ -12,14 +12,12 @@ import { Fault } from '../lib/fault.ts'
 import { bitsOf, contains, formatPrefix, type Prefix, parsePrefix, withoutLength } from '../lib/ip.ts'
 import { equal } from '../lib/json.ts'
 import { type PortHolder, portTaken, tunnelRefused } from '../plan/foreign-tunnel.ts'
+import { nodeTunnelPort } from '../plan/tunnel.ts'
 import { transit } from '../plan/uplink.ts'
 import type { NetworkView, Peer, Remote, Wire } from '../plan/view.ts'
 import { mappingsFor, vlanOutside } from '../plan/wire.ts'
 import { cidrOf, endpointOf, peersBehind } from './plausible.ts'
 import { sameToNodes, type Watched } from './watched.ts'
-
-/** UDP port of tunnels between the nodes' own addresses; PhysicalNetworks get the ones above it. */
-const defaultTunnelPort = 14789
 
 /** How this node sees the cluster's networks: values for `plan/`, out of what is watched and the NICs at hand. */
 export class Views {
@@ -70,14 +68,14 @@ export class Views {
   tunnelPorts(): number[] {
     const given = this.#watched.physicalNetworks.list()
     return [
-      defaultTunnelPort,
+      nodeTunnelPort,
       ...given.flatMap(({ spec, status }) => spec.tunnelPort ?? status?.tunnelPort ?? []),
     ]
   }
 
   /** Why networks without a physical network have no tunnels from here: somebody has their port. Undefined: nobody has. */
   nodeWireTaken(): string | undefined {
-    const taken = portTaken(defaultTunnelPort, this.#nodeEndpoint(), this.holders)
+    const taken = portTaken(nodeTunnelPort, this.#nodeEndpoint(), this.holders)
     return taken && `${taken}; give that another port`
   }
 
@@ -274,7 +272,7 @@ export class Views {
       )
     const taken = this.nodeWireTaken()
     if (taken) throw new Fault('unavailable', doing, taken)
-    return { nic: nic.name, endpoint, tunnelPort: defaultTunnelPort }
+    return { nic: nic.name, endpoint, tunnelPort: nodeTunnelPort }
   }
 
   #nodeEndpoint(): string | undefined {

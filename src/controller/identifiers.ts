@@ -1,5 +1,6 @@
 import type { Network } from '../api/network.ts'
 import type { PhysicalNetwork } from '../api/physical-network.ts'
+import { nodeTunnelPort } from '../plan/tunnel.ts'
 import { firstVni, mostUplinks } from '../plan/uplink.ts'
 
 /** VXLAN identifiers have 24 bits (RFC 7348 section 5); 0 and the lowest are left to others. */
@@ -41,14 +42,11 @@ function* freeAfter(last: number, taken: Set<number>): Generator<number, undefin
   return undefined
 }
 
-/** Ports above the one that the nodes' own addresses use. */
-const firstTunnelPort = 14790
-
 /** The tunnel ports that physical networks still need; two never share one, and one that the spec names is kept. */
 export function tunnelPortsFor(physical: PhysicalNetwork[]): Map<string, number> {
   const taken = new Set(physical.flatMap((p) => p.spec.tunnelPort ?? p.status?.tunnelPort ?? []))
   const given = new Map<string, number>()
-  let next = firstTunnelPort
+  let next = nodeTunnelPort + 1
   for (const p of physical.toSorted(byAge)) {
     if (p.spec.tunnelPort !== undefined || p.status?.tunnelPort !== undefined) continue
     while (taken.has(next)) next++

@@ -5,6 +5,9 @@ import { namespaceName, tunnelName } from './names.ts'
 import type { Vxlan } from './node-plan.ts'
 import type { NetworkView } from './view.ts'
 
+/** UDP port of tunnels between the nodes' own addresses; PhysicalNetworks get the ones above it. */
+export const nodeTunnelPort = 14789
+
 /** What the controller has not said yet is the smallest that carries IPv6 (RFC 8200 section 5). */
 const smallestMtu = 1280
 
