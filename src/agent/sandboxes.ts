@@ -11,16 +11,10 @@ import { withoutLength } from '../lib/ip.ts'
 import type { Log } from '../lib/log.ts'
 import { planPort } from '../plan/plan-node.ts'
 import type { HeldAttachment, NetworkView } from '../plan/view.ts'
+import { invocationOf } from './invocation.ts'
 import type { Journal } from './journal/journal.ts'
-import {
-  type AttachmentRecord,
-  type ForeignAttachment,
-  type RenderedAttachment,
-  recordKey,
-  recordsIn,
-  type SandboxRecord,
-} from './journal/record.ts'
-import { attachmentResults, resultOf } from './results.ts'
+import { type AttachmentRecord, recordKey, recordsIn, type SandboxRecord } from './journal/record.ts'
+import { resultOf } from './results.ts'
 import { statusAnnotations } from './status.ts'
 import type { Wanted } from './wanted.ts'
 
@@ -220,7 +214,7 @@ export class Sandboxes {
     for (const record of recordsIn(journal.previousBoot)) {
       for (const a of record.attachments.toReversed()) {
         if (a.kind !== 'plugin') continue
-        await plugins.del({ ...invocation(record, a), netns: '' }).catch((error) =>
+        await plugins.del({ ...invocationOf(record, a), netns: '' }).catch((error) =>
           log.warn(asFault(error, `take ${a.interface} of the boot before away`).message, {
             pod: `${record.pod.namespace}/${record.pod.name}`,
           }),
@@ -238,7 +232,7 @@ export class Sandboxes {
     for (const a of record.attachments) {
       if (a.kind !== 'plugin' || a.conf.disableCheck) continue
       try {
-        await this.#deps.plugins.check(invocation(record, a))
+        await this.#deps.plugins.check(invocationOf(record, a))
       } catch (error) {
         differences.push(asFault(error, `check ${a.interface}`).message)
       }
@@ -341,18 +335,19 @@ export class Sandboxes {
     const results = new Map<number, CniResult>()
     const run = async (a: AttachmentRecord, index: number) => {
       if (a.kind !== 'plugin') return
-      results.set(index, await this.#deps.plugins.add(invocation(record, a)))
+      results.set(index, await this.#deps.plugins.add(invocationOf(record, a)))
       this.#deps.did?.(record.containerID, `plugins of ${a.name} executed for ${a.interface}`)
       this.#deps.at('add:foreign')
     }
     const first = record.attachments.findIndex((a) => a.default)
     if (first >= 0) await run(record.attachments[first] as AttachmentRecord, first)
     await this.#attach(record)
-    for (const a of record.attachments)
-      if (a.kind === 'polynet' && a.ports) {
-        await this.#deps.plugins.add(toPorts(record, a, a.ports))
-        this.#deps.did?.(record.containerID, `host ports led to ${a.interface}`)
-      }
+    for (const a of record.attachments) {
+      const following = a.kind === 'polynet' && invocationOf(record, a)
+      if (!following) continue
+      await this.#deps.plugins.add(following)
+      this.#deps.did?.(record.containerID, `host ports led to ${a.interface}`)
+    }
     for (const [index, a] of record.attachments.entries()) if (index !== first) await run(a, index)
     if (results.size === 0) return record
     return {
@@ -380,7 +375,7 @@ export class Sandboxes {
     const errors: string[] = []
     const stuck: AttachmentRecord[] = []
     for (const a of record.attachments.toReversed()) {
-      const made = a.kind === 'plugin' ? invocation(record, a) : a.ports && toPorts(record, a, a.ports)
+      const made = invocationOf(record, a)
       if (!made) continue
       try {
         await plugins.del(made)
@@ -486,29 +481,3 @@ const ownerOf = (record: SandboxRecord, name: string): Owner => ({
 
 const portsOf = (record: SandboxRecord) =>
   record.attachments.flatMap((a) => (a.kind === 'polynet' && a.port ? [a.port] : []))
-
-/** As a plugin that is chained behind what Polynet has made. */
-function toPorts(
-  record: SandboxRecord,
-  a: RenderedAttachment,
-  ports: NonNullable<RenderedAttachment['ports']>,
-) {
-  const { containerID, netns } = record
-  const result = attachmentResults({ ...record, attachments: [a] }, [])[0]
-  // The link's other end, which limits of its rate are put on.
-  const outside = a.port?.link.kind === 'veth' ? [{ name: a.port.link.name }] : []
-  const prevResult = result && { ...result, interfaces: [...(result.interfaces ?? []), ...outside] }
-  return { ...ports, containerID, netns, ifName: a.interface, ...(prevResult && { prevResult }) }
-}
-
-function invocation(record: SandboxRecord, a: ForeignAttachment) {
-  return {
-    conf: a.conf,
-    containerID: record.containerID,
-    netns: record.netns,
-    ifName: a.interface,
-    args: a.args,
-    capabilityArgs: a.capabilityArgs,
-    ...(a.result ? { prevResult: a.result } : {}),
-  }
-}

@@ -7,6 +7,7 @@ import { asFault, Fault } from '../../lib/fault.ts'
 import { silentLog } from '../../lib/log.ts'
 import { inRoot } from '../../lib/rooted.ts'
 import { emptyNamespace } from '../../plan/node-plan.ts'
+import { invocationOf } from '../invocation.ts'
 import { readJournal } from '../journal/file.ts'
 import { recordsIn, type SandboxRecord } from '../journal/record.ts'
 import { isAnswered } from '../socket.ts'
@@ -53,8 +54,8 @@ async function refuse(socket: string, records: SandboxRecord[], at: (path: strin
     )
 }
 
-/** Other plugins keep files for pods whose DEL nobody played: addresses, forwarded ports. */
-async function giveBack(
+/** Has other plugins take away what they keep for pods whose DEL nobody played: addresses, forwarded ports. A line for each. */
+export async function giveBack(
   records: SandboxRecord[],
   { root, confDir, binDir }: CleanOptions,
 ): Promise<string[]> {
@@ -62,21 +63,14 @@ async function giveBack(
   const hostRoot = root === '/' ? {} : { hostRoot: root }
   const plugins = foreignPlugins({ confDir, binDirs, ...hostRoot, log: silentLog })
   const lines: string[] = []
-  for (const { containerID, pod, attachments, netns } of records)
-    for (const a of attachments.toReversed()) {
-      if (a.kind !== 'plugin') continue
-      const { conf, args, capabilityArgs, result, interface: ifName } = a
-      const what = `${ifName} of pod ${pod.namespace}/${pod.name}`
+  for (const record of records)
+    for (const a of record.attachments.toReversed()) {
+      const made = invocationOf(record, a)
+      if (!made) continue
+      const { netns, pod } = record
+      const what = `${a.interface} of pod ${pod.namespace}/${pod.name}`
       try {
-        await plugins.del({
-          conf,
-          containerID,
-          netns: existsSync(netns) ? netns : '',
-          ifName,
-          args,
-          capabilityArgs,
-          ...(result ? { prevResult: result } : {}),
-        })
+        await plugins.del({ ...made, netns: existsSync(netns) ? netns : '' })
         lines.push(`gave back ${what}`)
       } catch (error) {
         lines.push(`could not give back ${what}: ${asFault(error, 'DEL').message}`)
