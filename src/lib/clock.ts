@@ -6,6 +6,9 @@ export interface Clock {
   sleep(ms: number, signal?: AbortSignal): Promise<void>
 }
 
+/** A timer that is to take longer ends at once. */
+const longestMs = 2 ** 31 - 1
+
 export const realClock: Clock = {
   now: () => Date.now(),
   sleep: (ms, signal) =>
@@ -16,9 +19,24 @@ export const realClock: Clock = {
         signal?.removeEventListener('abort', done)
         resolve()
       }
-      const timer = setTimeout(done, ms)
+      const timer = setTimeout(done, Math.min(ms, longestMs))
       signal?.addEventListener('abort', done, { once: true })
     }),
+}
+
+/** The clock for what lasts: where the machine's is set back, it goes on from where it was. */
+export function onwards(clock: Clock): Clock {
+  let last = clock.now()
+  let ahead = 0
+  return {
+    now() {
+      const now = clock.now()
+      if (now < last) ahead += last - now
+      last = now
+      return now + ahead
+    },
+    sleep: (ms, signal) => clock.sleep(ms, signal),
+  }
 }
 
 /** A clock that stands still until it is told to `advance`; sleepers wake in the order of their time. */

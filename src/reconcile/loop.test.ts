@@ -54,6 +54,28 @@ test('settled waits for a round that begins after the call', async () => {
   await loop.close()
 })
 
+test('changes do not wait for a clock that is set back to get there again', async () => {
+  const clock = new ManualClock()
+  let [back, rounds] = [0, 0]
+  const loop = startLoop({
+    doing: 'count',
+    round: async () => {
+      rounds++
+    },
+    clock: { now: () => clock.now() - back, sleep: (ms, signal) => clock.sleep(ms, signal) },
+    log: silentLog,
+    batchMs: 10,
+    restMs: 200,
+  })
+  loop.wake()
+  await clock.advance(10)
+  back = 3_600_000
+  loop.wake()
+  await clock.advance(200)
+  assert.equal(rounds, 2)
+  await loop.close()
+})
+
 test('a round that fails rejects who waited and is tried again, more slowly each time', async () => {
   const clock = new ManualClock(0)
   const at: number[] = []

@@ -1,4 +1,4 @@
-import type { Clock } from '../lib/clock.ts'
+import { type Clock, onwards } from '../lib/clock.ts'
 import { asFault, Fault } from '../lib/fault.ts'
 import type { Log } from '../lib/log.ts'
 
@@ -27,7 +27,8 @@ export function startLoop(deps: {
   batchMs?: number
   restMs?: number
 }): Loop {
-  const { doing, round, clock, log, batchMs = 0, restMs = 0 } = deps
+  const { doing, round, log, batchMs = 0, restMs = 0 } = deps
+  const clock = onwards(deps.clock)
   const stop = new AbortController()
   let asked: PromiseWithResolvers<void>[] = []
   let wanted = false

@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import type { Network } from '../../api/network.ts'
 import { resources } from '../../api/resources.ts'
 import { parseIpam } from '../../ipam/whereabouts.ts'
+import type { Clock } from '../../lib/clock.ts'
 import { type AddressCluster, addressCluster, away, leased, nodeUID, ownerOf } from './cluster.ts'
 
 const both: Network['spec'] = {
@@ -308,6 +309,28 @@ test('a reboot voids the leases of containers; blocks stay, and the addresses re
   assert.ok(!after.includes(before[0]!), 'it rests')
   assert.equal((await c.blocks()).length, blocks)
   assert.deepEqual(await c.problems(), [])
+})
+
+test('an address rests no longer where the machine’s clock is set back, while the agent runs or before it starts', async () => {
+  for (const restarts of [false, true]) {
+    const c = await addressCluster()
+    let back = 0
+    const clock: Clock = {
+      now: () => c.clock.now() - back,
+      sleep: (ms, signal) => c.clock.sleep(ms, signal),
+    }
+    const network = await c.network('blue', both)
+    let n1 = c.start('n1', { clock })
+    const ips = ['10.1.240.7']
+    await leased(n1, { network, owner: ownerOf('a'), ips })
+    await n1.release(ownerOf('a'))
+    if (restarts) c.crash('n1')
+    back = 24 * 3_600_000
+    if (restarts) n1 = c.start('n1', { clock })
+    assert.match(await leased(n1, { network, owner: ownerOf('b'), ips }), /rests for 60 s more/)
+    await pass(c, 60_000)
+    assert.equal(await leased(n1, { network, owner: ownerOf('b'), ips }), '10.1.240.7/16')
+  }
 })
 
 test('a node that came back under another UID does not own its blocks any more', async () => {

@@ -4,7 +4,7 @@ import type { Addresses, Ask, Lease, LeasedAddress, Owner } from '../../ipam/por
 import { rest, take, untake } from '../../ipam/stock.ts'
 import { isNearlyUsedUp, surplusOf } from '../../ipam/surplus.ts'
 import type { Kube } from '../../kube/port.ts'
-import type { Clock } from '../../lib/clock.ts'
+import { type Clock, onwards } from '../../lib/clock.ts'
 import { asFault, Fault, isFault } from '../../lib/fault.ts'
 import { type Address, type Family, formatAddress, parseAddress, withoutLength } from '../../lib/ip.ts'
 import type { Log } from '../../lib/log.ts'
@@ -63,7 +63,8 @@ export class NodeAddresses implements Addresses {
   #closed = false
 
   constructor(deps: AddressDeps) {
-    const { kube, journal, node, clock, log, restMs = 60_000, idleMs = 300_000, endpointOf } = deps
+    const { kube, journal, node, log, restMs = 60_000, idleMs = 300_000, endpointOf } = deps
+    const clock = onwards(deps.clock)
     this.#journal = journal
     this.#clock = clock
     this.#log = log

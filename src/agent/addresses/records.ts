@@ -88,7 +88,8 @@ function readRecords(entries: ReadonlyMap<string, unknown>): Records {
 /**
  * What the journal holds, after a boot carried over: blocks are still the
  * node's, the leases of its containers are void and their addresses rest.
- * The changes that say so are to be written before anything else.
+ * The changes that say so are to be written before anything else. Nothing
+ * rests for longer than till `restUntil`: where it would, the clock was ahead.
  */
 export function carryOver(
   journal: Journal,
@@ -103,8 +104,11 @@ export function carryOver(
     for (const { block, address } of lease.addresses)
       if (before.blocks.get(block)?.holder === undefined)
         changes.set(keys.rest(block, withoutLength(address)), restUntil)
-  for (const { block, address, until } of before.rests) changes.set(keys.rest(block, address), until)
-  return { records: readRecords(new Map([...journal.entries(), ...changes])), changes }
+  for (const { block, address, until } of before.rests)
+    changes.set(keys.rest(block, address), Math.min(until, restUntil))
+  const records = readRecords(new Map([...journal.entries(), ...changes]))
+  for (const rest of records.rests) rest.until = Math.min(rest.until, restUntil)
+  return { records, changes }
 }
 
 /** Whether the block is one address for a holder that may come to another node: a claim, a StatefulSet's pod. */
