@@ -119,3 +119,21 @@ test('Services are closed to logical networks, and no network that overlaps them
     watched.close()
   }
 })
+
+test('a network that its owner changed into what makes no sense is rendered no more as it is', () => {
+  const network = {
+    apiVersion: 'polynet.dev/v1alpha1',
+    kind: 'Network',
+    metadata: { namespace: 'tenant-a', name: 'blue', uid: 'blue-uid' },
+    spec: { topology: 'Layer2', mtu: 1000, subnets: [{ cidr: '10.1.0.0/16' }, { cidr: 'fd00:10:1::/64' }] },
+    status: { vni: 4096, mtu: 1000 },
+  } as Network
+  const watched = watch({ kube: new MemoryKube(), clock: new ManualClock(), log: silentLog, node: 'n1' })
+  try {
+    assert.throws(() => new Views(watched, 'n1').network(network), {
+      message: 'render network tenant-a/blue: spec.mtu: 1000 is too small for IPv6; use at least 1280',
+    })
+  } finally {
+    watched.close()
+  }
+})

@@ -1,6 +1,7 @@
 import type { HostPhysicalNetwork, Nic, NicMapping } from '../api/host-physical-network.ts'
 import type { Network } from '../api/network.ts'
 import { sharedByDefault } from '../attach/asking.ts'
+import { checked } from '../attach/making.ts'
 import {
   defaultNetwork,
   isDefaultNetwork,
@@ -8,7 +9,7 @@ import {
   overlapWith,
   subnetsOverlap,
 } from '../attach/overlap.ts'
-import { Fault } from '../lib/fault.ts'
+import { Fault, sentence } from '../lib/fault.ts'
 import { bitsOf, contains, formatPrefix, type Prefix, parsePrefix, withoutLength } from '../lib/ip.ts'
 import { equal } from '../lib/json.ts'
 import { type PortHolder, portTaken, tunnelRefused } from '../plan/foreign-tunnel.ts'
@@ -85,9 +86,13 @@ export class Views {
     return name === undefined ? this.#nodeWire() : this.#physicalWire(network, name)
   }
 
-  /** Throws `unavailable` while this node cannot render the network, with the reason. */
+  /** Throws `unavailable` while this node cannot render the network, and `invalid` where nobody can, with the reason. */
   network(network: Network): NetworkView {
     const { namespace, name } = network.metadata
+    // Its owner may change it under its pods, and the kernel takes the plan of all networks or none.
+    const parsed = checked(network)
+    if (!parsed.ok)
+      throw new Fault('invalid', `render network ${namespace}/${name}`, sentence(parsed.problems))
     // Why there is no wire explains also why the controller has given nothing yet.
     const wire = this.wire(network)
     const given = network.status?.mtu !== undefined

@@ -224,7 +224,7 @@ function hostsOwn({ spec }: Network): string | undefined {
 }
 
 /** The parsed network; each object is looked at once, an ADD for each of its pods. */
-function checked(network: Network): Parsed<Network> {
+export function checked(network: Network): Parsed<Network> {
   const known = checkedBefore.get(network) ?? parseNetwork(network)
   checkedBefore.set(network, known)
   return known
