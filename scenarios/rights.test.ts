@@ -11,7 +11,7 @@ import { crds } from '../src/api/crds.ts'
 import { resources } from '../src/api/resources.ts'
 import { statefulSets } from '../src/controller/addresses.ts'
 import { startCandidate } from '../src/controller/candidate.ts'
-import { defaultNetwork } from '../src/controller/default-network.ts'
+import { defaultNetworkOf } from '../src/controller/default-network.ts'
 import { lookAt } from '../src/doctor/look.ts'
 import { anythingGoes } from '../src/kube/memory/crd.ts'
 import { MemoryKube } from '../src/kube/memory/store.ts'
@@ -165,7 +165,7 @@ test('programs that no simulation starts: who leads, the default network, certif
   const election = { lease, identity: 'one', clock: realClock, lost: assert.fail }
   const controller = startCandidate({
     ...{ kube: of('controller'), clock: realClock, log: silentLog, election },
-    defaultNetwork: defaultNetwork(['10.244.0.0/16']),
+    defaultNetwork: defaultNetworkOf(['10.244.0.0/16']),
   })
   await until('a controller leads', () => controller.leads() && controller.unready() === undefined)
   await controller.close()

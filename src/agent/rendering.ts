@@ -1,5 +1,4 @@
-import { isRendered, type Network } from '../api/network.ts'
-import { isDefaultNetwork } from '../attach/overlap.ts'
+import { isDefaultNetwork, isRendered, type Network } from '../api/network.ts'
 import type { Datapath } from '../datapath/port.ts'
 import type { Clock } from '../lib/clock.ts'
 import { asFault, isFault } from '../lib/fault.ts'

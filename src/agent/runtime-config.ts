@@ -1,4 +1,4 @@
-import { isDefaultNetwork } from '../attach/overlap.ts'
+import { isDefaultNetwork } from '../api/network.ts'
 import { declared } from '../attach/runtime-config.ts'
 import type { NetworkConf } from '../cni/plugins.ts'
 import type { CniConfig } from '../cni/request.ts'

@@ -1,14 +1,8 @@
 import type { HostPhysicalNetwork, Nic, NicMapping } from '../api/host-physical-network.ts'
-import type { Network } from '../api/network.ts'
+import { defaultNetwork, isDefaultNetwork, type Network } from '../api/network.ts'
 import { sharedByDefault } from '../attach/asking.ts'
 import { checked } from '../attach/making.ts'
-import {
-  defaultNetwork,
-  isDefaultNetwork,
-  overlapOf,
-  overlapWith,
-  subnetsOverlap,
-} from '../attach/overlap.ts'
+import { overlapOf, overlapWith, subnetsOverlap } from '../attach/overlap.ts'
 import { Fault, sentence } from '../lib/fault.ts'
 import { bitsOf, contains, formatPrefix, type Prefix, parsePrefix, withoutLength } from '../lib/ip.ts'
 import { equal } from '../lib/json.ts'

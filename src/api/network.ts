@@ -6,6 +6,15 @@ import { type Condition, type KubeObject, type LabelSelector, selectorProblems }
 import { networkKind } from './network-kind.ts'
 import { subnetProblems } from './subnet.ts'
 
+/** Where Polynet's own objects are. */
+export const systemNamespace = 'polynet-system'
+
+/** The cluster's default network: rendered in the host's namespace. */
+export const defaultNetwork = { namespace: systemNamespace, name: 'default' } as const
+
+export const isDefaultNetwork = ({ metadata }: Network): boolean =>
+  metadata.namespace === defaultNetwork.namespace && metadata.name === defaultNetwork.name
+
 export type Topology = 'Layer3' | 'Layer2' | 'Direct'
 
 export interface Subnet {

@@ -1,5 +1,5 @@
 import type { NetworkAttachmentDefinition } from '../api/core.ts'
-import type { Network } from '../api/network.ts'
+import { defaultNetwork, type Network, systemNamespace } from '../api/network.ts'
 import type { ConfName } from './plugin-name.ts'
 
 /** Everything that decides what a pod asks for. */
@@ -26,10 +26,7 @@ export interface Asking {
   sharedNamespaces?: readonly string[]
 }
 
-/** Where Polynet's own objects live. */
-export const systemNamespace = 'polynet-system'
-
 /** Polynet's own default network. */
-export const ownDefault = { kind: 'Network', namespace: systemNamespace, name: 'default' } as const
+export const ownDefault = { kind: 'Network', ...defaultNetwork } as const
 
 export const sharedByDefault: readonly string[] = ['default', 'kube-system', systemNamespace]

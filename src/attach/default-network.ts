@@ -1,5 +1,6 @@
+import { systemNamespace } from '../api/network.ts'
 import type { Problem } from '../lib/fault.ts'
-import { type Asking, systemNamespace } from './asking.ts'
+import type { Asking } from './asking.ts'
 import { npwgSelections } from './npwg.ts'
 import { defaultConf, pluginNameOf } from './plugin-name.ts'
 import type { AttachmentRequest } from './request.ts'

@@ -1,11 +1,5 @@
-import { isRendered, type Network } from '../api/network.ts'
+import { isDefaultNetwork, isRendered, type Network } from '../api/network.ts'
 import { contains, formatPrefix, overlaps, type Prefix, parsePrefix } from '../lib/ip.ts'
-
-/** The cluster's default network: rendered in the host's namespace. */
-export const defaultNetwork = { namespace: 'polynet-system', name: 'default' } as const
-
-export const isDefaultNetwork = (n: Network): boolean =>
-  n.metadata.namespace === defaultNetwork.namespace && n.metadata.name === defaultNetwork.name
 
 /**
  * What the network overlaps that is older than it: another network that may

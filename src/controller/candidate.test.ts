@@ -9,7 +9,7 @@ import { ManualClock } from '../lib/clock.ts'
 import { Fault } from '../lib/fault.ts'
 import { silentLog } from '../lib/log.ts'
 import { type Candidate, startCandidate } from './candidate.ts'
-import { defaultNetwork } from './default-network.ts'
+import { defaultNetworkOf } from './default-network.ts'
 
 const lease = { namespace: 'polynet-system', name: 'polynet-controller' }
 
@@ -45,7 +45,7 @@ async function cluster() {
       kube: reached,
       clock,
       log: silentLog,
-      defaultNetwork: defaultNetwork(['10.244.0.0/16']),
+      defaultNetwork: defaultNetworkOf(['10.244.0.0/16']),
       election: { lease, identity, clock, lost: (why) => lost.push(`${identity}: ${why}`) },
     })
     all.push(started)
@@ -142,7 +142,7 @@ test('who finds its lease gone stops at once: another may have it', async () => 
 
 test('a default network that is there stays as it is', async () => {
   const { clock, kube, candidate, close } = await cluster()
-  const there = defaultNetwork(['10.1.0.0/16'])
+  const there = defaultNetworkOf(['10.1.0.0/16'])
   await kube.create(resources.networks, there)
   candidate('a')
   await clock.advance(20_000)

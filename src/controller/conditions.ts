@@ -1,7 +1,7 @@
 import type { AddressBlock } from '../api/address-block.ts'
 import type { HostPhysicalNetwork } from '../api/host-physical-network.ts'
 import type { Condition } from '../api/meta.ts'
-import { isRendered, type Network } from '../api/network.ts'
+import { isRendered, type Network, systemNamespace } from '../api/network.ts'
 import type { PhysicalNetwork } from '../api/physical-network.ts'
 import { type Problem, sentence } from '../lib/fault.ts'
 import { contains, overlaps, type Prefix, parseAddress, parsePrefix, sizeOf } from '../lib/ip.ts'
@@ -230,9 +230,9 @@ function podsIn(users: string[]): string {
 
 /** The default network shares the host's namespace, so no two of the kind may overlap what the nodes themselves use; others may. */
 function overlappingTwin(network: Network, networks: Network[]): string | undefined {
-  if (network.metadata.namespace !== 'polynet-system') return undefined
+  if (network.metadata.namespace !== systemNamespace) return undefined
   for (const other of networks) {
-    if (other.metadata.uid === network.metadata.uid || other.metadata.namespace !== 'polynet-system') continue
+    if (other.metadata.uid === network.metadata.uid || other.metadata.namespace !== systemNamespace) continue
     for (const a of prefixesOf(network))
       for (const b of prefixesOf(other))
         if (overlaps(a, b))

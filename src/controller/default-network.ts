@@ -1,5 +1,5 @@
 import { apiVersionOf } from '../api/meta.ts'
-import type { Network } from '../api/network.ts'
+import { defaultNetwork, type Network } from '../api/network.ts'
 import { resources } from '../api/resources.ts'
 import type { Kube } from '../kube/port.ts'
 import { isFault } from '../lib/fault.ts'
@@ -7,10 +7,10 @@ import { formatPrefix } from '../lib/ip.ts'
 import { prefixIn } from '../lib/program.ts'
 
 /** What pods have as `eth0` where nobody says anything else. */
-export const defaultNetwork = (subnets: readonly string[]): Network => ({
+export const defaultNetworkOf = (subnets: readonly string[]): Network => ({
   apiVersion: apiVersionOf(resources.networks),
   kind: resources.networks.kind,
-  metadata: { namespace: 'polynet-system', name: 'default' },
+  metadata: { ...defaultNetwork },
   spec: {
     subnets: subnets.map((text) => ({
       cidr: formatPrefix(prefixIn('--default-network', text, '10.244.0.0/16')),

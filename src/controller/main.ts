@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { hostname } from 'node:os'
 import { Command } from 'commander'
+import { systemNamespace } from '../api/network.ts'
 import { connect } from '../kube/cluster/connect.ts'
 import { type Clock, realClock } from '../lib/clock.ts'
 import { answers } from '../lib/fault.ts'
@@ -8,7 +9,7 @@ import { jsonLog } from '../lib/log.ts'
 import { serveProbes } from '../lib/probes.ts'
 import { apiOption, exiting, logLevelOption, probesOption, toldToEnd } from '../lib/program.ts'
 import { startCandidate } from './candidate.ts'
-import { defaultNetwork } from './default-network.ts'
+import { defaultNetworkOf } from './default-network.ts'
 import { controllerMetrics } from './metrics.ts'
 
 interface Options {
@@ -33,10 +34,10 @@ async function run(options: Options): Promise<void> {
     kube: await connect(options.api),
     clock: realClock,
     log,
-    ...(options.defaultNetwork.length > 0 && { defaultNetwork: defaultNetwork(options.defaultNetwork) }),
+    ...(options.defaultNetwork.length > 0 && { defaultNetwork: defaultNetworkOf(options.defaultNetwork) }),
     ...(options.leaderElect && {
       election: {
-        lease: { namespace: process.env.POD_NAMESPACE ?? 'polynet-system', name: 'polynet-controller' },
+        lease: { namespace: process.env.POD_NAMESPACE ?? systemNamespace, name: 'polynet-controller' },
         identity: `${process.env.POD_NAME ?? hostname()}_${randomUUID()}`,
         clock: steadyClock,
         lost,

@@ -1,7 +1,14 @@
 import type { AddressBlock } from '../api/address-block.ts'
 import type { HostPhysicalNetwork } from '../api/host-physical-network.ts'
 import type { KubeObject, Resource } from '../api/meta.ts'
-import { isRendered, type Network, parseNetwork, shownOf } from '../api/network.ts'
+import {
+  isDefaultNetwork,
+  isRendered,
+  type Network,
+  parseNetwork,
+  shownOf,
+  systemNamespace,
+} from '../api/network.ts'
 import { resources } from '../api/resources.ts'
 import { type Mirror, mirror } from '../kube/mirror.ts'
 import type { Kube } from '../kube/port.ts'
@@ -35,9 +42,6 @@ export interface Controller {
 }
 
 const latestVniKey = 'polynet.dev/latest-vni'
-
-const isSystemDefault = ({ metadata }: Network): boolean =>
-  metadata.namespace === 'polynet-system' && metadata.name === 'default'
 
 /** Changes that come within this time of each other are handled together. */
 const batchMs = 20
@@ -83,7 +87,7 @@ export async function startController(deps: { kube: Kube; clock: Clock; log: Log
   })
   physicalNetworks.onChange(() => revise('surroundings'))
   networks.onChange(({ type, object, before }) => {
-    if (object.metadata.namespace === 'polynet-system') revise('systemNetworks')
+    if (object.metadata.namespace === systemNamespace) revise('systemNetworks')
     if (type === 'DELETED' || !before || !sameIdentity(object, before)) revise('identifiers')
   })
   await Promise.all(all.map((m) => m.synced))
@@ -146,7 +150,7 @@ export async function startController(deps: { kube: Kube; clock: Clock; log: Log
       identifiers.get(uid),
       blocksOf.revisionOf(uid),
       revisions.surroundings,
-      namespace === 'polynet-system' ? revisions.systemNetworks : 0,
+      namespace === systemNamespace ? revisions.systemNetworks : 0,
       isBesideTunnels(network, list),
     ]
     if (before && deletionTimestamp === undefined && equalItems(before.from, from)) return before
@@ -216,7 +220,7 @@ export async function startController(deps: { kube: Kube; clock: Clock; log: Log
       const vni = identifiers.get(n.metadata.uid ?? '') ?? n.status?.vni
       return vni === undefined ? n : { ...n, status: { ...n.status, vni } }
     })
-    const system = list.find(isSystemDefault)
+    const system = list.find(isDefaultNetwork)
     latest ??= Number(system?.metadata.annotations?.[latestVniKey]) || undefined
     const given = identifiersFor(seen, latest)
     for (const { metadata, status } of seen) identifiers.set(metadata.uid ?? '', status?.vni)

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import type { Subnet } from '../api/network.ts'
+import { type Subnet, systemNamespace } from '../api/network.ts'
 import type { Parsed, Problem } from '../lib/fault.ts'
 import {
   type Address,
@@ -56,10 +56,10 @@ const known = new Set([
 
 /**
  * Reads the `ipam` section of a configuration named `name`: ours (`network`
- * or `subnets`) or Whereabouts'. Pools live in `namespace`. All problems are
- * named, keys that nobody knows among them.
+ * or `subnets`) or Whereabouts'. Pools are in Polynet's own namespace. All
+ * problems are named, keys that nobody knows among them.
  */
-export function parseIpam(name: string, ipam: unknown, namespace = 'polynet-system'): Parsed<ForeignIpam> {
+export function parseIpam(name: string, ipam: unknown): Parsed<ForeignIpam> {
   const reader = new Reader()
   if (!isSection(ipam))
     return {
@@ -75,8 +75,8 @@ export function parseIpam(name: string, ipam: unknown, namespace = 'polynet-syst
     ...(isSection(ipam.dns) ? { dns: ipam.dns } : {}),
   }
   if (ipam.network !== undefined) value.network = reader.network(ipam)
-  else if (ipam.subnets !== undefined) value.pools = reader.inline(name, ipam, namespace)
-  else if (isGiven(ipam.range) || ipam.ipRanges !== undefined) value.pools = reader.ranges(ipam, namespace)
+  else if (ipam.subnets !== undefined) value.pools = reader.inline(name, ipam)
+  else if (isGiven(ipam.range) || ipam.ipRanges !== undefined) value.pools = reader.ranges(ipam)
   else if (value.addresses.length === 0)
     reader.say('', 'names no addresses; write "network": "namespace/name", "subnets" or "range"')
   return reader.problems.length > 0 ? { ok: false, problems: reader.problems } : { ok: true, value }
@@ -117,7 +117,7 @@ class Reader {
   }
 
   /** Our own inline form: `subnets` as in a Network, one address of each. */
-  inline(name: string, ipam: Section, namespace: string): ForeignPool[] {
+  inline(name: string, ipam: Section): ForeignPool[] {
     const sizes = isSection(ipam.blockSize) ? ipam.blockSize : {}
     return this.#list('subnets', ipam.subnets, mostPools).flatMap((entry, i) => {
       const section = isSection(entry) ? entry : {}
@@ -136,12 +136,12 @@ class Reader {
       const exclude = this.#exclude(`${at}.exclude`, section.exclude, cidr)
       if (exclude.length > 0) subnet.exclude = exclude
       const size = this.#blockSize('blockSize', sizes[cidr.family === 4 ? 'ipv4' : 'ipv6'], cidr)
-      return [pool(namespace, 'inline', [name, subnet.cidr], subnet, cidr.family, size)]
+      return [pool('inline', [name, subnet.cidr], subnet, cidr.family, size)]
     })
   }
 
   /** Whereabouts' keys: `range` first, then each of `ipRanges`. */
-  ranges(ipam: Section, namespace: string): ForeignPool[] {
+  ranges(ipam: Section): ForeignPool[] {
     const own = isGiven(ipam.range) ? [{ at: '', section: ipam }] : []
     const more = this.#list('ipRanges', ipam.ipRanges, mostPools).map((entry, i) => ({
       at: `ipRanges[${i}].`,
@@ -170,8 +170,8 @@ class Reader {
       const gateway = parseAddress(String(ipam.gateway ?? ''))
       if (gateway && contains(cidr, gateway)) subnet.gateway = formatAddress(gateway)
       const size = this.#blockSize('node_slice_size', ipam.node_slice_size, cidr)
-      if (apart) return [pool(namespace, 'range', [name, subnet.cidr], subnet, cidr.family, size)]
-      const single = pool(namespace, 'range', [name, subnet.cidr], subnet, cidr.family, bitsOf(cidr.family))
+      if (apart) return [pool('range', [name, subnet.cidr], subnet, cidr.family, size)]
+      const single = pool('range', [name, subnet.cidr], subnet, cidr.family, bitsOf(cidr.family))
       return [{ ...single, addressGroup: identifier('overlap', [name]) }]
     })
     this.#gateway(ipam.gateway, used)
@@ -267,7 +267,6 @@ class Reader {
 }
 
 function pool(
-  namespace: string,
   kind: string,
   identity: string[],
   subnet: Subnet,
@@ -278,7 +277,7 @@ function pool(
   return {
     apiVersion: 'polynet.dev/v1alpha1',
     kind: 'Network',
-    metadata: { namespace, name: uid, uid },
+    metadata: { namespace: systemNamespace, name: uid, uid },
     spec: {
       subnets: [subnet],
       ...(size === undefined ? {} : { blockSize: family === 4 ? { ipv4: size } : { ipv6: size } }),

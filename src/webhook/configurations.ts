@@ -1,10 +1,11 @@
+import { systemNamespace } from '../api/network.ts'
 import { paths } from './answer.ts'
 import { askingKeys } from './asked.ts'
 import { configurationName } from './certificate.ts'
 import { templateKinds } from './templates.ts'
 
 /** Namespaces that nothing of the webhook touches: what the cluster itself runs on must start without it. */
-export const exceptNamespaces = ['kube-system', 'polynet-system'] as const
+export const exceptNamespaces = ['kube-system', systemNamespace] as const
 
 const keys = `[${askingKeys.map((key) => `'${key}'`).join(', ')}]`
 const saidIn = (metadata: string) => `${metadata}.?annotations[?k].orValue('')`

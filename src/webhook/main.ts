@@ -1,4 +1,5 @@
 import { Command } from 'commander'
+import { systemNamespace } from '../api/network.ts'
 import { connect } from '../kube/cluster/connect.ts'
 import { realClock } from '../lib/clock.ts'
 import { jsonLog } from '../lib/log.ts'
@@ -59,7 +60,7 @@ const program = new Command('polynet-webhook')
   .option(
     '--namespace <name>',
     'where its Secret and its Service are',
-    process.env.POD_NAMESPACE ?? 'polynet-system',
+    process.env.POD_NAMESPACE ?? systemNamespace,
   )
   .option('--name <names...>', "names and addresses that API servers call it by, beside its Service's", [])
   .option('--from <cidr...>', 'takes connections from there alone: where API servers are', [])

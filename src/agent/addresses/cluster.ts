@@ -1,7 +1,7 @@
 import type { AddressBlock } from '../../api/address-block.ts'
 import { crds } from '../../api/crds.ts'
 import type { KubeObject } from '../../api/meta.ts'
-import type { Network } from '../../api/network.ts'
+import { type Network, systemNamespace } from '../../api/network.ts'
 import { resources } from '../../api/resources.ts'
 import { consistency } from '../../ipam/consistency.ts'
 import type { Ask, Owner } from '../../ipam/port.ts'
@@ -45,7 +45,7 @@ export async function addressCluster(random: () => number = sequence()): Promise
   const clock = new ManualClock()
   const kube = new MemoryKube({ clock, random })
   for (const definition of crds()) await kube.create(customResourceDefinitions, definition)
-  for (const name of ['lab', 'polynet-system'])
+  for (const name of ['lab', systemNamespace])
     await kube.create(resources.namespaces, { apiVersion: 'v1', kind: 'Namespace', metadata: { name } })
   const requests: string[] = []
   const hook: AddressCluster['hook'] = {}
