@@ -5,6 +5,7 @@ import type { Place } from '../lab/place.ts'
 import { tableText } from '../lab/table.ts'
 import type { KubeObject } from '../src/api/meta.ts'
 import { type Clock, realClock } from '../src/lib/clock.ts'
+import { isObject } from '../src/lib/json.ts'
 import { describeText } from './describe.ts'
 import { type ApiResource, Discovery, type Failure, failure } from './discovery.ts'
 
@@ -304,17 +305,14 @@ function mergePatch(before: unknown, current: unknown, wanted: unknown): Record<
   const patch: Record<string, unknown> = {}
   const now = current as Record<string, unknown>
   for (const [key, value] of Object.entries(wanted as object)) {
-    const nested = isMap(value) && isMap(now?.[key])
-    if (nested) patch[key] = mergePatch(isMap(before) ? before[key] : undefined, now[key], value)
+    const nested = isObject(value) && isObject(now?.[key])
+    if (nested) patch[key] = mergePatch(isObject(before) ? before[key] : undefined, now[key], value)
     else if (JSON.stringify(value) !== JSON.stringify(now?.[key])) patch[key] = value
   }
-  for (const key of Object.keys(isMap(before) ? before : {}))
+  for (const key of Object.keys(isObject(before) ? before : {}))
     if (!(key in (wanted as object))) patch[key] = null
   return patch
 }
-
-const isMap = (value: unknown): value is Record<string, unknown> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value)
 
 async function remove(session: Session, rest: string[]): Promise<string> {
   const lines: string[] = []

@@ -1,6 +1,6 @@
 import type { Problem } from '../lib/fault.ts'
+import { isObject } from '../lib/json.ts'
 import { formats, shown } from './format.ts'
-import { isObject } from './schema.ts'
 
 /** What keeps `text` from being a CNI configuration: a conf with a `type`, or a conflist with `plugins`. */
 export function configProblems(text: string, path: string): Problem[] {

@@ -1,7 +1,8 @@
 import type { Parsed, Problem } from '../lib/fault.ts'
+import { isObject } from '../lib/json.ts'
 import { formats, shown } from './format.ts'
 import { apiVersionOf, type KubeObject, type ObjectMeta, type Resource } from './meta.ts'
-import { type AnySchema, check, isObject, type Rule, type Struct } from './schema.ts'
+import { type AnySchema, check, type Rule, type Struct } from './schema.ts'
 
 /** A kind of ours: what its objects hold and how they are shown. */
 export interface Kind<T extends KubeObject> {

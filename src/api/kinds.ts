@@ -1,11 +1,11 @@
 import type { Parsed } from '../lib/fault.ts'
+import { isObject } from '../lib/json.ts'
 import { parseAddressBlock } from './address-block.ts'
 import { parseAttachmentSlice } from './attachment-slice.ts'
 import { parseHostPhysicalNetwork } from './host-physical-network.ts'
 import { apiVersionOf, group, type KubeObject, version } from './meta.ts'
 import { parseNetwork } from './network.ts'
 import { parsePhysicalNetwork } from './physical-network.ts'
-import { isObject } from './schema.ts'
 
 const parsers = new Map<unknown, (input: unknown) => Parsed<KubeObject>>([
   ['PhysicalNetwork', parsePhysicalNetwork],

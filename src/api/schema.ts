@@ -1,4 +1,5 @@
 import type { Problem } from '../lib/fault.ts'
+import { isObject } from '../lib/json.ts'
 import { type Format, shown } from './format.ts'
 
 /**
@@ -191,6 +192,3 @@ function refuseTwins(
       })
   })
 }
-
-export const isObject = (value: unknown): value is Record<string, unknown> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value)

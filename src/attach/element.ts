@@ -1,5 +1,6 @@
 import type { Problem } from '../lib/fault.ts'
 import { bitsOf, contains, formatAddress, type Prefix, parseAddress, parsePrefix } from '../lib/ip.ts'
+import { isObject } from '../lib/json.ts'
 import { parseMac } from '../lib/mac.ts'
 import { interfaceNameProblem } from './interface-name.ts'
 import type { Wishes } from './request.ts'
@@ -222,6 +223,3 @@ function objectWith(value: unknown, at: At, keys: string[]): Record<string, unkn
     if (!keys.includes(key)) bad(at, `has the unknown key ${shown(key)}; use ${keys.join(', ')}`)
   return value
 }
-
-const isObject = (value: unknown): value is Record<string, unknown> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value)

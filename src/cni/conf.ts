@@ -2,6 +2,7 @@ import { readdirSync, statSync } from 'node:fs'
 import { readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Parsed, Problem } from '../lib/fault.ts'
+import { isObject } from '../lib/json.ts'
 import { inRoot } from '../lib/rooted.ts'
 import type { NetworkConf } from './plugins.ts'
 import { atLeast, resultVersions } from './versions.ts'
@@ -53,9 +54,6 @@ type Wrong = (path: string, problem: string) => void
 
 const show = (value: unknown): string =>
   value === undefined ? 'nothing' : JSON.stringify(value).slice(0, 80)
-
-const isObject = (value: unknown): value is Json =>
-  typeof value === 'object' && value !== null && !Array.isArray(value)
 
 function jsonIn(text: string): { conf: Json } | { problem: string } {
   if (text.length > sizeLimit) return { problem: `it is larger than ${sizeLimit} bytes; make it smaller` }

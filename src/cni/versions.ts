@@ -1,5 +1,6 @@
 import { Fault, type Parsed, type Problem } from '../lib/fault.ts'
 import { parseAddress, parsePrefix } from '../lib/ip.ts'
+import { isObject } from '../lib/json.ts'
 import type { CniDns, CniResult, CniRoute } from './result.ts'
 
 /**
@@ -83,9 +84,6 @@ export function parseResult(printed: unknown, asked: string): Parsed<CniResult> 
 }
 
 type Json = Record<string, unknown>
-
-const isObject = (value: unknown): value is Json =>
-  typeof value === 'object' && value !== null && !Array.isArray(value)
 
 /** Takes values of the right type out of JSON that anybody may have written, and notes the others. */
 class Reader {

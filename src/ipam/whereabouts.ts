@@ -14,6 +14,7 @@ import {
   parseAddress,
   parsePrefix,
 } from '../lib/ip.ts'
+import { isObject } from '../lib/json.ts'
 import type { ForeignPool } from './pool.ts'
 
 /** What the `ipam` section of another plugin's configuration asks for, in our terms. */
@@ -61,7 +62,7 @@ const known = new Set([
  */
 export function parseIpam(name: string, ipam: unknown): Parsed<ForeignIpam> {
   const reader = new Reader()
-  if (!isSection(ipam))
+  if (!isObject(ipam))
     return {
       ok: false,
       problems: [{ path: 'ipam', problem: 'is missing; write {"type": "polynet-ipam", …}' }],
@@ -72,7 +73,7 @@ export function parseIpam(name: string, ipam: unknown): Parsed<ForeignIpam> {
     pools: [],
     addresses: reader.addresses(ipam),
     routes: reader.routes(ipam),
-    ...(isSection(ipam.dns) ? { dns: ipam.dns } : {}),
+    ...(isObject(ipam.dns) ? { dns: ipam.dns } : {}),
   }
   if (ipam.network !== undefined) value.network = reader.network(ipam)
   else if (ipam.subnets !== undefined) value.pools = reader.inline(name, ipam)
@@ -99,7 +100,7 @@ class Reader {
   routes({ routes }: Section): ForeignIpam['routes'] {
     return this.#list('routes', routes).flatMap((route, i) => {
       const at = `routes[${i}]`
-      const { dst, gw } = isSection(route) ? route : {}
+      const { dst, gw } = isObject(route) ? route : {}
       const to = this.#prefix(`${at}.dst`, dst)
       const via = gw === undefined || gw === '' ? undefined : this.#address(`${at}.gw`, gw)
       return to ? [{ to: formatPrefix(to), ...(via ? { via: formatAddress(via) } : {}) }] : []
@@ -109,7 +110,7 @@ class Reader {
   addresses({ addresses }: Section): ForeignIpam['addresses'] {
     return this.#list('addresses', addresses).flatMap((entry, i) => {
       const at = `addresses[${i}]`
-      const { address, gateway } = isSection(entry) ? entry : {}
+      const { address, gateway } = isObject(entry) ? entry : {}
       const prefix = this.#prefix(`${at}.address`, address)
       const via = gateway === undefined ? undefined : this.#address(`${at}.gateway`, gateway)
       return prefix ? [{ address: String(address), ...(via ? { gateway: formatAddress(via) } : {}) }] : []
@@ -118,9 +119,9 @@ class Reader {
 
   /** Our own inline form: `subnets` as in a Network, one address of each. */
   inline(name: string, ipam: Section): ForeignPool[] {
-    const sizes = isSection(ipam.blockSize) ? ipam.blockSize : {}
+    const sizes = isObject(ipam.blockSize) ? ipam.blockSize : {}
     return this.#list('subnets', ipam.subnets, mostPools).flatMap((entry, i) => {
-      const section = isSection(entry) ? entry : {}
+      const section = isObject(entry) ? entry : {}
       const at = `subnets[${i}]`
       const cidr = this.#prefix(`${at}.cidr`, section.cidr)
       if (!cidr) return []
@@ -129,7 +130,7 @@ class Reader {
         section.gateway === undefined ? undefined : this.#within(`${at}.gateway`, section.gateway, cidr)
       if (gateway) subnet.gateway = formatAddress(gateway)
       const ranges = this.#list(`${at}.ranges`, section.ranges).flatMap((range, j) => {
-        const { start, end } = isSection(range) ? range : {}
+        const { start, end } = isObject(range) ? range : {}
         return this.#range(`${at}.ranges[${j}]`, start, end, cidr)
       })
       if (ranges.length > 0) subnet.ranges = ranges
@@ -145,7 +146,7 @@ class Reader {
     const own = isGiven(ipam.range) ? [{ at: '', section: ipam }] : []
     const more = this.#list('ipRanges', ipam.ipRanges, mostPools).map((entry, i) => ({
       at: `ipRanges[${i}].`,
-      section: isSection(entry) ? entry : {},
+      section: isObject(entry) ? entry : {},
     }))
     const apart = ipam.enable_overlapping_ranges === false || isGiven(ipam.node_slice_size)
     const name = typeof ipam.network_name === 'string' ? ipam.network_name : ''
@@ -297,9 +298,6 @@ function liesIn(entry: unknown, cidr: Prefix): boolean {
 
 /** Templates leave what is not wanted empty, and Whereabouts takes it so. */
 const isGiven = (value: unknown): boolean => value !== undefined && value !== null && value !== ''
-
-const isSection = (value: unknown): value is Section =>
-  typeof value === 'object' && value !== null && !Array.isArray(value)
 
 const shown = (value: unknown): string =>
   value === undefined ? 'nothing' : JSON.stringify(value).slice(0, 64)

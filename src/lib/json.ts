@@ -1,3 +1,7 @@
+/** Whether a JSON value is an object, and neither a list nor null. */
+export const isObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
+
 /** Whether two JSON values are the same, whatever the order of keys; undefined and absent are the same too. */
 export function equal(a: unknown, b: unknown): boolean {
   if (a === b) return true

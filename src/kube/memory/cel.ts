@@ -1,9 +1,8 @@
 import { Environment } from '@marcbachmann/cel-js'
 import { contains, parseAddress, parsePrefix } from '../../lib/ip.ts'
-import { equal } from '../../lib/json.ts'
+import { equal, isObject } from '../../lib/json.ts'
 import type { Cause } from '../status.ts'
 import type { Rule, Schema } from './schema.ts'
-import { isRecord } from './value.ts'
 
 /** Rules in CEL (x-kubernetes-validations), with the part of Kubernetes' libraries that network kinds use. */
 const environment = new Environment({ unlistedVariablesAreDyn: false, enableOptionalTypes: true })
@@ -88,10 +87,10 @@ export function ruleCauses(schema: Schema, value: unknown, old: unknown, path = 
     const broken = brokenBy(rule, schema, value, old)
     if (broken !== undefined) causes.push(causeOf(rule, schema, value, path, broken))
   }
-  if (isRecord(value)) {
+  if (isObject(value)) {
     for (const [key, child] of Object.entries(value)) {
       const inner = childOf(schema, key)
-      const before = isRecord(old) ? old[key] : undefined
+      const before = isObject(old) ? old[key] : undefined
       if (inner) causes.push(...ruleCauses(inner, child, before, at(schema, path, key)))
     }
   } else if (Array.isArray(value) && schema.items) {
@@ -141,8 +140,8 @@ function causeOf(rule: Rule, schema: Schema, value: unknown, path: string, messa
 /** The item that this one was: only lists whose items have keys can tell. */
 function previous(schema: Schema, item: unknown, before: unknown[]): unknown {
   const keys = schema['x-kubernetes-list-map-keys']
-  if (schema['x-kubernetes-list-type'] !== 'map' || !keys || !isRecord(item)) return undefined
-  return before.find((other) => isRecord(other) && keys.every((key) => equal(other[key], item[key])))
+  if (schema['x-kubernetes-list-type'] !== 'map' || !keys || !isObject(item)) return undefined
+  return before.find((other) => isObject(other) && keys.every((key) => equal(other[key], item[key])))
 }
 
 const known = new WeakMap<Schema, boolean>()
@@ -155,7 +154,7 @@ export function hasRules(schema: Schema): boolean {
       schema['x-kubernetes-validations'] !== undefined ||
       Object.values(schema.properties ?? {}).some(hasRules) ||
       (schema.items !== undefined && hasRules(schema.items)) ||
-      (isRecord(schema.additionalProperties) && hasRules(schema.additionalProperties as Schema))
+      (isObject(schema.additionalProperties) && hasRules(schema.additionalProperties as Schema))
     known.set(schema, result)
   }
   return result
@@ -163,7 +162,7 @@ export function hasRules(schema: Schema): boolean {
 
 const childOf = (schema: Schema, key: string): Schema | undefined =>
   schema.properties?.[key] ??
-  (isRecord(schema.additionalProperties) ? (schema.additionalProperties as Schema) : undefined)
+  (isObject(schema.additionalProperties) ? (schema.additionalProperties as Schema) : undefined)
 
 const at = (schema: Schema, path: string, key: string): string =>
   schema.properties?.[key] ? (path ? `${path}.${key}` : key) : `${path}[${key}]`
@@ -174,7 +173,7 @@ function celOf(schema: Schema | undefined, value: unknown): unknown {
     return Number.isInteger(value) && schema?.type !== 'number' ? BigInt(value) : value
   if (typeof value === 'string' && schema?.format === 'date-time') return new Date(value)
   if (Array.isArray(value)) return value.map((item) => celOf(schema?.items, item))
-  if (!isRecord(value)) return value
+  if (!isObject(value)) return value
   const fields = schema?.properties !== undefined || schema?.['x-kubernetes-embedded-resource']
   const converted: Record<string, unknown> = {}
   for (const [key, child] of Object.entries(value))

@@ -1,4 +1,5 @@
 import type { KubeObject, Resource } from '../../api/meta.ts'
+import { isObject } from '../../lib/json.ts'
 import type { Cause } from '../status.ts'
 import { hasRules, ruleCauses, ruleProblem } from './cel.ts'
 import { columns } from './columns.ts'
@@ -7,7 +8,6 @@ import { plainKind, type ServedKind, statusOf, withStatus } from './kind.ts'
 import { forbidden, required } from './metadata.ts'
 import { type Schema, schemaCauses, shaped } from './schema.ts'
 import { printerColumns } from './table.ts'
-import { isRecord } from './value.ts'
 
 /** apiextensions.k8s.io/v1 CustomResourceDefinition, as far as the server obeys it. */
 export interface CustomResourceDefinition extends KubeObject {
@@ -169,7 +169,7 @@ function schemaProblems(schema: Schema, path: string): Cause[] {
     if (!(path.endsWith('openAPIV3Schema') && key === 'metadata'))
       causes.push(...schemaProblems(inner, `${path}.properties[${key}]`))
   if (schema.items) causes.push(...schemaProblems(schema.items, `${path}.items`))
-  if (isRecord(schema.additionalProperties))
+  if (isObject(schema.additionalProperties))
     causes.push(...schemaProblems(schema.additionalProperties as Schema, `${path}.additionalProperties`))
   return causes
 }

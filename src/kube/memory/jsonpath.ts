@@ -1,4 +1,4 @@
-import { isRecord } from './value.ts'
+import { isObject } from '../../lib/json.ts'
 
 /**
  * The values that a printer column's path finds: `.a.b`, `['a']`, `[0]`,
@@ -42,13 +42,13 @@ function literalOf(text: string): unknown {
 }
 
 function taken(step: Step, value: unknown): unknown[] {
-  if (step === 'all') return Array.isArray(value) ? value : isRecord(value) ? Object.values(value) : []
+  if (step === 'all') return Array.isArray(value) ? value : isObject(value) ? Object.values(value) : []
   if ('index' in step) {
     const item = Array.isArray(value) ? value.at(step.index) : undefined
     return item === undefined ? [] : [item]
   }
   if ('key' in step) {
-    const child = isRecord(value) && Object.hasOwn(value, step.key) ? value[step.key] : undefined
+    const child = isObject(value) && Object.hasOwn(value, step.key) ? value[step.key] : undefined
     return child === undefined || child === null ? [] : [child]
   }
   if (!Array.isArray(value)) return []

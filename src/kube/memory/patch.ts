@@ -1,8 +1,8 @@
 import { applyPatch, type Operation } from 'rfc6902'
-import { equal } from '../../lib/json.ts'
+import { equal, isObject } from '../../lib/json.ts'
 import type { Patch } from '../port.ts'
 import { failure, type Status } from '../status.ts'
-import { isRecord, thawed } from './value.ts'
+import { thawed } from './value.ts'
 
 /**
  * Which lists a strategic merge patch merges, by path without indices:
@@ -19,7 +19,7 @@ export function patched(
 ): { ok: true; value: unknown } | { ok: false; status: Status } {
   switch (patch.type) {
     case 'merge':
-      if (!isRecord(patch.body)) return refused('a merge patch must be an object')
+      if (!isObject(patch.body)) return refused('a merge patch must be an object')
       return { ok: true, value: merged(object, patch.body) }
     case 'json':
       return jsonPatched(object, patch.body)
@@ -32,7 +32,7 @@ export function patched(
             'the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json',
           ),
         }
-      if (!isRecord(patch.body)) return refused('a strategic merge patch must be an object')
+      if (!isObject(patch.body)) return refused('a strategic merge patch must be an object')
       return { ok: true, value: strategic(object, patch.body, '', mergeKeys) }
   }
 }
@@ -41,8 +41,8 @@ const refused = (why: string) => ({ ok: false as const, status: failure('BadRequ
 
 /** RFC 7386. */
 function merged(target: unknown, patch: unknown): unknown {
-  if (!isRecord(patch)) return patch
-  const result: Record<string, unknown> = isRecord(target) ? { ...target } : {}
+  if (!isObject(patch)) return patch
+  const result: Record<string, unknown> = isObject(target) ? { ...target } : {}
   for (const [key, value] of Object.entries(patch)) {
     if (key === '__proto__') continue
     if (value === null) delete result[key]
@@ -54,7 +54,7 @@ function merged(target: unknown, patch: unknown): unknown {
 /** RFC 6902. */
 function jsonPatched(object: unknown, body: unknown): ReturnType<typeof patched> {
   const isOperation = (o: unknown): o is Operation =>
-    isRecord(o) &&
+    isObject(o) &&
     typeof o.path === 'string' &&
     ['add', 'remove', 'replace', 'move', 'copy', 'test'].includes(o.op as string)
   if (!Array.isArray(body) || !body.every(isOperation))
@@ -75,10 +75,10 @@ function jsonPatched(object: unknown, body: unknown): ReturnType<typeof patched>
 
 /** Kubernetes' own patch: objects merge, lists merge by their key where the kind says so. */
 function strategic(target: unknown, patch: unknown, path: string, keys: MergeKeys): unknown {
-  if (!isRecord(patch)) return patch
+  if (!isObject(patch)) return patch
   if (patch.$patch === 'replace') return withoutDirectives(patch)
   if (patch.$patch === 'delete') return {}
-  const result: Record<string, unknown> = isRecord(target) ? { ...target } : {}
+  const result: Record<string, unknown> = isObject(target) ? { ...target } : {}
   const retain = patch.$retainKeys
   if (Array.isArray(retain))
     for (const key of Object.keys(result)) if (!retain.includes(key)) delete result[key]
@@ -107,12 +107,12 @@ function strategicField(current: unknown, value: unknown, path: string, keys: Me
   const items = Array.isArray(current) ? current : []
   if (by === undefined) return value
   if (by === true) return [...new Set([...items, ...value])]
-  if (value.some((item) => isRecord(item) && item.$patch === 'replace' && Object.keys(item).length === 1))
-    return value.filter((item) => !(isRecord(item) && item.$patch === 'replace'))
+  if (value.some((item) => isObject(item) && item.$patch === 'replace' && Object.keys(item).length === 1))
+    return value.filter((item) => !(isObject(item) && item.$patch === 'replace'))
   const result = [...items]
   for (const item of value) {
-    if (!isRecord(item)) continue
-    const at = result.findIndex((other) => isRecord(other) && equal(other[by], item[by]))
+    if (!isObject(item)) continue
+    const at = result.findIndex((other) => isObject(other) && equal(other[by], item[by]))
     if (item.$patch === 'delete') {
       if (at >= 0) result.splice(at, 1)
     } else if (at >= 0) result[at] = strategic(result[at], item, path, keys)
@@ -124,7 +124,7 @@ function strategicField(current: unknown, value: unknown, path: string, keys: Me
 /** What the order names comes in that order; the rest stays before what it stood before. */
 function ordered(items: unknown[], order: unknown[], by: string | true | undefined): unknown[] {
   if (by === undefined) return items
-  const keyOf = (item: unknown) => (by !== true && isRecord(item) ? item[by] : item)
+  const keyOf = (item: unknown) => (by !== true && isObject(item) ? item[by] : item)
   const rank = new Map(order.map((item, i) => [keyOf(item), i]))
   const named = items.filter((item) => rank.has(keyOf(item)))
   named.sort((a, b) => rank.get(keyOf(a))! - rank.get(keyOf(b))!)

@@ -1,9 +1,8 @@
 import { isIP } from 'node:net'
 import { parsePrefix } from '../../lib/ip.ts'
-import { equal } from '../../lib/json.ts'
+import { equal, isObject } from '../../lib/json.ts'
 import type { Cause } from '../status.ts'
 import { required } from './metadata.ts'
-import { isRecord } from './value.ts'
 
 /** A structural schema (apiextensions v1 JSONSchemaProps), as far as the server obeys it. */
 export interface Schema {
@@ -65,7 +64,7 @@ export function shaped(schema: Schema, value: unknown, unknown: string[] = [], p
     const next = value.map((item, i) => shaped(items, item, unknown, `${path}[${i}]`))
     return next.some((item, i) => item !== value[i]) ? next : value
   }
-  if (!isRecord(value)) return value
+  if (!isObject(value)) return value
   const next: Record<string, unknown> = {}
   let changed = false
   for (const [key, child] of Object.entries(value)) {
@@ -73,10 +72,10 @@ export function shaped(schema: Schema, value: unknown, unknown: string[] = [], p
     if (inner === 'unknown') {
       unknown.push(path ? `${path}.${key}` : key)
       changed = true
-    } else if (child === null && isRecord(inner) && inner.default !== undefined && !inner.nullable) {
+    } else if (child === null && isObject(inner) && inner.default !== undefined && !inner.nullable) {
       changed = true
     } else {
-      next[key] = isRecord(inner)
+      next[key] = isObject(inner)
         ? shaped(inner as Schema, child, unknown, path ? `${path}.${key}` : key)
         : child
       if (next[key] !== child) changed = true
@@ -94,7 +93,7 @@ export function shaped(schema: Schema, value: unknown, unknown: string[] = [], p
 function propertyOf(schema: Schema, key: string): Schema | 'any' | 'unknown' {
   const own = schema.properties
   if (own && Object.hasOwn(own, key)) return own[key]!
-  if (isRecord(schema.additionalProperties)) return schema.additionalProperties as Schema
+  if (isObject(schema.additionalProperties)) return schema.additionalProperties as Schema
   if (schema.additionalProperties === true || schema['x-kubernetes-preserve-unknown-fields']) return 'any'
   if (schema['x-kubernetes-embedded-resource'] && ['apiVersion', 'kind', 'metadata'].includes(key))
     return 'any'
@@ -155,7 +154,7 @@ export function schemaCauses(schema: Schema, value: unknown, path = ''): Cause[]
     if (items) causes.push(...value.flatMap((item, i) => schemaCauses(items, item, `${path}[${i}]`)))
     causes.push(...twinCauses(schema, value, path))
   }
-  if (isRecord(value)) {
+  if (isObject(value)) {
     const { minProperties, maxProperties, required: needed = [], properties = {} } = schema
     const size = Object.keys(value).length
     if (maxProperties !== undefined && size > maxProperties) tooMany(size, maxProperties)
@@ -165,7 +164,7 @@ export function schemaCauses(schema: Schema, value: unknown, path = ''): Cause[]
       if (value[key] === undefined) causes.push(required(path ? `${path}.${key}` : key))
     for (const [key, child] of Object.entries(value)) {
       const inner = propertyOf(schema, key)
-      if (isRecord(inner))
+      if (isObject(inner))
         causes.push(
           ...schemaCauses(
             inner as Schema,

@@ -2,7 +2,7 @@ import type { Pod } from '../../api/core.ts'
 import { apiVersionOf, type KubeObject, type Resource } from '../../api/meta.ts'
 import { resources } from '../../api/resources.ts'
 import { type Clock, realClock } from '../../lib/clock.ts'
-import { equal } from '../../lib/json.ts'
+import { equal, isObject } from '../../lib/json.ts'
 import type { Change, Kube, Listing, Patch, Preconditions, Ref, Selection } from '../port.ts'
 import {
   alreadyExists,
@@ -33,7 +33,7 @@ import { keepSystemFields, metadataCauses, metadataUpdateCauses } from './metada
 import { patched } from './patch.ts'
 import { type Matcher, matcherOf } from './selection.ts'
 import { Shelf } from './shelf.ts'
-import { frozen, isRecord } from './value.ts'
+import { frozen } from './value.ts'
 
 export interface MemoryKubeOptions {
   clock?: Clock
@@ -165,7 +165,7 @@ export class MemoryKube implements Kube {
     const result = patched(old, patch, shelf.kind.mergeKeys)
     if (!result.ok) throw faultOf(result.status, what)
     const next = frozen(result.value) as KubeObject
-    if (!isRecord(next) || !isRecord(next.metadata) || next.metadata.name !== old.metadata.name)
+    if (!isObject(next) || !isObject(next.metadata) || next.metadata.name !== old.metadata.name)
       throw faultOf(failure('BadRequest', 'the name of the object may not be changed'), what)
     return this.#update(shelf, old, next, patch.subresource, options, what) as T
   }

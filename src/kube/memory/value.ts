@@ -2,9 +2,6 @@
 
 type Json = Record<string, unknown>
 
-export const isRecord = (value: unknown): value is Json =>
-  typeof value === 'object' && value !== null && !Array.isArray(value)
-
 /**
  * The value as JSON would carry it (no undefined, no `__proto__`), frozen
  * all the way down. Parts that are frozen already are shared, not copied.

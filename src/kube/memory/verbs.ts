@@ -1,6 +1,7 @@
 import type { Pod } from '../../api/core.ts'
 import { apiVersionOf, type KubeObject, type Resource } from '../../api/meta.ts'
 import { resources } from '../../api/resources.ts'
+import { isObject } from '../../lib/json.ts'
 import type { Change, Patch, Ref, Selection } from '../port.ts'
 import { doing, failure, faultOf, invalid, nameOf } from '../status.ts'
 import type { ServedKind } from './kind.ts'
@@ -8,7 +9,6 @@ import { Pages } from './pages.ts'
 import { fromProtobuf } from './protobuf.ts'
 import type { MemoryKube, WriteOptions } from './store.ts'
 import { tableOf } from './table.ts'
-import { isRecord } from './value.ts'
 
 /** One HTTP request, read. */
 export interface Call {
@@ -489,7 +489,7 @@ function objectOf(call: Call): Record<string, unknown> {
       what,
     )
   const value = parsed(call)
-  if (!isRecord(value)) throw faultOf(failure('BadRequest', 'the body is not an object'), what)
+  if (!isObject(value)) throw faultOf(failure('BadRequest', 'the body is not an object'), what)
   return value
 }
 
