@@ -12,6 +12,17 @@ const blocks: [what: string, name: string, cidr: string, want: string | undefine
   ['has another name', 'mine-too', '10.1.0.64/26', undefined],
   ['has a name of other addresses', 'uid-0a010080-26', '10.1.0.64/26', undefined],
   ['is outside of the subnets', 'uid-c0a80100-24', '192.168.1.0/24', undefined],
+  [
+    'is one address for a holder, of the part that is for those',
+    'uid-0a01f007-32',
+    '10.1.240.7/32',
+    '10.1.240.7/32',
+  ],
+  ['is one address out of a block that may be another node’s', 'uid-0a010047-32', '10.1.0.71/32', undefined],
+  ['is half of such a block', 'uid-0a010040-27', '10.1.0.64/27', undefined],
+  ['is as large as many', 'uid-0a010000-17', '10.1.0.0/17', undefined],
+  ['is as large as the whole part of single addresses', 'uid-0a01f000-20', '10.1.240.0/20', undefined],
+  ['is a block of the part of single addresses', 'uid-0a01f000-26', '10.1.240.0/26', undefined],
   ['is everything', 'uid-00000000-0', '0.0.0.0/0', undefined],
   ['is nothing', 'uid-0a010040-26', '10.1.0.64/33', undefined],
   [

@@ -2,6 +2,7 @@ import type { AddressBlock } from '../api/address-block.ts'
 import type { Attachment } from '../api/attachment-slice.ts'
 import type { Network } from '../api/network.ts'
 import { blockName } from '../ipam/block.ts'
+import { isBlock } from '../ipam/pool.ts'
 import {
   type Address,
   contains,
@@ -20,26 +21,25 @@ import type { Peer } from '../plan/view.ts'
  * network, and the kernel must take it: it takes a plan as a whole.
  */
 
-/** The block's addresses, or undefined: it has not the name that the API server keeps for them alone, or they are not the network's. */
-export function cidrOf(block: AddressBlock, { spec }: Network): string | undefined {
+/**
+ * The block's addresses, or undefined: it has not the name that the API server keeps for them alone, or no network like
+ * this is leased in such blocks, as one that leads another node's packets elsewhere.
+ */
+export function cidrOf(block: AddressBlock, network: Network): string | undefined {
   const known = cidrs.get(block)
-  if (known?.spec === spec) return known.cidr
-  const cidr = cidrWithin(block, spec)
-  cidrs.set(block, { spec, cidr })
+  if (known?.spec === network.spec) return known.cidr
+  const cidr = cidrWithin(block, network)
+  cidrs.set(block, { spec: network.spec, cidr })
   return cidr
 }
 
 /** Each block is looked at once, however often others come and go beside it. */
 const cidrs = new WeakMap<AddressBlock, { spec: Network['spec']; cidr: string | undefined }>()
 
-function cidrWithin(block: AddressBlock, { subnets = [] }: Network['spec']): string | undefined {
+function cidrWithin(block: AddressBlock, network: Network): string | undefined {
   const prefix = parsePrefix(block.spec.cidr)
   if (!prefix || block.metadata.name !== blockName(block.spec.networkUID, prefix)) return undefined
-  const inside = subnets.some(({ cidr }) => {
-    const subnet = parsePrefix(cidr)
-    return subnet && contains(subnet, prefix)
-  })
-  return inside ? formatPrefix(prefix) : undefined
+  return isBlock(network, prefix) ? formatPrefix(prefix) : undefined
 }
 
 /** Where a tunnel from `own` may lead, or undefined: nowhere, to itself, to many, or to another family. */

@@ -2,8 +2,9 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { Network } from '../api/network.ts'
 import { type Family, formatAddress, formatPrefix } from '../lib/ip.ts'
+import { candidates, singles } from './block.ts'
 import { countOf, type Interval } from './interval.ts'
-import { askedFor, familiesOf, type Pool, poolOf } from './pool.ts'
+import { askedFor, familiesOf, isBlock, type Pool, poolOf } from './pool.ts'
 
 const network = (spec: Network['spec']): Network => ({
   apiVersion: 'polynet.dev/v1alpha1',
@@ -100,6 +101,17 @@ const cases: [title: string, Network['spec'], want: string][] = [
 ]
 
 for (const [title, spec, want] of cases) test(title, () => assert.equal(text(poolOf(network(spec))), want))
+
+test('what nodes ask for, of whatever network, is taken for a block of it', () => {
+  for (const [title, spec] of cases) {
+    const pool = poolOf(network(spec))
+    for (const family of familiesOf(pool)) {
+      const asked = [candidates(pool, family, 'n1'), singles(pool, family, 'claim lab/web')]
+      for (const one of asked.flatMap((all) => [...all.take(200)]))
+        assert.ok(isBlock(network(spec), one), `${title}: ${formatPrefix(one)}`)
+    }
+  }
+})
 
 test('the cut of a subnet does not depend on what may change later', () => {
   const cut = (spec: Network['spec']) => poolOf(network(spec)).subnets.map((s) => formatPrefix(s.single))

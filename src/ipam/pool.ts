@@ -7,6 +7,7 @@ import {
   formatAddress,
   formatPrefix,
   lastOf,
+  overlaps,
   type Prefix,
   parseAddress,
   parsePrefix,
@@ -95,6 +96,21 @@ function singleOf(cidr: Prefix, blockLength: number): Prefix {
   const host = BigInt(bitsOf(cidr.family) - length)
   return { family: cidr.family, value: (last >> host) << host, length }
 }
+
+/**
+ * Whether the network is leased to nodes in blocks of which `prefix` is one.
+ * No two of them overlap, so whoever has one takes nothing from another.
+ */
+export const isBlock = (network: Pick<Network, 'spec'>, prefix: Prefix): boolean =>
+  (network.spec.subnets ?? []).some((subnet) => {
+    const cidr = parsePrefix(subnet.cidr)
+    const length = blockSizeOf(network, prefix.family)
+    if (!cidr || length === undefined || !contains(cidr, prefix)) return false
+    const single = singleOf(cidr, length)
+    return prefix.length === bitsOf(prefix.family)
+      ? contains(single, prefix)
+      : prefix.length === length && !overlaps(single, prefix)
+  })
 
 /** The subnet's gateway: the one it names, else its first address where pods share a link that needs one. */
 export function gatewayOf(network: Network, subnet: Subnet, cidr: Prefix): Address | undefined {
