@@ -5,9 +5,9 @@ import type { Clock } from '../lib/clock.ts'
 import { asFault } from '../lib/fault.ts'
 import type { Log } from '../lib/log.ts'
 import { startLoop } from '../reconcile/loop.ts'
+import { writeHost } from './host-physical-network.ts'
 import type { Journal } from './journal/journal.ts'
 import { reachOf, sayReach, takenBy } from './node-reach.ts'
-import { register } from './register.ts'
 import type { Views } from './views.ts'
 import type { Watched } from './watched.ts'
 
@@ -46,7 +46,7 @@ export function startRegistration(deps: RegistrationDeps): Registration {
     round: async () => {
       const mappings = views.mappings()
       const seen = { nics: deps.nics(), mappings, taken: views.nodeWireTaken() }
-      await register({ kube, clock, node }, watched.host.list()[0], seen)
+      await writeHost({ kube, clock, node }, watched.host.list()[0], seen)
       const [self] = watched.node.list()
       const taken = takenBy(journal, (ref) => watched.networks.get(ref))
       if (self) await sayReach(kube, self, reachOf(self, mappings, taken))

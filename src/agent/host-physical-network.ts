@@ -19,7 +19,7 @@ export interface Seen {
  * Writes this node's HostPhysicalNetwork: makes it when it is not there,
  * never touches its spec, and its status only when that says something new.
  */
-export async function register(
+export async function writeHost(
   deps: { kube: Kube; clock: Clock; node: { name: string; uid: string } },
   current: HostPhysicalNetwork | undefined,
   { nics, mappings, taken }: Seen,
