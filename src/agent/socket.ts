@@ -24,18 +24,13 @@ const sendingMs = 10_000
  */
 export async function serveShim(socketPath: string, handle: Handle, log: Log): Promise<ShimServer> {
   const doing = `listen on ${socketPath}`
-  const fresh = `${socketPath}.${process.pid}`
   // sockaddr_un: 108 bytes with the zero at the end.
-  if (Buffer.byteLength(fresh) > 107)
+  if (Buffer.byteLength(beside(socketPath)) > 107)
     throw new Fault('invalid', doing, 'the path is too long for a unix socket; use one of 95 bytes or less')
   await mkdir(dirname(socketPath), { recursive: true, mode: 0o700 })
   await makeWay(socketPath, doing)
   const server = createServer({ allowHalfOpen: true }, (socket) => serve(socket, handle, log))
-  await rm(fresh, { force: true })
-  await listening(server, fresh)
-  // Nobody else could connect before this: connecting takes the right to write, which no umask gives to others.
-  await chmod(fresh, 0o600)
-  await rename(fresh, socketPath)
+  await listenForRoot(server, socketPath)
   const ours = await lstat(socketPath)
   return {
     async close() {
@@ -45,6 +40,18 @@ export async function serveShim(socketPath: string, handle: Handle, log: Log): P
     },
   }
 }
+
+/** Has the server listen at a unix socket that only root can open, in place of one that is there. */
+export async function listenForRoot(server: Server, path: string): Promise<void> {
+  const fresh = beside(path)
+  await rm(fresh, { force: true })
+  await listening(server, fresh)
+  // Nobody else could connect before this: connecting takes the right to write, which no umask gives to others.
+  await chmod(fresh, 0o600)
+  await rename(fresh, path)
+}
+
+const beside = (path: string): string => `${path}.${process.pid}`
 
 async function makeWay(path: string, doing: string): Promise<void> {
   const there = await lstat(path).catch(() => undefined)

@@ -1,7 +1,8 @@
-import { chmod, rename, rm } from 'node:fs/promises'
+import { rm } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import type { CniRequest } from '../cni/request.ts'
 import type { Clock } from '../lib/clock.ts'
+import { listenForRoot } from './socket.ts'
 
 /** What became of one ADD or DEL, step by step. */
 export interface Traced {
@@ -120,14 +121,7 @@ export async function serveTraces(path: string, traces: Traces): Promise<{ close
     socket.setTimeout(5000, () => socket.destroy())
     socket.end(JSON.stringify(traces.list()))
   })
-  const fresh = `${path}.${process.pid}`
-  await rm(fresh, { force: true })
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject)
-    server.listen(fresh, resolve)
-  })
-  await chmod(fresh, 0o600)
-  await rename(fresh, path)
+  await listenForRoot(server, path)
   return {
     async close() {
       await rm(path, { force: true })
