@@ -4,8 +4,8 @@ import { test } from 'node:test'
 import { LeapingClock } from '../sim/clock.ts'
 import { type Asked, allows, grantsOf, grantText, heard } from '../sim/rights.ts'
 import { type Program, startSim } from '../sim/sim.ts'
+import { writeHost } from '../src/agent/host-physical-network.ts'
 import { removalOf } from '../src/agent/install/removal.ts'
-import { register } from '../src/agent/register.ts'
 import type { Node } from '../src/api/core.ts'
 import { crds } from '../src/api/crds.ts'
 import { resources } from '../src/api/resources.ts'
@@ -197,7 +197,7 @@ test('programs that no simulation starts: who leads, the default network, certif
   // Twice, as after an answer that was lost.
   const seen = { nics: [], mappings: [], taken: undefined }
   for (let i = 0; i < 2; i++)
-    await register({ kube: agent, clock: realClock, node: { name: 'n1', uid } }, undefined, seen)
+    await writeHost({ kube: agent, clock: realClock, node: { name: 'n1', uid } }, undefined, seen)
 })
 
 /** What is granted for requests that none of the above comes to. */
