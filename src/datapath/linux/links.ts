@@ -90,7 +90,9 @@ function mayDelete(owned: Side['owned'], seen: rt.SeenLink): boolean {
 
 /** Deletes links by one message, since each waits for the kernel's grace period. Those that are gone do not matter. */
 export function deleteLinks(route: Netlink, names: string[]): void {
-  for (const refusal of route.try(doom(names)).refusals) if (!gone.has(refusal.code)) throw refused(refusal)
+  let { refusals } = route.try(doom(names))
+  if (isCrowded(refusals)) refusals = route.try(oneByOne(names)).refusals
+  for (const refusal of refusals) if (!gone.has(refusal.code)) throw refused(refusal)
 }
 
 /** All of `names` into the group that is deleted, and its deletion. */
@@ -98,6 +100,17 @@ export function doom(names: string[]): Batch {
   const batch = new Batch()
   for (const name of names) rt.setLink(batch, `delete link ${name}`, { name, group: rt.doomedGroup })
   rt.deleteGroup(batch, `delete links ${names.join(' ')}`, rt.doomedGroup)
+  return batch
+}
+
+const EOPNOTSUPP = 95
+
+/** Whether a link that nobody can delete (`lo`, a NIC) is in that group, where a pod has put it: then no other of it is deleted. */
+export const isCrowded = (refusals: Refusal[]): boolean => refusals.some(({ code }) => code === EOPNOTSUPP)
+
+export function oneByOne(names: string[]): Batch {
+  const batch = new Batch()
+  for (const name of names) rt.deleteLink(batch, `delete link ${name}`, name)
   return batch
 }
 
@@ -244,7 +257,7 @@ export function moveBack(from: Place, home: Place, name: string): void {
   const { mac, mtu, up } = was
   const batch = new Batch()
   rt.setLink(batch, what, { index: seen.index, up: false })
-  rt.setLink(batch, what, { index: seen.index, mac, mtu, alias: '' })
+  rt.setLink(batch, what, { index: seen.index, mac, mtu, alias: '', group: 0 })
   rt.setLink(batch, what, { index: seen.index, name: was.name, netns: home.fd, up })
   from.route.send(batch)
 }
@@ -265,7 +278,7 @@ export function takeHome(job: Job): boolean {
     const { index, name } = seen
     rt.setLink(batch, `take device ${name} home`, { index, up: false })
     rt.setLink(batch, `take device ${name} home`, { index, name: was.name, mac: was.mac, mtu: was.mtu })
-    rt.setLink(batch, `take device ${name} home`, { index, alias: '', up: was.up })
+    rt.setLink(batch, `take device ${name} home`, { index, alias: '', group: 0, up: was.up })
     if (!job.dry && job.host.route.try(batch).refusals.length > 0) continue
     job.changes.push(`~ ${linkLine('host', was.name, [`was ${name}`])}`)
     any = true

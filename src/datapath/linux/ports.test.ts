@@ -329,6 +329,41 @@ describe('ports on this kernel', { skip: impossible() ?? false }, () => {
     assert.deepEqual(await datapath.check([other]), [])
   })
 
+  test('a pod that puts what nobody can delete among the links to be deleted is taken away all the same', async () => {
+    const pod = namespace('pod')
+    const crowd = (netns: string, name: string) => {
+      const place = new Place(netns)
+      const batch = new Batch()
+      rt.setLink(batch, 'crowd', { name, group: rt.doomedGroup })
+      place.route.send(batch)
+      place.close()
+    }
+    const port = direct('n1', 1, pod, 'eth2')
+    await datapath.attach([port])
+    crowd(pod, 'lo')
+    await datapath.detach([port])
+    assert.deepEqual(summary(pod), [])
+    // A NIC that comes back from a pod is in no group.
+    const taker: PortPlan = { ...port, link: { kind: 'host-device', device: 'eth2' } }
+    const before = summary(at('host'))
+    await datapath.attach([taker])
+    crowd(pod, 'eth0')
+    await datapath.detach([taker])
+    const made = applyNamespaces(
+      [
+        {
+          ...emptyNamespace('host'),
+          links: [{ kind: 'veth', name: 'pnold', mtu: 1500, peer: { netns: 'pod', name: 'old' } }],
+        },
+        emptyNamespace('pod'),
+      ],
+      { host: at('host'), pod },
+    )
+    assert.equal(made.length > 0, true)
+    await datapath.replace(plan('n1', []))
+    assert.deepEqual(summary(at('host')), before)
+  })
+
   test('settings that the links of an attachment start with are not those of later links', async () => {
     const pod = namespace('pod')
     const setting = (link: string) =>

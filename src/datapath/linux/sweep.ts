@@ -1,4 +1,4 @@
-import { doom } from './links.ts'
+import { doom, isCrowded, oneByOne } from './links.ts'
 import { refused } from './netlink.ts'
 import type { Place } from './place.ts'
 
@@ -34,7 +34,9 @@ export class Sweep {
   async #delete(names: string[]): Promise<void> {
     const leave = await enter()
     try {
-      const { refusals } = await this.#place.deletes.tryAsync(doom(names))
+      const { deletes } = this.#place
+      let { refusals } = await deletes.tryAsync(doom(names))
+      if (isCrowded(refusals)) refusals = (await deletes.tryAsync(oneByOne(names))).refusals
       for (const refusal of refusals) if (![2, 3, 19].includes(refusal.code)) throw refused(refusal)
     } finally {
       leave()
