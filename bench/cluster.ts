@@ -40,7 +40,6 @@ export class Cluster {
   lastReplace = 0
   replaces = 0
   readonly #fabric = new MemoryFabric(() => clock.now())
-  #controller: { close(): Promise<void> } | undefined
 
   constructor(size: Size) {
     this.size = size
@@ -49,7 +48,7 @@ export class Cluster {
   /** Nodes and networks, and an agent on each node that is ready. Nodes join one after another, as they do. */
   async start(): Promise<void> {
     const { nodes, networks } = this.size
-    this.#controller = await startController({ kube: this.kube, clock, log })
+    await startController({ kube: this.kube, clock, log })
     for (let i = 0; i < networks; i++) await this.#addNetwork(i)
     this.#fabric.addSwitch('eth0')
     const waits = async () => (await this.kube.list(resources.networks)).items.some((n) => !n.status?.mtu)
@@ -116,11 +115,6 @@ export class Cluster {
     const since = performance.now()
     while (performance.now() - Math.max(since, this.lastReplace) < quietMs) await clock.sleep(10)
     return this.lastReplace
-  }
-
-  async close(): Promise<void> {
-    await Promise.all(this.agents.map((agent) => agent.close()))
-    await this.#controller?.close()
   }
 
   async #addNetwork(i: number): Promise<void> {

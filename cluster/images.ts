@@ -10,7 +10,7 @@ import { systemPath } from './debian.ts'
 
 /** The one that Kubernetes' own tests name, too. */
 export const pauseImage = 'registry.k8s.io/pause:3.10.2'
-export const busyboxImage = 'docker.io/library/busybox:latest'
+const busyboxImage = 'docker.io/library/busybox:latest'
 export const corednsImage = (): string => `registry.k8s.io/coredns/coredns:${versionOf('coredns')}`
 
 /** An image for this machine, of one layer. */

@@ -27,8 +27,10 @@ const made: Resource[] = [
 
 const kept = ['default', 'kube-node-lease', 'kube-public', 'kube-system', 'polynet-system']
 
+const withinMs = 60_000
+
 /** Takes away all that people made on a cluster, and resolves when it is gone. What the cluster and Polynet are made of stays. */
-export async function tidy(kube: Kube, withinMs = 60_000): Promise<void> {
+export async function tidy(kube: Kube): Promise<void> {
   const until = performance.now() + withinMs
   for (;;) {
     const left = await leftOf(kube)

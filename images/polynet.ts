@@ -26,7 +26,7 @@ export const nodeLibraries = ['gcc-12-base', 'libatomic1', 'libc6', 'libgcc-s1',
 /** Who the programs are where they need not be root: the cluster-wide ones. */
 const user = '65532'
 
-export const polynetImage = (root: string): string => `polynet.dev/polynet:${manifestOf(root).version}`
+const polynetImage = (root: string): string => `polynet.dev/polynet:${manifestOf(root).version}`
 
 /**
  * The image of all of Polynet's programs: Node, the libraries that it is

@@ -26,11 +26,13 @@ async function listOf<T extends KubeObject>(place: Pick<Place, 'api'>, resource:
   return JSON.parse(answer.body).items
 }
 
+const withinMs = 10_000
+
 /**
  * Waits until interfaces of one network reach each other: a pod is Ready
  * before all other nodes have heard of it. Gives up after `withinMs`.
  */
-export async function settled(place: Place, withinMs = 10_000): Promise<void> {
+export async function settled(place: Place): Promise<void> {
   for (const until = performance.now() + withinMs; performance.now() < until; ) {
     const probes = await place.reach()
     if (probes.every(({ from, to, answeredBy }) => from.network !== to.network || answeredBy === to.pod))

@@ -4,7 +4,7 @@ import { parseAllDocuments } from 'yaml'
 import type { Place } from '../lab/place.ts'
 import { tableText } from '../lab/table.ts'
 import type { KubeObject } from '../src/api/meta.ts'
-import { type Clock, realClock } from '../src/lib/clock.ts'
+import { realClock } from '../src/lib/clock.ts'
 import { isObject } from '../src/lib/json.ts'
 import { describeText } from './describe.ts'
 import { type ApiResource, Discovery, type Failure, failure } from './discovery.ts'
@@ -19,15 +19,10 @@ export interface Output {
  * describe, apply, create, delete, wait, label, annotate, patch, scale and logs,
  * with the flags that the manual uses. No kubectl needs to be installed.
  */
-export async function kubectl(
-  place: Pick<Place, 'api'>,
-  argv: string[],
-  stdin = '',
-  clock: Clock = realClock,
-): Promise<Output> {
+export async function kubectl(place: Pick<Place, 'api'>, argv: string[], stdin = ''): Promise<Output> {
   const { words, flags } = parseFlags(argv)
   const [verb = '', ...rest] = words
-  const session: Session = { discovery: new Discovery(place.api), flags, stdin, clock }
+  const session: Session = { discovery: new Discovery(place.api), flags, stdin }
   const run = verbs[verb]
   if (!run) return { exit: 1, output: `error: unknown command "${verb}" for "kubectl"` }
   try {
@@ -49,7 +44,6 @@ interface Session {
   discovery: Discovery
   flags: Map<string, string>
   stdin: string
-  clock: Clock
 }
 
 const verbs: Record<string, (session: Session, rest: string[]) => Promise<string>> = {
@@ -365,7 +359,7 @@ async function until(session: Session, late: string, holds: () => Promise<boolea
     if (waited >= ms) throw failure(`error: ${late}`)
     // Who asks takes processor time from what is waited for.
     pause = Math.min(500, Math.max(50, waited / 10))
-    await session.clock.sleep(pause)
+    await realClock.sleep(pause)
   }
 }
 

@@ -9,7 +9,7 @@ interface Schema {
 }
 
 /** The chart's values as rows of a table: path, default, description. */
-export function valueRows(): string[] {
+function valueRows(): string[] {
   const schema = JSON.parse(readFileSync(new URL('values.schema.json', chart), 'utf8')) as Schema
   const values = parse(readFileSync(new URL('values.yaml', chart), 'utf8')) as unknown
   return [...rows(schema, values, [])]

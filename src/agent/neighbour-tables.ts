@@ -10,7 +10,7 @@ import type { Log } from '../lib/log.ts'
  * forgotten, above the second what is older than five seconds is, above the
  * third nobody finds a new neighbour. An entry takes half a kilobyte.
  */
-export const thresholds = { gc_thresh1: 8192, gc_thresh2: 32768, gc_thresh3: 65536 } as const
+const thresholds = { gc_thresh1: 8192, gc_thresh2: 32768, gc_thresh3: 65536 } as const
 
 /**
  * Raises the neighbour tables of this machine to `thresholds`; those that are

@@ -50,7 +50,7 @@ const filesIn = (dir: string): string[] => {
 }
 
 /** What a journal and a kernel say of their node. */
-export async function seenNode(of: {
+async function seenNode(of: {
   entries: ReadonlyMap<string, unknown>
   datapath: Pick<Datapath, 'describe' | 'check'>
   hasNamespace: (path: string) => boolean

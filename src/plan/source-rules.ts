@@ -3,9 +3,9 @@ import type { SourceRule } from './node-plan.ts'
 import type { HeldAttachment } from './view.ts'
 
 /** The table of a pod's first interface; each further one has the next. */
-export const firstTable = 8000
+const firstTable = 8000
 /** The priority of the first interface's first rule; those of further ones and its other rules follow from it. */
-export const firstPriority = 8000
+const firstPriority = 8000
 
 /** Whether the pod's main table is this interface's own: what has its address and nowhere else to go leaves by it anyway. */
 export const isFirst = ({ index, defaultRoute }: HeldAttachment): boolean =>

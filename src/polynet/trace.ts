@@ -89,7 +89,7 @@ async function agentOn(kube: Kube, node: string): Promise<string | undefined> {
 }
 
 /** A line for each step: when it was done, and how long after the one before. */
-export function textOf({ command, namespace, pod, asked, steps, ms, problem }: Traced): string {
+function textOf({ command, namespace, pod, asked, steps, ms, problem }: Traced): string {
   const how =
     ms === undefined
       ? 'is under way'

@@ -18,7 +18,7 @@ const {
 } = resources
 
 /** The Secret that the replicas share, in their namespace. */
-export const secretName = 'polynet-webhook-certificate'
+const secretName = 'polynet-webhook-certificate'
 /** Name of the two configurations that let the API server ask the webhook. */
 export const configurationName = 'polynet'
 

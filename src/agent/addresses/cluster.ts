@@ -127,7 +127,8 @@ export async function addressCluster(random: () => number = sequence()): Promise
 }
 
 /** Numbers below 1 that only look random. */
-function sequence(seed = 1): () => number {
+function sequence(): () => number {
+  let seed = 1
   return () => {
     seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0
     return seed / 2 ** 32

@@ -7,7 +7,7 @@ const capabilities = { portMappings: true, bandwidth: true }
 export const confText = `${JSON.stringify({ cniVersion: '1.1.0', name: 'polynet', plugins: [{ type: 'polynet-cni', capabilities }] }, null, 2)}\n`
 
 /** The name of our conf, and the one it has where another's would come before that: a runtime takes the first of all. */
-export const confNames = ['00-polynet.conflist', '0-polynet.conflist'] as const
+const confNames = ['00-polynet.conflist', '0-polynet.conflist'] as const
 
 /** Those of Polynet, now and of old. */
 export const isOurName = (name: string): boolean => /^\d*-polynet\.conflist$/.test(name)

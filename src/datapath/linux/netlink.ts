@@ -146,10 +146,6 @@ export class Batch {
     return this.u8(0).#pad()
   }
 
-  flag(type: number): this {
-    return this.#header(type, 0)
-  }
-
   nest(type: number, inner: (batch: this) => void): this {
     const at = this.length
     this.#header(type | NESTED, 0)

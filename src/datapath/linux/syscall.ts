@@ -27,7 +27,6 @@ const c = {
   ioctl: native('int ioctl(int fd, unsigned long request, _Inout_ void *data)'),
 }
 
-const O_RDONLY = 0
 const O_CLOEXEC = 0o2000000
 export const CLONE_NEWNET = 0x40000000
 const MS_BIND = 4096
@@ -44,8 +43,8 @@ function checked(result: number, doing: () => string): number {
   throw new Fault('kernel', doing(), errnoName(code))
 }
 
-export const open = (path: string, flags = O_RDONLY): number =>
-  checked(c.open(path, flags | O_CLOEXEC, 0), () => `open ${path}`)
+/** For reading. */
+export const open = (path: string): number => checked(c.open(path, O_CLOEXEC, 0), () => `open ${path}`)
 
 export const close = (fd: number): void => {
   c.close(fd)
