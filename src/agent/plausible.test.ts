@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import type { AddressBlock } from '../api/address-block.ts'
 import type { Attachment } from '../api/attachment-slice.ts'
 import type { Network } from '../api/network.ts'
+import { parsePrefix } from '../lib/ip.ts'
 import { cidrOf, endpointOf, peersBehind } from './plausible.ts'
 
 const blue = { spec: { subnets: [{ cidr: '10.1.0.0/16' }, { cidr: 'fd00:10:1::/64' }] } } as Network
@@ -70,9 +71,27 @@ test('peers have MACs that no other has, and that are not the gateway’s', () =
       at(['nothing']),
     ],
     new Set(),
+    [parsePrefix('10.1.0.64/26')!],
   )
   assert.deepEqual(
     peers.map(({ attachment: { ips, mac } }) => [...ips, mac ?? ''].join(' ')),
     ['10.1.0.70 ', '10.1.0.71 02:00:00:00:00:01'],
+  )
+})
+
+test('nobody on another node has the MAC of an address that its blocks do not hold', () => {
+  const at = (ip: string, mac?: string) => ({ ips: [ip], ...(mac ? { mac } : {}) }) as Attachment
+  const attachments = [
+    at('10.1.0.7'),
+    at('10.1.0.70', '0a:58:0a:01:00:07'),
+    at('10.1.0.7', '0a:58:0a:01:00:07'),
+    at('10.1.0.71', '0a:58:0a:01:00:47'),
+    at('fd00:10:1::7'),
+    at('fd00:10:1::47'),
+  ]
+  const blocks = [parsePrefix('10.1.0.64/26')!, parsePrefix('fd00:10:1::40/122')!]
+  assert.deepEqual(
+    peersBehind('192.168.10.12', attachments, new Set(), blocks).map(({ attachment: { ips } }) => ips[0]),
+    ['10.1.0.71', 'fd00:10:1::47'],
   )
 })

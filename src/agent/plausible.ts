@@ -12,7 +12,7 @@ import {
   parseAddress,
   parsePrefix,
 } from '../lib/ip.ts'
-import { gatewayMac, macOf, parseMac } from '../lib/mac.ts'
+import { isDerived, macOf, parseMac } from '../lib/mac.ts'
 import type { Peer } from '../plan/view.ts'
 
 /**
@@ -53,13 +53,28 @@ const nobodys: Prefix[] = ['0.0.0.0/8', '127.0.0.0/8', '224.0.0.0/3', '::/127', 
   (text) => parsePrefix(text) as Prefix,
 )
 
-/** The peers that attachments behind one endpoint are: none twice, none with a MAC that is the network's own. */
-export function peersBehind(endpoint: string, attachments: Attachment[], known: Set<string>): Peer[] {
+/**
+ * The peers that attachments behind one endpoint are: none twice, none with a MAC that is the network's own, or that
+ * goes with an address outside of the `blocks` that are leased to that node.
+ */
+export function peersBehind(
+  endpoint: string,
+  attachments: Attachment[],
+  known: Set<string>,
+  blocks: Prefix[],
+): Peer[] {
+  const isTheirs = (address: Address) => blocks.some((block) => contains(block, address))
   return attachments.flatMap(({ mac, ips }) => {
     const first: Address | undefined = parseAddress(ips[0] ?? '')
     const is = mac === undefined ? first && macOf(first) : parseMac(mac)
-    if (is === undefined || is === gatewayMac || known.has(is)) return []
+    if (is === undefined || known.has(is)) return []
+    if (isDerived(is) && !ips.some((ip) => hasMac(ip, is, isTheirs))) return []
     known.add(is)
     return [{ attachment: { ips, ...(mac === undefined ? {} : { mac: is }) }, endpoint }]
   })
+}
+
+const hasMac = (ip: string, mac: string, isTheirs: (address: Address) => boolean): boolean => {
+  const address = parseAddress(ip)
+  return address !== undefined && macOf(address) === mac && isTheirs(address)
 }

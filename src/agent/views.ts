@@ -211,15 +211,21 @@ export class Views {
   }
 
   #peers(network: Network, wire: Wire): Peer[] {
-    const endpoints = new Map<string, string>()
+    const nodes = new Map<string, { endpoint: string; blocks: Prefix[] }>()
     for (const block of this.#watched.blocksOf(network)) {
       const endpoint = endpointOf(block.spec.endpoint, wire.endpoint)
-      if (endpoint && cidrOf(block, network)) endpoints.set(block.spec.node, endpoint)
+      const prefix = parsePrefix(cidrOf(block, network) ?? '')
+      if (!endpoint || !prefix) continue
+      const { blocks } = nodes.get(block.spec.node) ?? { blocks: [] as Prefix[] }
+      blocks.push(prefix)
+      nodes.set(block.spec.node, { endpoint, blocks })
     }
     const known = new Set<string>()
     return this.#watched.slicesOf(network).flatMap(({ node, attachments }) => {
-      const endpoint = endpoints.get(node)
-      return node === this.#node || !endpoint ? [] : peersBehind(endpoint, attachments, known)
+      const there = nodes.get(node)
+      return node === this.#node || !there
+        ? []
+        : peersBehind(there.endpoint, attachments, known, there.blocks)
     })
   }
 

@@ -1,6 +1,6 @@
 import { isRendered } from '../api/network.ts'
 import { parseAddress, withoutLength } from '../lib/ip.ts'
-import { macOf } from '../lib/mac.ts'
+import { isDerived, macOf } from '../lib/mac.ts'
 import type { Placed } from './default-network.ts'
 import type { Wishes } from './request.ts'
 
@@ -22,16 +22,13 @@ export function renderedProblems({ request, network }: Placed): string[] {
   const lacking = foreign
     .filter(([wish]) => request[wish] !== undefined)
     .map(([, key]) => `${where} has no ${key}; leave it out, or use a plugin that has`)
-  const mac = request.mac !== undefined && derived(request.mac) && !own(request.mac, request.ips ?? [])
+  const mac = request.mac !== undefined && isDerived(request.mac) && !own(request.mac, request.ips ?? [])
   if (!mac) return lacking
   return [
     ...lacking,
     `mac ${request.mac} is one that ${where} gives by address; ask for the address, or another mac`,
   ]
 }
-
-/** The pairs in front of every MAC in `lib/mac.ts`: gateways', tunnels', other pods'. */
-const derived = (mac: string): boolean => /^0a:5[2468]:/.test(mac)
 
 const own = (mac: string, ips: string[]): boolean =>
   ips.some((ip) => {

@@ -30,6 +30,9 @@ export function tunnelMac(address: Address): string {
   return text([0x0a, 0x52, ...hash.subarray(0, 4)])
 }
 
+/** Whether a MAC in canonical form is one of those above: some address's, or every gateway's. */
+export const isDerived = (mac: string): boolean => /^0a:5[2468]:/.test(mac)
+
 /** The MAC that `input` writes, in canonical form, or undefined. Takes `:` and `-`; no multicast, not zero. */
 export function parseMac(input: string): string | undefined {
   if (!/^[0-9a-f]{2}([:-][0-9a-f]{2}){5}$/i.test(input)) return undefined
