@@ -18,11 +18,12 @@ export interface Reporter {
 
 /**
  * Writes what pods came to into their annotations. What the API server does
- * not take in time stays in the journal and is written when it is back; a pod
+ * not take in time, or refuses, stays in the journal and is tried again; a pod
  * that is gone, or another of the same name, ends it.
  */
 export function startReporter(deps: { kube: Kube; journal: Journal; clock: Clock; log: Log }): Reporter {
   const { kube, journal, clock, log } = deps
+  let closed = false
 
   const write = async (record: SandboxRecord) => {
     const { namespace, name, uid } = record.pod
@@ -34,8 +35,23 @@ export function startReporter(deps: { kube: Kube; journal: Journal; clock: Clock
         { type: 'merge', body: { metadata: { uid, annotations: record.unreported } } },
       )
     } catch (error) {
-      if (!isFault(error, 'missing', 'conflict', 'invalid', 'forbidden')) throw error
-      log.info('a network-status was not taken', { pod: `${namespace}/${name}`, why: error.message })
+      // An API server that has just started refuses what it will allow, and one that is asked much has conflicts of its own.
+      const never =
+        isFault(error, 'missing', 'invalid') || (isFault(error, 'conflict') && !(await isThere(record)))
+      if (!never) throw error
+      log.info('a network-status was not taken', {
+        pod: `${namespace}/${name}`,
+        why: asFault(error, '').message,
+      })
+    }
+  }
+
+  const isThere = async ({ pod: { namespace, name, uid } }: SandboxRecord): Promise<boolean> => {
+    try {
+      return (await kube.get(resources.pods, { namespace, name })).metadata.uid === uid
+    } catch (error) {
+      if (isFault(error, 'missing')) return false
+      throw error
     }
   }
 
@@ -49,11 +65,21 @@ export function startReporter(deps: { kube: Kube; journal: Journal; clock: Clock
     log,
     batchMs: 1000,
     round: async () => {
+      const failed: unknown[] = []
       for (const record of recordsOf(journal)) {
-        if (!record.unreported || record.state !== 'added') continue
+        if (closed) return
+        if (!record.unreported || record.state === 'deleting') continue
+        // Its ADD is under way, and its first write may have failed already.
+        if (record.state === 'adding') {
+          late.wake()
+          continue
+        }
+        // One that is refused does not keep the others waiting.
         await write(record)
-        await settle(record)
+          .then(() => settle(record))
+          .catch((error) => failed.push(error))
       }
+      if (failed.length > 0) throw failed[0]
     },
   })
   if (recordsOf(journal).some((r) => r.unreported)) late.wake()
@@ -73,6 +99,9 @@ export function startReporter(deps: { kube: Kube; journal: Journal; clock: Clock
       // With a reason of its own it makes no exception, whose stack costs more than the timer.
       giveUp.abort('answered')
     },
-    close: () => late.close(),
+    close() {
+      closed = true
+      return late.close()
+    },
   }
 }
