@@ -120,20 +120,36 @@ test('Services are closed to logical networks, and no network that overlaps them
   }
 })
 
-test('a network that its owner changed into what makes no sense is rendered no more as it is', () => {
-  const network = {
-    apiVersion: 'polynet.dev/v1alpha1',
-    kind: 'Network',
-    metadata: { namespace: 'tenant-a', name: 'blue', uid: 'blue-uid' },
-    spec: { topology: 'Layer2', mtu: 1000, subnets: [{ cidr: '10.1.0.0/16' }, { cidr: 'fd00:10:1::/64' }] },
-    status: { vni: 4096, mtu: 1000 },
-  } as Network
-  const watched = watch({ kube: new MemoryKube(), clock: new ManualClock(), log: silentLog, node: 'n1' })
-  try {
-    assert.throws(() => new Views(watched, 'n1').network(network), {
-      message: 'render network tenant-a/blue: spec.mtu: 1000 is too small for IPv6; use at least 1280',
-    })
-  } finally {
-    watched.close()
-  }
-})
+const both = [{ cidr: '10.1.0.0/16' }, { cidr: 'fd00:10:1::/64' }]
+const unrenderable: [what: string, spec: Network['spec'], mtu: number, why: string][] = [
+  [
+    'its owner changed into what makes no sense',
+    { topology: 'Layer2', mtu: 1000, subnets: both },
+    1000,
+    'spec.mtu: 1000 is too small for IPv6; use at least 1280',
+  ],
+  [
+    'has IPv6 over wires that are too small for it',
+    { subnets: both },
+    1230,
+    'its MTU of 1230 is too small for IPv6, which takes 1280; make another with IPv4 alone, or once the NICs of all nodes have more',
+  ],
+]
+for (const [what, spec, mtu, why] of unrenderable)
+  test(`a network that ${what} keeps no other from being rendered`, () => {
+    const network: Network = {
+      apiVersion: 'polynet.dev/v1alpha1',
+      kind: 'Network',
+      metadata: { namespace: 'tenant-a', name: 'blue', uid: 'blue-uid' },
+      spec,
+      status: { vni: 4096, mtu },
+    }
+    const watched = watch({ kube: new MemoryKube(), clock: new ManualClock(), log: silentLog, node: 'n1' })
+    try {
+      assert.throws(() => new Views(watched, 'n1').network(network), {
+        message: `render network tenant-a/blue: ${why}`,
+      })
+    } finally {
+      watched.close()
+    }
+  })

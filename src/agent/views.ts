@@ -84,9 +84,8 @@ export class Views {
   network(network: Network): NetworkView {
     const { namespace, name } = network.metadata
     // Its owner may change it under its pods, and the kernel takes the plan of all networks or none.
-    const parsed = checked(network)
-    if (!parsed.ok)
-      throw new Fault('invalid', `render network ${namespace}/${name}`, sentence(parsed.problems))
+    const senseless = problemOf(network)
+    if (senseless) throw new Fault('invalid', `render network ${namespace}/${name}`, senseless)
     // Why there is no wire explains also why the controller has given nothing yet.
     const wire = this.wire(network)
     const given = network.status?.mtu !== undefined
@@ -284,6 +283,17 @@ export class Views {
     const node = this.#watched.node.list()[0]
     return node?.status?.addresses?.find((a) => a.type === 'InternalIP')?.address
   }
+}
+
+/** Why no node can render it, or nothing. */
+function problemOf(network: Network): string | undefined {
+  const parsed = checked(network)
+  if (!parsed.ok) return sentence(parsed.problems)
+  const { mtu } = network.status ?? {}
+  const small = mtu !== undefined && mtu < 1280
+  return small && (network.spec.subnets ?? []).some(({ cidr }) => cidr.includes(':'))
+    ? `its MTU of ${mtu} is too small for IPv6, which takes 1280; make another with IPv4 alone, or once the NICs of all nodes have more`
+    : undefined
 }
 
 function addTo(closed: Set<string>, prefix: Prefix | undefined): void {
