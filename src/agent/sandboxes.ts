@@ -67,6 +67,8 @@ export class Sandboxes {
   readonly #deps: SandboxDeps
   /** Those that should have nothing any more, and have. */
   readonly #left = new Set<string>()
+  /** Sandboxes by the network and MAC that they asked for, while their ADDs are under way. */
+  readonly #macs = new Map<string, SandboxRecord>()
 
   constructor(deps: SandboxDeps) {
     this.#deps = deps
@@ -148,6 +150,9 @@ export class Sandboxes {
         }),
       )
       throw error
+    } finally {
+      for (const [key, { containerID }] of this.#macs)
+        if (containerID === record.containerID) this.#macs.delete(key)
     }
   }
 
@@ -308,17 +313,20 @@ export class Sandboxes {
   }
 
   /** Two with one MAC in a broadcast domain: the younger one would take the other's packets. */
-  #refuseMac(view: NetworkView, mac: string, { containerID, pod }: SandboxRecord): void {
+  #refuseMac(view: NetworkView, mac: string, record: SandboxRecord): void {
+    const { containerID, pod } = record
     const { metadata, spec } = view.network
     if (spec.topology !== 'Layer2') return
-    const holder = this.records().find(
-      (other) =>
-        other.containerID !== containerID &&
-        other.attachments.some(
-          (a) => a.kind === 'polynet' && a.network.uid === metadata.uid && a.port?.inside.mac === mac,
-        ),
-    )
-    if (!holder && !view.peers.some(({ attachment }) => attachment.mac === mac)) return
+    const key = `${metadata.uid} ${mac}`
+    const has = (a: AttachmentRecord) =>
+      a.kind === 'polynet' && a.network.uid === metadata.uid && a.port?.inside.mac === mac
+    const asked = this.#macs.get(key)
+    const holders = [...(asked ? [asked] : []), ...this.records().filter((r) => r.attachments.some(has))]
+    const holder = holders.find((other) => other.containerID !== containerID)
+    if (!holder && !view.peers.some(({ attachment }) => attachment.mac === mac)) {
+      this.#macs.set(key, record)
+      return
+    }
     const whose = holder?.pod.namespace === pod.namespace ? `pod ${holder.pod.name}` : 'another pod'
     throw new Fault(
       'conflict',

@@ -763,6 +763,24 @@ test('a MAC that a pod of the same Layer2 network has is nobody else’s, until 
   assert.equal((await cni('ADD', 'second')).exit, 0)
 })
 
+test('of pods that ask for one MAC at once, one gets it', async () => {
+  const { journal, cni, pod } = await node()
+  const { write } = journal
+  journal.write = async (changes) => {
+    // A disk that takes its time: all have asked before any has an address.
+    await realClock.sleep(50)
+    return write(changes)
+  }
+  const asks = JSON.stringify([{ name: 'flat', mac: '02:00:00:00:00:07' }])
+  const names = ['first', 'second', 'third']
+  for (const name of names) await pod(name, asks)
+  const answers = await Promise.all(names.map((name) => cni('ADD', name)))
+  assert.equal(answers.filter(({ exit }) => exit === 0).length, 1)
+  const refused = names.filter((_, i) => answers[i].exit !== 0)
+  for (const name of names) assert.equal((await cni('DEL', name)).exit, 0)
+  assert.equal((await cni('ADD', refused[0]!)).exit, 0)
+})
+
 test('a pod on two networks with the same addresses gets another one in each, or is told that it asked for one twice', async () => {
   const { kube, cni, pod, left } = await node()
   for (const name of ['twin-a', 'twin-b'])
