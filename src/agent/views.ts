@@ -14,6 +14,9 @@ import { mappingsFor, vlanOutside } from '../plan/wire.ts'
 import { cidrOf, endpointOf, peersBehind } from './plausible.ts'
 import { sameToNodes, type Watched } from './watched.ts'
 
+/** Where clouds tell an instance what it is, and more, by IPv6 addresses that are not link-local: AWS, Google Compute Engine. */
+const metadata = ['fd00:ec2::/32', 'fd20:ce::254/128']
+
 /** How this node sees the cluster's networks: values for `plan/`, out of what is watched and the NICs at hand. */
 export class Views {
   readonly #watched: Watched
@@ -29,7 +32,7 @@ export class Views {
 
   /** `closed`: what else no logical network reaches, nor may have as its own where the host has routes to it. */
   constructor(watched: Watched, node: string, closed: readonly string[] = []) {
-    this.#alwaysClosed = ['169.254.0.0/16', 'fe80::/10', transit.ipv6, ...closed]
+    this.#alwaysClosed = ['169.254.0.0/16', 'fe80::/10', ...metadata, transit.ipv6, ...closed]
     this.#watched = watched
     this.#node = node
     watched.networks.onChange(({ type, object, before }) => {
