@@ -163,3 +163,47 @@ for (const [what, spec, mtu, why] of unrenderable)
       watched.close()
     }
   })
+
+test('what networks overlap is not looked for again when a Node says that it is alive, nor when NICs are as before', async () => {
+  const clock = new ManualClock()
+  const kube = new MemoryKube({ clock, crds: crds() })
+  await kube.create(resources.nodes, { apiVersion: 'v1', kind: 'Node', metadata: { name: 'n1' }, spec: {} })
+  const watched = watch({ kube, clock, log: silentLog, node: 'n1' })
+  await watched.synced()
+  let looks = 0
+  const list = () => {
+    looks++
+    return []
+  }
+  const views = new Views({ ...watched, networks: { ...watched.networks, list } }, 'n1')
+  const network = {
+    metadata: { name: 'blue', uid: 'u' },
+    spec: { subnets: [{ cidr: '10.1.0.0/16' }] },
+  } as Network
+  const change = async (body: object, subresource?: 'status') => {
+    await kube.patch(
+      resources.nodes,
+      { name: 'n1' },
+      { type: 'merge', body, ...(subresource && { subresource }) },
+    )
+    await clock.advance(0)
+    return [views.overlap(network) ?? 'nothing', looks]
+  }
+  const nics = () => [
+    { name: 'eth0', mac: '02:00:00:00:00:11', mtu: 1500, up: true, addresses: ['192.168.1.11/24'] },
+  ]
+  try {
+    views.nics = nics()
+    assert.deepEqual(await change({ metadata: { labels: { a: 'b' } } }), ['nothing', 1])
+    const conditions = [{ type: 'Ready', status: 'True' }]
+    assert.deepEqual(await change({ status: { conditions } }, 'status'), ['nothing', 1])
+    views.nics = nics()
+    assert.deepEqual(await change({ metadata: { labels: { a: 'c' } } }), ['nothing', 1])
+    assert.deepEqual(await change({ spec: { podCIDRs: ['10.1.7.0/24'] } }), [
+      "the node's pods (10.1.7.0/24)",
+      2,
+    ])
+  } finally {
+    watched.close()
+  }
+})

@@ -40,11 +40,15 @@ export class Views {
         this.#forgetOverlaps(object, before ?? object)
       if (type === 'DELETED') this.#seen.delete(object.metadata.uid ?? '')
     })
-    watched.node.onChange(() => this.#overlaps.clear())
+    // A Node changes all the time, and comparing the subnets of many networks takes long.
+    watched.node.onChange(({ type, object, before }) => {
+      if (type !== 'MODIFIED' || !equal(object.spec.podCIDRs, before?.spec.podCIDRs)) this.#overlaps.clear()
+    })
     watched.serviceCIDRs.onChange(() => this.#overlaps.clear())
   }
 
   set nics(nics: Nic[]) {
+    if (equal(nics, this.#nics)) return
     this.#nics = nics
     this.#overlaps.clear()
   }
