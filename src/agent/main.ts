@@ -104,7 +104,7 @@ async function run(options: Options): Promise<void> {
   const server = await serveShim(at('run/polynet/agent.sock'), agent.handle, log)
   const traced = await serveTraces(at('run/polynet/trace.sock'), traces)
   const daemonSet = process.env.POLYNET_DAEMONSET
-  const removal = daemonSet ? removalOf(kube, daemonSetNamed(daemonSet), realClock) : undefined
+  const removal = daemonSet ? removalOf(kube, options.node, daemonSetNamed(daemonSet), realClock) : undefined
   const events = eventsFrom({ kube, clock: realClock, log, component: 'agent', host: options.node })
   const tell = async (reason: string, message: string) => {
     const node: Node = await kube.get(resources.nodes, { name: options.node })
@@ -132,9 +132,10 @@ async function run(options: Options): Promise<void> {
   }, 1000)
 
   await toldToEnd()
-  const why = (await removal?.ask()) ?? 'nobody said which DaemonSet it is of'
-  log.info('closing', { why })
-  if (why === 'removed') await Promise.all([installation?.remove(), leave(agent, log)])
+  const unknown = { removed: false, why: 'nobody said which DaemonSet it is of' }
+  const { removed, why } = (await removal?.ask()) ?? unknown
+  log.info('closing', { removed, why })
+  if (removed) await Promise.all([installation?.remove(), leave(agent, log)])
   else await installation?.close()
   clearInterval(spool)
   await server.close()

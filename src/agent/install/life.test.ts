@@ -172,6 +172,20 @@ suite('an agent on its node', { skip }, () => {
     await succeeds('ADD')
   })
 
+  test('not wanted on its node any more, it makes way for another plugin, and comes back when it is', async () => {
+    const wantedOn = (nodeSelector: object | null) =>
+      kube.patch(daemonSets, ref, { type: 'merge', body: { spec: { template: { spec: { nodeSelector } } } } })
+    writeFileSync(at('etc/cni/net.d/10-flannel.conflist'), '{}')
+    await wantedOn({ polynet: 'yes' })
+    await ended()
+    assert.equal(confs(), '10-flannel.conflist')
+    assert.match(addresses() ?? '', /^10\.244\./)
+    rmSync(at('etc/cni/net.d/10-flannel.conflist'))
+    await wantedOn(null)
+    install()
+    await installed()
+  })
+
   test('removed where another plugin is, it makes way for that one', async () => {
     writeFileSync(at('etc/cni/net.d/10-flannel.conflist'), '{}')
     await kube.delete(daemonSets, ref)
