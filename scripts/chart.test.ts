@@ -61,10 +61,44 @@ test('before helm removes anything, agents leave, by rights of their own; kubect
   )
 })
 
-test('what a removal keeps are the definitions and the namespace', () => {
+test('what a removal keeps are the definitions and the namespace, and it says which are shared with others', () => {
   const kept = documents(read('polynet.yaml')).filter(({ metadata }) => metadata.labels?.['polynet.dev/kept'])
-  assert.deepEqual([...new Set(kept.map(({ kind }) => kind))], ['Namespace', 'CustomResourceDefinition'])
+  assert.deepEqual(
+    kept.map(({ kind, metadata: { name, labels } }) => `${kind} ${name}: ${labels?.['polynet.dev/kept']}`),
+    [
+      'Namespace polynet-system: polynet',
+      'CustomResourceDefinition ipamclaims.k8s.cni.cncf.io: shared',
+      'CustomResourceDefinition network-attachment-definitions.k8s.cni.cncf.io: shared',
+      'CustomResourceDefinition addressblocks.polynet.dev: polynet',
+      'CustomResourceDefinition attachmentslices.polynet.dev: polynet',
+      'CustomResourceDefinition hostphysicalnetworks.polynet.dev: polynet',
+      'CustomResourceDefinition networks.polynet.dev: polynet',
+      'CustomResourceDefinition physicalnetworks.polynet.dev: polynet',
+    ],
+  )
 })
+
+test('programs ask for the memory that they were measured to take', () => {
+  const page = readFileSync(new URL('../docs/performance.md', deploy), 'utf8')
+  const figures = (row: RegExp) => (row.exec(page)?.[1] ?? '').match(/\d+/g)?.map(Number) ?? []
+  const measured = {
+    agent: figures(/^\| Polynet agent, each node (.*)$/m),
+    controller: figures(/^\| Polynet controller, webhook, once each (.*)$/m),
+    webhook: figures(/^\| Polynet controller, webhook, once each (.*)$/m),
+  }
+  const values = parse(read('chart/values.yaml')) as Record<string, Resources>
+  for (const [program, taken] of Object.entries(measured)) {
+    const asked = values[program]?.resources.requests.memory ?? ''
+    assert.match(asked, /^\d+Mi$/)
+    assert.ok(taken.length > 0, `docs/performance.md has no figures of the ${program}`)
+    for (const mib of taken)
+      assert.ok(mib <= Number.parseInt(asked, 10), `the ${program} asks for ${asked}, and takes ${mib} MiB`)
+  }
+})
+
+interface Resources {
+  resources: { requests: { memory: string } }
+}
 
 test('only the agent is root, or writes to its own file system', () => {
   const pods = documents(read('polynet.yaml')).filter(({ kind }) =>

@@ -85,11 +85,11 @@ const withoutHelm = (document: string): string =>
     .join('\n')
     .replaceAll(/^ *annotations:\n(?! )/gm, '')
 
-/** Definitions of others are kept like Polynet's own, which say so themselves. */
+/** Definitions that Polynet shares with others are kept like its own, which say so themselves; nobody deletes both by one value. */
 const kept = (document: string): string =>
   kindOf(document) !== 'CustomResourceDefinition' || document.includes('polynet.dev/kept')
     ? document
     : document.replace(
         /^metadata:\n {2}name: .*$/m,
-        (all) => `${all}\n  labels:\n    polynet.dev/kept: "true"`,
+        (all) => `${all}\n  labels:\n    polynet.dev/kept: shared`,
       )
