@@ -107,6 +107,9 @@ const places: Record<
 /** What a packet does to a set (NFT_DYNSET_OP_…, nf_tables.h). */
 const [ADD, UPDATE] = [0, 1]
 
+/** The name of a set that has none: the kernel gives it a number. */
+const anonymous = '__set%d'
+
 /** One rule's expressions, and what is known of the packet by the time each runs. */
 class RuleCode {
   readonly #batch: Batch
@@ -129,7 +132,7 @@ class RuleCode {
     if (!('match' in statement)) return undefined
     const values = 'is' in statement ? statement.is : statement.not
     if (!Array.isArray(values) || areBits(statement.match, 'not' in statement)) return undefined
-    const { family, name } = this.#table
+    const { family, name: table } = this.#table
     const type = dataTypes[statement.match]
     const ranges = values.some(
       (value) => typeof value === 'string' && /[/-]/.test(value) && type.symbols === undefined,
@@ -137,15 +140,15 @@ class RuleCode {
     const id = this.#ids.next++
     const batch = this.#batch
     nftMessage(batch, NEWSET, CREATE, families[family], `make a set of ${statement.match}`)
-    batch.attributeText(1, name).attributeText(2, '__set%d').attribute32be(10, id)
+    batch.attributeText(1, table).attributeText(2, anonymous).attribute32be(10, id)
     setKey(batch, [type], SET.anonymous | SET.constant | (ranges ? SET.interval : 0))
     if (!ranges) {
       const elements = values.map((value) => ({ key: [value] }))
-      addElements(batch, family, name, '__set%d', [type], false, elements, id)
+      addElements(batch, { family, table, name: anonymous, id, types: [type], interval: false }, elements)
       return id
     }
     nftMessage(batch, NEWSETELEM, CREATE, families[family], `fill a set of ${statement.match}`)
-    batch.attributeText(1, name).attributeText(2, '__set%d').attribute32be(4, id)
+    batch.attributeText(1, table).attributeText(2, anonymous).attribute32be(4, id)
     batch.nest(3, () => {
       for (const { start, end } of merged(values.map((value) => interval(type, value)))) {
         setElement(batch, start, 0)
@@ -191,7 +194,7 @@ class RuleCode {
     const type = dataTypes[field]
     this.#load([field])
     if (set !== undefined) {
-      this.#lookup('__set%d', { id: set, inverted: operator === NEQ })
+      this.#lookup(anonymous, { id: set, inverted: operator === NEQ })
     } else if (areBits(field, operator === NEQ)) {
       // Any of them will do, or none of them may be set.
       const bits = Buffer.alloc(4)

@@ -62,58 +62,61 @@ export function setKey(batch: Batch, types: DataType[], flags: number): void {
   batch.attribute(13, Buffer.from([0, 4, order, 0, 0, 0]))
 }
 
+/** How a set's elements are written. */
+export interface SetType {
+  types: DataType[]
+  interval: boolean
+}
+
+/** A set that elements go into, or out of. */
+export interface SetOfTable extends SetType {
+  family: Family
+  table: string
+  name: string
+  /** Of one that the same batch makes. */
+  id?: number
+}
+
+/** A set of a table, as it is planned. */
+export const setOf = ({ family, name: table }: Table, set: NftSet): SetOfTable => ({
+  family,
+  table,
+  name: set.name,
+  types: typesOfSet(set),
+  interval: set.interval === true,
+})
+
 /** Elements that are there already stay. */
-export function addElements(
-  batch: Batch,
-  family: Family,
-  table: string,
-  set: string,
-  types: DataType[],
-  isInterval: boolean,
-  elements: Element[],
-  id?: number,
-): void {
+export function addElements(batch: Batch, set: SetOfTable, elements: Element[]): void {
   for (let from = 0; from < elements.length; from += perMessage) {
     const some = elements.slice(from, from + perMessage)
     const what = () =>
       some.length === 1
-        ? `add element ${some[0]!.key.join(' . ')} to set ${set}`
-        : `add ${some.length} elements to set ${set}`
-    nftMessage(batch, NEWSETELEM, CREATE, families[family], what)
-    elementList(batch, table, set, types, isInterval, some, id)
+        ? `add element ${some[0]!.key.join(' . ')} to set ${set.name}`
+        : `add ${some.length} elements to set ${set.name}`
+    nftMessage(batch, NEWSETELEM, CREATE, families[set.family], what)
+    elementList(batch, set, some)
   }
 }
 
 /** Refused as a whole (ENOENT) when one of them is not there. */
-export function removeElements(
-  batch: Batch,
-  family: Family,
-  table: string,
-  set: string,
-  types: DataType[],
-  isInterval: boolean,
-  elements: Element[],
-): void {
+export function removeElements(batch: Batch, set: SetOfTable, elements: Element[]): void {
   for (let from = 0; from < elements.length; from += perMessage) {
-    nftMessage(batch, DELSETELEM, 0, families[family], `remove elements of set ${set}`)
-    elementList(batch, table, set, types, isInterval, elements.slice(from, from + perMessage))
+    nftMessage(batch, DELSETELEM, 0, families[set.family], `remove elements of set ${set.name}`)
+    elementList(batch, set, elements.slice(from, from + perMessage))
   }
 }
 
 function elementList(
   batch: Batch,
-  table: string,
-  set: string,
-  types: DataType[],
-  isInterval: boolean,
+  { table, name, id, types, interval: ranges }: SetOfTable,
   elements: Element[],
-  id?: number,
 ): void {
-  batch.attributeText(1, table).attributeText(2, set)
+  batch.attributeText(1, table).attributeText(2, name)
   if (id !== undefined) batch.attribute32be(4, id)
   batch.nest(3, () => {
     for (const element of elements) {
-      if (!isInterval) setElement(batch, keyBytes(types, element.key), 0, element.verdict)
+      if (!ranges) setElement(batch, keyBytes(types, element.key), 0, element.verdict)
       else {
         const { start, end } = interval(types[0]!, element.key[0]!)
         setElement(batch, start, 0, element.verdict)

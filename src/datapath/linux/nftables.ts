@@ -11,7 +11,7 @@ import {
   NEWTABLE,
   newSet,
   nftMessage,
-  typesOfSet,
+  setOf,
 } from './nft-sets.ts'
 
 /**
@@ -59,16 +59,7 @@ export function addTable(batch: Batch, table: Table, note: string): void {
   for (const set of table.sets) newSet(batch, table, set, ids.next++)
   for (const chain of table.chains) newChain(batch, table, chain)
   // Behind the chains, which elements may jump to.
-  for (const set of table.sets)
-    addElements(
-      batch,
-      table.family,
-      table.name,
-      set.name,
-      typesOfSet(set),
-      set.interval === true,
-      set.elements,
-    )
+  for (const set of table.sets) addElements(batch, setOf(table, set), set.elements)
   for (const chain of table.chains) for (const rule of chain.rules) newRule(batch, table, chain, rule, ids)
 }
 

@@ -3,7 +3,7 @@ import { Fault } from '../../lib/fault.ts'
 import { addressOf, errnoName } from '../../lib/libc.ts'
 import { Batch, NETLINK_NETFILTER, NETLINK_ROUTE, Netlink } from './netlink.ts'
 import { inside } from './netns.ts'
-import type { DataType } from './nft-values.ts'
+import type { SetType } from './nft-sets.ts'
 import { getLink, type SeenLink, seenLink } from './route.ts'
 import { close, ioctl, open } from './syscall.ts'
 
@@ -35,7 +35,7 @@ export class Place {
   /** Indexes of links that were looked up; wrong once somebody replaces a link behind our back. */
   readonly indexes = new Map<string, number>()
   /** How sets of table `polynet` are keyed, by family and name. */
-  readonly sets = new Map<string, { types: DataType[]; interval: boolean }>()
+  readonly sets = new Map<string, SetType>()
   #deletes: Netlink | undefined
   #connections: Netlink | undefined
 

@@ -252,10 +252,7 @@ export async function withdrawTables(place: Place, tables: Table[]): Promise<voi
 /** Elements of the sets of table `polynet`; those that are there already stay. */
 export function addPortElements(place: Place, elements: PortElement[]): void {
   commit(place, (batch) => {
-    for (const e of elements) {
-      const { types, interval } = setType(place, e.family, e.set)
-      sets.addElements(batch, e.family, 'polynet', e.set, types, interval, [e])
-    }
+    for (const e of elements) sets.addElements(batch, setIn(place, e), [e])
   })
 }
 
@@ -263,10 +260,7 @@ export function addPortElements(place: Place, elements: PortElement[]): void {
 export function removePortElements(place: Place, elements: PortElement[]): void {
   try {
     commit(place, (batch) => {
-      for (const e of elements) {
-        const { types, interval } = setType(place, e.family, e.set)
-        sets.removeElements(batch, e.family, 'polynet', e.set, types, interval, [e])
-      }
+      for (const e of elements) sets.removeElements(batch, setIn(place, e), [e])
     })
   } catch (error) {
     if (!isFault(error, 'kernel') || !error.problem.startsWith('ENOENT')) throw error
@@ -287,12 +281,16 @@ export function missingElements(place: Place, netns: string, elements: PortEleme
   })
 }
 
+/** The set of table `polynet` that an element is of. */
+const setIn = (place: Place, { family, set }: PortElement): sets.SetOfTable => ({
+  family,
+  table: 'polynet',
+  name: set,
+  ...setType(place, family, set),
+})
+
 /** How the kernel's set is keyed. Throws a `kernel` fault (ENOENT) when it is not there. */
-function setType(
-  place: Place,
-  family: Table['family'],
-  set: string,
-): { types: DataType[]; interval: boolean } {
+function setType(place: Place, family: Table['family'], set: string): sets.SetType {
   const key = `${family} ${set}`
   const known = place.sets.get(key)
   if (known) return known
@@ -308,7 +306,7 @@ function setType(
   const found = messages[0] && attributes(messages[0].payload, 4)
   const types = found && typesOf(found.get(4)?.readUInt32BE(0) ?? 0)
   if (!found || !types) throw refused(refusals[0] ?? { index: 0, what: batch.what(0), code: 2, text: '' })
-  const made = { types, interval: ((found.get(3)?.readUInt32BE(0) ?? 0) & 4) !== 0 }
+  const made = { types, interval: ((found.get(3)?.readUInt32BE(0) ?? 0) & sets.SET.interval) !== 0 }
   place.sets.set(key, made)
   return made
 }
@@ -321,23 +319,21 @@ function refill(
   is: SeenTable,
   changes: string[],
 ): void {
-  const types = sets.typesOfSet(set)
-  const interval = set.interval === true
+  const known = sets.setOf(table, set)
   const there = is.sets.find((one) => one.name === set.name)
   if (!there)
     throw new Fault('kernel', `fill set ${set.name}`, `table ${table.name} lost it; remove the table`)
   const missing = new Map<string, Element>()
   const stale = new Map(there.elements)
   for (const element of set.elements) {
-    const id = elementId(types, interval, element)
+    const id = elementId(known.types, known.interval, element)
     const seen = there.elements.get(id)
     if (seen && JSON.stringify(seen.verdict) === JSON.stringify(element.verdict)) stale.delete(id)
     else missing.set(id, element)
   }
   const line = (element: Element) => elementLine(netns, table.family, table.name, set.name, element)
-  const { family, name } = table
-  sets.removeElements(batch, family, name, set.name, types, interval, [...stale.values()])
-  sets.addElements(batch, family, name, set.name, types, interval, [...missing.values()])
+  sets.removeElements(batch, known, [...stale.values()])
+  sets.addElements(batch, known, [...missing.values()])
   changes.push(
     ...[...stale.values()].map((e) => `- ${line(e)}`),
     ...[...missing.values()].map((e) => `+ ${line(e)}`),
