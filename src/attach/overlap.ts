@@ -1,5 +1,5 @@
 import { isDefaultNetwork, isRendered, type Network } from '../api/network.ts'
-import { contains, formatPrefix, overlaps, type Prefix, parsePrefix } from '../lib/ip.ts'
+import { contains, formatPrefix, lastOf, overlaps, type Prefix, parsePrefix } from '../lib/ip.ts'
 
 /**
  * What the network overlaps that is older than it: another network that may
@@ -15,9 +15,17 @@ export function overlapOf(network: Network, networks: Network[]): string | undef
   return undefined
 }
 
-/** Whether the two share an address. */
-export const subnetsOverlap = (one: Network, other: Network): boolean =>
-  prefixesOf(one).some((a) => prefixesOf(other).some((b) => overlaps(a, b)))
+/** Whether the two share an address: the two lists are walked side by side, since there are many networks to compare. */
+export function subnetsOverlap(one: Network, other: Network): boolean {
+  const [a, b] = [spansOf(one), spansOf(other)]
+  for (let i = 0, j = 0; i < a.length && j < b.length; ) {
+    const [left, right] = [a[i]!, b[j]!]
+    if (left.last < right.first) i++
+    else if (right.last < left.first) j++
+    else return true
+  }
+  return false
+}
 
 /** Where networks have their addresses; everything else is somebody's on the internet (RFC 1918, RFC 6598, RFC 4193). */
 const privateRanges = ['10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16', '100.64.0.0/10', 'fc00::/7'].map(
@@ -50,11 +58,31 @@ function older({ metadata: a }: Network, { metadata: b }: Network): boolean {
   return first === second ? (a.uid ?? '') < (b.uid ?? '') : first < second
 }
 
-/** Read once for each object: every ADD compares its networks with all others. */
-function prefixesOf(n: Network): Prefix[] {
-  const prefixes = readBefore.get(n) ?? (n.spec.subnets ?? []).flatMap((s) => parsePrefix(s.cidr) ?? [])
-  readBefore.set(n, prefixes)
-  return prefixes
+interface Span {
+  first: bigint
+  last: bigint
 }
 
-const readBefore = new WeakMap<Network, Prefix[]>()
+/** The network's addresses from the lowest to the highest, IPv6 behind IPv4. Read once for each object: every ADD compares its networks with all others. */
+function spansOf(n: Network): Span[] {
+  const known = spans.get(n)
+  if (known) return known
+  const found: Span[] = []
+  const all = prefixesOf(n).map(spanOf)
+  for (const span of all.sort((a, b) => (a.first < b.first ? -1 : 1))) {
+    const before = found.at(-1)
+    if (!before || before.last < span.first) found.push(span)
+    else if (span.last > before.last) before.last = span.last
+  }
+  spans.set(n, found)
+  return found
+}
+
+const spans = new WeakMap<Network, Span[]>()
+
+function spanOf(prefix: Prefix): Span {
+  const behind = prefix.family === 4 ? 0n : 1n << 128n
+  return { first: behind + prefix.value, last: behind + lastOf(prefix).value }
+}
+
+const prefixesOf = (n: Network): Prefix[] => (n.spec.subnets ?? []).flatMap((s) => parsePrefix(s.cidr) ?? [])
