@@ -4,7 +4,7 @@ import { endpointsOf } from '../lab/reach.ts'
 import type { Pod } from '../src/api/core.ts'
 import { type Cluster, startCluster } from './cluster.ts'
 import { installPolynet } from './install.ts'
-import { blueAndRed, eventually, findings, type Kubectl, kubectlOf } from './kubectl.ts'
+import { blueAndRed, eventually, findings, idlePod, type Kubectl, kubectlOf } from './kubectl.ts'
 
 /** What people run, on a cluster whose only network is Polynet's, under kube-proxy and CoreDNS. */
 suite('workloads', { concurrency: 1 }, () => {
@@ -78,6 +78,31 @@ suite('workloads', { concurrency: 1 }, () => {
     const name = pod?.metadata.name ?? ''
     const [own] = endpointsOf(pod as Pod).filter((each) => each.interface === 'net1')
     assert.equal(await kubectl(['logs', name, '-c', 'first']), own?.addresses[0])
+  })
+
+  test('a pod asks the name servers of the Network that is its eth0', { timeout: 90_000 }, async () => {
+    const dns = {
+      nameservers: ['10.2.0.53', 'fd00:10:2::53'],
+      searches: ['red.example'],
+      options: ['ndots:2'],
+    }
+    await kubectl(['patch', 'network', 'red', '--type=merge', '-p', JSON.stringify({ spec: { dns } })])
+    // Each replica of the webhook hears of that by itself.
+    let made = 0
+    const make = () =>
+      kubectl(
+        ['create', '-f', '-', '-o', 'jsonpath={.spec.dnsPolicy}'],
+        idlePod(`asks-${++made}`, 'n1', 'red@eth0'),
+      )
+    assert.equal(await eventually('None', make, 30_000), 'None')
+    await kubectl(['wait', 'pod', `asks-${made}`, '--for=condition=Ready', '--timeout=60s'])
+    const written = await kubectl(['exec', `asks-${made}`, '--', 'cat', '/etc/resolv.conf'])
+    assert.deepEqual(written.split('\n').sort(), [
+      'nameserver 10.2.0.53',
+      'nameserver fd00:10:2::53',
+      'options ndots:2',
+      'search red.example',
+    ])
   })
 
   test('annotations limit what a pod may send and get, as long as it is there', {

@@ -5,6 +5,13 @@ export interface Pod extends KubeObject {
   spec: {
     nodeName?: string
     hostNetwork?: boolean
+    /** How the kubelet writes `resolv.conf`; absent: ClusterFirst. */
+    dnsPolicy?: 'ClusterFirst' | 'ClusterFirstWithHostNet' | 'Default' | 'None'
+    dnsConfig?: {
+      nameservers?: string[]
+      searches?: string[]
+      options?: { name?: string; value?: string }[]
+    }
     nodeSelector?: Record<string, string>
     affinity?: unknown
     tolerations?: { key?: string; operator?: string; value?: string; effect?: string }[]

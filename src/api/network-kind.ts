@@ -219,12 +219,14 @@ export const networkKind: Kind<Network> = {
           },
           dns: {
             type: 'object',
-            description: 'How pods resolve names, where this network is their default.',
+            description:
+              "How pods resolve names whose eth0 it is: written into them when they are made, unless they have a dnsPolicy or dnsConfig of their own. Absent: by the cluster's DNS, which a tenant's network does not reach.",
             fields: {
               nameservers: {
                 type: 'array',
-                description: 'Servers to ask.',
-                maxItems: 8,
+                required: true,
+                description: 'Servers to ask, one to three.',
+                maxItems: 3,
                 set: true,
                 items: { type: 'string', description: 'Address of a server.', format: formats.address },
               },

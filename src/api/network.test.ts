@@ -377,6 +377,18 @@ const refused: [spec: unknown, want: string[]][] = [
     ],
   ],
   [
+    { subnets: [blue], dns: { searches: ['example'] } },
+    ['spec.dns.nameservers: is missing; add it: Servers to ask, one to three.'],
+  ],
+  [
+    { subnets: [blue], dns: { nameservers: [] } },
+    ['spec.dns.nameservers: is empty; name one to three servers that the pods reach, or leave out spec.dns'],
+  ],
+  [
+    { subnets: [blue], dns: { nameservers: ['10.1.0.1', '10.1.0.2', '10.1.0.3', '10.1.0.4'] } },
+    ['spec.dns.nameservers: has 4 entries; at most 3 are possible'],
+  ],
+  [
     { subnets: [blue], allowedNamespaces: { from: 'Selector' } },
     ['spec.allowedNamespaces.selector: is missing; say which namespaces, by labels'],
   ],
@@ -404,6 +416,20 @@ const refused: [spec: unknown, want: string[]][] = [
   [undefined, ['spec: is missing; add it: What the network is.']],
   [7, ['spec: 7 is not an object']],
 ]
+
+test('domains to look names up in have as much room as resolv.conf gives them', () => {
+  const dns = (last: string) => ({
+    nameservers: ['10.1.0.53'],
+    searches: [
+      ...Array.from({ length: 31 }, (_, i) => `${String(i).padStart(2, '0')}.${'x'.repeat(60)}`),
+      last,
+    ],
+  })
+  assert.deepEqual(problems({ subnets: [blue], dns: dns('y'.repeat(63)) }), [])
+  assert.deepEqual(problems({ subnets: [blue], dns: dns(`${'y'.repeat(60)}.zzzz`) }), [
+    'spec.dns.searches: has 2049 characters, a space between domains included; at most 2048 are possible',
+  ])
+})
 
 for (const [spec, want] of refused)
   test(`refused: ${JSON.stringify(spec)}`, () => assert.deepEqual(problems(spec), want))

@@ -44,7 +44,8 @@ export interface Network extends KubeObject {
     direct?: { mode: 'macvlan' | 'ipvlan' | 'vlan' | 'host-device' }
     /** Destinations beside its own subnets that pods reach through it. */
     routes?: { to: string; via?: string }[]
-    dns?: { nameservers?: string[]; searches?: string[]; options?: string[] }
+    /** How pods resolve names whose eth0 it is. */
+    dns?: { nameservers: string[]; searches?: string[]; options?: string[] }
     mtu?: number
     /** Whether its attachment takes the pod's default route also when it is not eth0. */
     primary?: boolean
@@ -121,6 +122,7 @@ const problemsOf = (network: Network): Problem[] => [
   ...blockProblems(network),
   ...directProblems(network.spec),
   ...routeProblems(network.spec),
+  ...dnsProblems(network.spec),
   ...mtuProblems(network.spec),
   ...allowedProblems(network.spec),
 ]
@@ -207,6 +209,25 @@ function routeProblems({ routes = [], subnets = [] }: Network['spec']): Problem[
       return [{ path, problem: `${via} is in none of the subnets of the network; use an address of one` }]
     return []
   })
+}
+
+/** As much as the API server takes in a pod's dnsConfig. */
+const maxSearchCharacters = 2048
+
+function dnsProblems({ dns }: Network['spec']): Problem[] {
+  const problems: Problem[] = []
+  if (dns?.nameservers?.length === 0)
+    problems.push({
+      path: 'spec.dns.nameservers',
+      problem: 'is empty; name one to three servers that the pods reach, or leave out spec.dns',
+    })
+  const { length } = (dns?.searches ?? []).join(' ')
+  if (length > maxSearchCharacters)
+    problems.push({
+      path: 'spec.dns.searches',
+      problem: `has ${length} characters, a space between domains included; at most ${maxSearchCharacters} are possible`,
+    })
+  return problems
 }
 
 const mtuProblems = ({ mtu, subnets = [] }: Network['spec']): Problem[] =>

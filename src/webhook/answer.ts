@@ -5,6 +5,7 @@ import { Fault } from '../lib/fault.ts'
 import type { AdmissionRequest, AdmissionResponse, Verdict } from './admission.ts'
 import { askedFor, podOf } from './asked.ts'
 import { confined } from './placement.ts'
+import { resolving } from './resolving.ts'
 import { review } from './review.ts'
 import type { View } from './view.ts'
 
@@ -64,8 +65,9 @@ export function mutation(view: View, { kind, operation, subResource, object, nam
   if (kind.group !== '' || kind.kind !== 'Pod' || operation !== 'CREATE' || subResource || !object)
     return { object, waits: false }
   const pod = object as Pod
-  const { networks, resources, verdict } = askedFor(view, podOf(pod, namespace ?? 'default'))
-  return { object: confined(pod, networks, resources), waits: verdict.lacking === true }
+  const { networks, eth0, resources, verdict } = askedFor(view, podOf(pod, namespace ?? 'default'))
+  const written = resolving(confined(pod, networks, resources), eth0)
+  return { object: written, waits: verdict.lacking === true }
 }
 
 function responseOf(uid: string, { refused, warnings }: Verdict): AdmissionResponse {

@@ -1,10 +1,12 @@
 import type { Pod } from '../api/core.ts'
 import type { Network } from '../api/network.ts'
 import { attachmentsFor } from '../attach/attachments.ts'
-import { makingsOf, resourceOf } from '../attach/making.ts'
+import { checked, makingsOf, resourceOf } from '../attach/making.ts'
 import { overlapOf } from '../attach/overlap.ts'
+import type { AttachmentRequest } from '../attach/request.ts'
 import { Fault, sentence } from '../lib/fault.ts'
-import { accepted, type Verdict } from './admission.ts'
+import type { Verdict } from './admission.ts'
+import { asksCluster, unresolved } from './resolving.ts'
 import type { View } from './view.ts'
 
 /** The annotations that say which networks a pod gets. */
@@ -22,6 +24,8 @@ export interface AskingPod {
   name: string
   annotations?: Record<string, string>
   hostNetwork?: boolean
+  /** It leaves it to the cluster how it resolves names. */
+  asksCluster: boolean
 }
 
 export const podOf = ({ metadata, spec }: Pick<Pod, 'metadata' | 'spec'>, namespace: string): AskingPod => ({
@@ -29,18 +33,22 @@ export const podOf = ({ metadata, spec }: Pick<Pod, 'metadata' | 'spec'>, namesp
   name: metadata.name || `${metadata.generateName ?? ''}*`,
   ...(metadata.annotations && { annotations: metadata.annotations }),
   hostNetwork: spec?.hostNetwork ?? false,
+  asksCluster: asksCluster({ metadata, spec }),
 })
 
 interface Asked {
   verdict: Verdict
   networks: Network[]
+  /** The one that is its eth0; absent: another thing is, or its node decides. */
+  eth0?: Network
   resources: string[]
 }
 
 /**
  * What a pod asks for, as far as it can be known before it has a node: the
  * verdict on it, in the words of the agent that would refuse it later, the
- * Networks that it gets, and the resource of each attachment that has a device.
+ * Networks that it gets, which of them is its eth0, and the resource of each
+ * attachment that has a device.
  */
 export function askedFor(view: View, pod: AskingPod): Asked {
   const around = {
@@ -68,11 +76,24 @@ export function askedFor(view: View, pod: AskingPod): Asked {
         ? (resourceOf(view.definition(target.namespace, target.name)) ?? [])
         : [],
     )
-    return { verdict: accepted, networks, resources }
+    const find = (is: (request: AttachmentRequest) => unknown) => networkOf(view, asked.value.find(is))
+    const eth0 = find((request) => request.default)
+    const way = find((request) => request.defaultRoute)
+    const warnings = pod.asksCluster ? unresolved(eth0, way) : []
+    return { verdict: { warnings }, networks, ...(eth0 && { eth0 }), resources }
   } catch (error) {
     if (!(error instanceof Fault)) throw error
     return { verdict: { refused: error.message, warnings: [], lacking: true }, networks: [], resources: [] }
   }
+}
+
+/** The Network that a request asks for, whatever carries it. */
+function networkOf(view: View, request: AttachmentRequest | undefined): Network | undefined {
+  if (request?.target.kind !== 'Network') return undefined
+  const { namespace, name } = request.target
+  const network = view.network(namespace, name)
+  const parsed = network && checked(network)
+  return parsed?.ok ? parsed.value : undefined
 }
 
 type Problems = Extract<ReturnType<typeof attachmentsFor>, { ok: false }>['problems']

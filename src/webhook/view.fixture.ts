@@ -32,6 +32,20 @@ const networks = [
     direct: { mode: 'host-device' },
     allowedNamespaces: { from: 'All' },
   }),
+  network('blue', 'named', {
+    subnets: [{ cidr: 'fd00:10:1::/64' }],
+    dns: {
+      nameservers: ['10.1.0.53', 'FD00:10:1:0::53'],
+      searches: ['blue.example', 'example'],
+      options: ['ndots:2', 'edns0'],
+    },
+  }),
+  network('blue', 'flat', { plugin: 'flannel', dns: { nameservers: ['192.168.1.53'] } }),
+  network('blue', 'weave', { plugin: 'weave' }),
+  network('polynet-system', 'default', {
+    subnets: [{ cidr: '10.244.0.0/16' }],
+    allowedNamespaces: { from: 'All' },
+  }),
   network('red', 'private', { subnets: [{ cidr: '10.2.0.0/16' }] }),
   network('red', 'open', { subnets: [{ cidr: '10.2.0.0/16' }], allowedNamespaces: { from: 'All' } }),
 ]
