@@ -5,7 +5,7 @@ import type { Namespace, Node, Pod } from '../src/api/core.ts'
 import { crds } from '../src/api/crds.ts'
 import type { Network } from '../src/api/network.ts'
 import { resources } from '../src/api/resources.ts'
-import type { Plugins } from '../src/cni/plugins.ts'
+import { noPlugins } from '../src/cni/no-plugins.ts'
 import { startController } from '../src/controller/start.ts'
 import { memoryDatapath } from '../src/datapath/memory/datapath.ts'
 import { MemoryFabric } from '../src/datapath/memory/fabric.ts'
@@ -13,7 +13,6 @@ import type { Datapath } from '../src/datapath/port.ts'
 import { MemoryKube } from '../src/kube/memory/store.ts'
 import type { Kube } from '../src/kube/port.ts'
 import { realClock } from '../src/lib/clock.ts'
-import { Fault } from '../src/lib/fault.ts'
 import { silentLog } from '../src/lib/log.ts'
 
 export interface Size {
@@ -193,15 +192,3 @@ const networksPerNode = 5
 const nameOf = (node: number): string => `n${node}`
 const subnetsOf = (network: number) => [{ cidr: `10.${network >> 1}.${(network & 1) * 128}.0/17` }]
 const namespaceOf = (network: number): string => `tenant-${network}`
-
-const noPlugins: Plugins = {
-  confs: async () => [],
-  installed: async () => false,
-  add: async () => {
-    throw new Fault('plugin', 'run a plugin', 'there is none here')
-  },
-  del: async () => {},
-  check: async () => {},
-  gc: async () => {},
-  status: async () => {},
-}

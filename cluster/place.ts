@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { ApiAnswer, ApiRequest, CniQuestion, Place, Sent } from '../lab/place.ts'
 import { type Bound, endpointNamed, endpointsOf } from '../lab/reach.ts'
 import type { Pod } from '../src/api/core.ts'
+import { isReady } from '../src/api/meta.ts'
 import { resources } from '../src/api/resources.ts'
 import { apiServer } from '../src/kube/cluster/config.ts'
 import { connect } from '../src/kube/cluster/connect.ts'
@@ -127,9 +128,6 @@ export const isSystem = (namespace = ''): boolean => /^(kube-.*|polynet-system)$
 
 const isAgent = (pod: Pod): boolean =>
   pod.metadata.namespace === 'polynet-system' && pod.metadata.name.startsWith('polynet-agent-')
-
-const isReady = (object: { status?: { conditions?: { type: string; status: string }[] } }): boolean =>
-  object.status?.conditions?.some((each) => each.type === 'Ready' && each.status === 'True') ?? false
 
 interface PodSpec {
   terminationGracePeriodSeconds?: number

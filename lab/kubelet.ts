@@ -1,4 +1,5 @@
 import type { Node } from '../src/api/core.ts'
+import { isReady } from '../src/api/meta.ts'
 import { resources } from '../src/api/resources.ts'
 import { mirror } from '../src/kube/mirror.ts'
 import type { Kube } from '../src/kube/port.ts'
@@ -138,6 +139,16 @@ const sayReady = (kube: Kube, name: string, problem: string, now: string): Promi
     reason: problem === '' ? 'KubeletReady' : 'KubeletNotReady',
     message: problem === '' ? 'the network is ready' : `container runtime network not ready: ${problem}`,
   })
+
+/** Resolves when the nodes that `names` says are Ready. */
+export async function allReady(kube: Kube, clock: Clock, names: () => string[]): Promise<void> {
+  for (;;) {
+    const { items } = await kube.list(resource)
+    const ready = new Set(items.filter(isReady).map(({ metadata }) => metadata.name))
+    if (names().every((name) => ready.has(name))) return
+    await clock.sleep(10)
+  }
+}
 
 /** What Kubernetes' node controller says of a node that has not been heard of for a while. */
 export const sayLost = (kube: Kube, name: string, clock: Clock): Promise<void> =>

@@ -16,7 +16,7 @@ import type { Log } from '../src/lib/log.ts'
 import { apiAt, type Controlled, sockets } from './control.ts'
 import { behind, doorOf } from './door.ts'
 import { found } from './founding.ts'
-import { type Kubelet, sayLost, startKubelet } from './kubelet.ts'
+import { allReady, type Kubelet, sayLost, startKubelet } from './kubelet.ts'
 import { Machine } from './machine.ts'
 import { outputOf } from './output.ts'
 import { probeAll } from './packets.ts'
@@ -94,17 +94,11 @@ export class Lab implements Controlled {
     await Promise.all(wiring.nodes.map((name) => this.#switchOn(name)))
   }
 
-  async ready(): Promise<void> {
-    for (;;) {
-      const { items } = await this.#kube.list(resources.nodes)
-      const on = this.#options.wiring.nodes.filter((name) => this.#hosts.get(name)?.machine.on)
-      const isReady = (name: string) =>
-        items
-          .find((node) => node.metadata.name === name)
-          ?.status?.conditions?.some((each) => each.type === 'Ready' && each.status === 'True')
-      if (on.every(isReady)) return
-      await realClock.sleep(20)
-    }
+  ready(): Promise<void> {
+    const { nodes } = this.#options.wiring
+    return allReady(this.#kube, realClock, () =>
+      nodes.filter((name) => this.#hosts.get(name)?.machine.on === true),
+    )
   }
 
   api(request: ApiRequest): Promise<ApiAnswer> {

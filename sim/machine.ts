@@ -6,7 +6,7 @@ import type { Agent } from '../src/agent/agent.ts'
 import { type MemoryDisk, memoryDisk, memoryJournal } from '../src/agent/journal/memory.ts'
 import { startAgent } from '../src/agent/start.ts'
 import type { Container, Pod } from '../src/api/core.ts'
-import type { Plugins } from '../src/cni/plugins.ts'
+import { noPlugins } from '../src/cni/no-plugins.ts'
 import type { CniRequest } from '../src/cni/request.ts'
 import type { CniResult } from '../src/cni/result.ts'
 import { memoryDatapath } from '../src/datapath/memory/datapath.ts'
@@ -233,16 +233,3 @@ const requestFor = (
   path: ['/opt/cni/bin'],
   config: { cniVersion: '1.1.0', name: 'polynet', type: 'polynet-cni', ...more },
 })
-
-/** No other plugin is installed on simulated machines. */
-const noPlugins: Plugins = {
-  confs: async () => [],
-  installed: async () => false,
-  add: async ({ conf }) => {
-    throw new Fault('plugin', `run plugin ${conf.name}`, 'there is none on a simulated machine; use a lab')
-  },
-  del: async () => {},
-  check: async () => {},
-  gc: async () => {},
-  status: async () => {},
-}

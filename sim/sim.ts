@@ -1,7 +1,7 @@
 import { apiAt } from '../lab/control.ts'
 import { found } from '../lab/founding.ts'
 import { heldLines } from '../lab/held.ts'
-import { type Kubelet, sayLost, startKubelet } from '../lab/kubelet.ts'
+import { allReady, type Kubelet, sayLost, startKubelet } from '../lab/kubelet.ts'
 import type { Place, Sent } from '../lab/place.ts'
 import { type Endpoint, endpointNamed, endpointsOf, type Probe, questionsFor } from '../lab/reach.ts'
 import { startScheduler } from '../lab/schedule.ts'
@@ -156,16 +156,7 @@ export async function startSim(
       ...(await memoryDatapath(fabric, node).describe()),
       ...heldLines(machineOf(node).journal),
     ],
-    async ready() {
-      for (;;) {
-        const { items } = await kube.list(resources.nodes)
-        const ready = items.filter((node) =>
-          node.status?.conditions?.some((each) => each.type === 'Ready' && each.status === 'True'),
-        )
-        if ([...kubelets.keys()].every((name) => ready.some((node) => node.metadata.name === name))) return
-        await clock.sleep(5)
-      }
-    },
+    ready: () => allReady(kube, clock, () => [...kubelets.keys()]),
     async close() {
       scheduler.close()
       for (const kubelet of kubelets.values()) kubelet.close()

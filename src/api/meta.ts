@@ -45,6 +45,13 @@ export interface Condition {
   lastTransitionTime: string
 }
 
+/** Whether the object's Ready condition says so. */
+export const isReady = ({
+  status,
+}: {
+  status?: { conditions?: { type: string; status: string }[] }
+}): boolean => status?.conditions?.some((each) => each.type === 'Ready' && each.status === 'True') ?? false
+
 export interface LabelSelector {
   matchLabels?: Record<string, string>
   matchExpressions?: {
