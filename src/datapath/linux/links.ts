@@ -286,6 +286,21 @@ export function takeHome(job: Job): boolean {
   return any
 }
 
+/** What a tunnel adds to a packet, by the family of its addresses. */
+const tunnelBytes = { 4: 50, 6: 70 } as const
+
+/**
+ * The MTU that the link is to have. A tunnel has no more than its NIC leaves
+ * it: the kernel makes it so, and refuses to change that. A network's MTU is
+ * fixed, and a node may come later whose NIC has less.
+ */
+function mtuFor(job: Job, { origin, mtu }: WantedLink, seen: rt.SeenLink): number | undefined {
+  if (mtu === undefined || mtu <= seen.mtu || origin.kind !== 'vxlan') return mtu
+  const { underlay, local } = origin.vxlan
+  const nic = job.host.link(underlay, `find link ${underlay}`)
+  return Math.min(mtu, Math.max(seen.mtu, nic.mtu - tunnelBytes[local.includes(':') ? 6 : 4]))
+}
+
 /** Brings one link's own settings in line, upper state last. */
 export function adjust(side: Side, job: Job, wanted: WantedLink, batch: Batch): void {
   const { netns } = side.want
@@ -304,7 +319,8 @@ export function adjust(side: Side, job: Job, wanted: WantedLink, batch: Batch): 
     details.push(text)
   }
   if (wanted.mac !== undefined && wanted.mac !== seen.mac) differs(`mac ${wanted.mac}`, { mac: wanted.mac })
-  if (wanted.mtu !== undefined && wanted.mtu !== seen.mtu) differs(`mtu ${wanted.mtu}`, { mtu: wanted.mtu })
+  const mtu = mtuFor(job, wanted, seen)
+  if (mtu !== undefined && mtu !== seen.mtu) differs(`mtu ${mtu}`, { mtu })
   if (wanted.noarp !== undefined && wanted.noarp !== seen.noarp)
     differs(wanted.noarp ? 'noarp' : 'arp', { noarp: wanted.noarp })
   if (wanted.origin.kind !== 'existing' && wanted.origin.kind !== 'moved') {

@@ -364,6 +364,31 @@ describe('ports on this kernel', { skip: impossible() ?? false }, () => {
     assert.deepEqual(summary(at('host')), before)
   })
 
+  test('a tunnel has what its NIC leaves it, and the network’s MTU once the NIC has that', async () => {
+    const all = plan('n1', [blue])
+    for (const { links } of all.namespaces)
+      for (const link of links) if (link.kind === 'vxlan') link.mtu = 8950
+    const tunnel = () =>
+      summary(at('run/netns/pn-blue'))
+        .filter((line) => line.includes('vxlan'))
+        .map((line) => line.split(' ')[3])
+    await datapath.replace(all)
+    assert.deepEqual(tunnel(), ['1450'])
+    assert.deepEqual((await datapath.replace(all)).changes, [])
+    const setMtu = (mtu: number) => {
+      const host = new Place(at('host'))
+      const batch = new Batch()
+      rt.setLink(batch, `give it ${mtu}`, { name: 'eth1', mtu })
+      host.route.send(batch)
+      host.close()
+    }
+    setMtu(9000)
+    await datapath.replace(all)
+    assert.deepEqual(tunnel(), ['8950'])
+    setMtu(1400)
+    assert.deepEqual((await datapath.replace(all)).changes, [])
+  })
+
   test('settings that the links of an attachment start with are not those of later links', async () => {
     const pod = namespace('pod')
     const setting = (link: string) =>
