@@ -7,8 +7,9 @@ import type { CniResult } from '../cni/result.ts'
 import type { Datapath } from '../datapath/port.ts'
 import type { Addresses, Owner } from '../ipam/port.ts'
 import { asFault, Fault } from '../lib/fault.ts'
-import { withoutLength } from '../lib/ip.ts'
+import { type Address, parseAddress, withoutLength } from '../lib/ip.ts'
 import type { Log } from '../lib/log.ts'
+import { macOf } from '../lib/mac.ts'
 import { planPort } from '../plan/plan-node.ts'
 import type { HeldAttachment, NetworkView } from '../plan/view.ts'
 import { invocationOf } from './invocation.ts'
@@ -266,6 +267,10 @@ export class Sandboxes {
         ...(request.ips ? { ips: request.ips } : {}),
         ...holderOf(pod, request, firstOn(by.network, wanted) === index),
       })
+      const first = parseAddress(withoutLength(lease.addresses[0]?.address ?? ''))
+      // Those of IPv6 have room for less than the addresses, and whoever looks for long finds two that come to one.
+      if (!request.mac && first?.family === 6)
+        this.#refuseMac(views[index] as NetworkView, macOf(first), record, first)
       const held: HeldAttachment = {
         networkUID: by.network.metadata.uid ?? '',
         containerID: record.containerID,
@@ -312,8 +317,11 @@ export class Sandboxes {
     }
   }
 
-  /** Two with one MAC in a broadcast domain: the younger one would take the other's packets. */
-  #refuseMac(view: NetworkView, mac: string, record: SandboxRecord): void {
+  /**
+   * Two with one MAC in a broadcast domain: the younger one would take the other's packets. `own` is the pod's already,
+   * so who is said to have it elsewhere has it no more.
+   */
+  #refuseMac(view: NetworkView, mac: string, record: SandboxRecord, own?: Address): void {
     const { containerID, pod } = record
     const { metadata, spec } = view.network
     if (spec.topology !== 'Layer2') return
@@ -323,7 +331,7 @@ export class Sandboxes {
     const asked = this.#macs.get(key)
     const holders = [...(asked ? [asked] : []), ...this.records().filter((r) => r.attachments.some(has))]
     const holder = holders.find((other) => other.containerID !== containerID)
-    if (!holder && !view.peers.some(({ attachment }) => attachment.mac === mac)) {
+    if (!holder && !view.peers.some(({ attachment }) => macOfPeer(attachment, own) === mac)) {
       this.#macs.set(key, record)
       return
     }
@@ -444,6 +452,17 @@ function sameAddress({ pod }: SandboxRecord, leased: AttachmentRecord[], at: num
     `attach pod ${pod.namespace}/${pod.name}`,
     `${b?.interface} and ${a?.interface} would both have ${address}; ask for another on one of them`,
   )
+}
+
+/** Undefined where it has the address `own`. */
+function macOfPeer(
+  { mac, ips }: NetworkView['peers'][number]['attachment'],
+  own?: Address,
+): string | undefined {
+  const addresses = ips.flatMap((ip) => parseAddress(ip) ?? [])
+  if (own && addresses.some(({ family, value }) => family === own.family && value === own.value))
+    return undefined
+  return mac ?? (addresses[0] && macOf(addresses[0]))
 }
 
 /** What an ADD comes to, once it is known what each attachment does. */

@@ -763,6 +763,26 @@ test('a MAC that a pod of the same Layer2 network has is nobody else’s, until 
   assert.equal((await cni('ADD', 'second')).exit, 0)
 })
 
+test('nor does anybody get it by an IPv6 address that comes to the same', async () => {
+  const { kube, cni, pod, left } = await node()
+  await kube.create(resources.networks, {
+    apiVersion: version(resources.networks),
+    kind: 'Network',
+    metadata: { namespace: 'default', name: 'six' },
+    spec: { topology: 'Layer2', subnets: [{ cidr: 'fd00:10:2::/64' }] },
+  })
+  const asks = (ip: string) => JSON.stringify([{ name: 'six', ips: [ip] }])
+  await pod('first', asks('fd00:10:2:0:f000::903'))
+  await pod('second', asks('fd00:10:2:0:f000:0:1:1a10'))
+  assert.equal((await cni('ADD', 'first')).exit, 0)
+  const before = await left()
+  const refused = await cni('ADD', 'second')
+  assert.match(refused.msg, /mac 0a:56:af:2b:2c:a0 is that of pod first there; ask for another/)
+  assert.deepEqual(await left(), before)
+  assert.equal((await cni('DEL', 'first')).exit, 0)
+  assert.equal((await cni('ADD', 'second')).exit, 0)
+})
+
 test('of pods that ask for one MAC at once, one gets it', async () => {
   const { journal, cni, pod } = await node()
   const { write } = journal
