@@ -53,8 +53,7 @@ export function startKubelet(deps: KubeletDeps): Kubelet {
 
   const run = async () => {
     await retried(() => register(deps), deps, stop.signal)
-    const collected = retried(() => deps.runtime.collect(), deps, stop.signal)
-    await collected
+    await retried(() => deps.runtime.collect(), deps, stop.signal)
     await pods.synced
     if (stop.signal.aborted) return
     pods.onChange(sync)

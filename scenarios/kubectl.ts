@@ -4,6 +4,7 @@ import { parseAllDocuments } from 'yaml'
 import type { Place } from '../lab/place.ts'
 import { tableText } from '../lab/table.ts'
 import type { KubeObject } from '../src/api/meta.ts'
+import { valuesAt } from '../src/kube/memory/jsonpath.ts'
 import { realClock } from '../src/lib/clock.ts'
 import { isObject } from '../src/lib/json.ts'
 import { describeText } from './describe.ts'
@@ -211,14 +212,12 @@ async function read(
 }
 
 /** `{.status.podIP}`, `{.items[0].a}`, `{.metadata.annotations.k8s\.v1\.cni\.cncf\.io/network-status}`. */
-function jsonPath(object: unknown, template: string): string {
-  return template.replace(/\{([^}]*)\}/g, (_, path: string) => {
-    let value: unknown = object
-    for (const [, key, index] of path.matchAll(/\.((?:\\.|[^.[\]\\])+)|\[(\d+)\]/g))
-      value = (value as Record<string, unknown> | undefined)?.[index ?? key!.replace(/\\(.)/g, '$1')]
-    return value === undefined ? '' : typeof value === 'object' ? JSON.stringify(value) : String(value)
-  })
-}
+const jsonPath = (object: unknown, template: string): string =>
+  template.replace(/\{([^}]*)\}/g, (_, path: string) =>
+    valuesAt(path, object)
+      .map((value) => (typeof value === 'object' ? JSON.stringify(value) : String(value)))
+      .join(' '),
+  )
 
 async function describe(session: Session, rest: string[]): Promise<string> {
   const objects = await read(session, await targets(session, rest))

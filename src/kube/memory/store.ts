@@ -188,24 +188,14 @@ export class MemoryKube implements Kube {
     const shelf = this.#shelfOf(resource, what)
     const object = this.#existing(shelf, ref, what)
     const { uid, resourceVersion } = object.metadata
-    if (only.uid !== undefined && only.uid !== uid)
-      throw faultOf(
-        conflict(
-          resource,
-          ref.name,
-          `Precondition failed: UID in precondition: ${only.uid}, UID in object meta: ${uid}`,
-        ),
-        what,
-      )
-    if (only.resourceVersion !== undefined && only.resourceVersion !== resourceVersion)
-      throw faultOf(
-        conflict(
-          resource,
-          ref.name,
-          `Precondition failed: ResourceVersion in precondition: ${only.resourceVersion}, ResourceVersion in object meta: ${resourceVersion}`,
-        ),
-        what,
-      )
+    for (const [name, asked, is] of [
+      ['UID', only.uid, uid],
+      ['ResourceVersion', only.resourceVersion, resourceVersion],
+    ]) {
+      if (asked === undefined || asked === is) continue
+      const why = `Precondition failed: ${name} in precondition: ${asked}, ${name} in object meta: ${is}`
+      throw faultOf(conflict(resource, ref.name, why), what)
+    }
     if (only.dryRun) return { object, gone: true }
     if (only.orphan) for (const id of this.#dependents.of(uid!)) this.#disown(id, uid!)
     return this.#remove(shelf, object, only.gracePeriodSeconds)
