@@ -123,3 +123,15 @@ const lcg = (seed: number) => (n: number) => {
   seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0
   return Math.floor((seed / 2 ** 32) * n)
 }
+
+test('an address that is excluded while it is taken, and then not needed, goes to nobody', () => {
+  const stock = stockOf('10.1.0.0/30')
+  taken(stock, 'a', 0)
+  const block = blockOf(stock, address('10.1.0.0'))!
+  setUsable(block, [intervalOf(prefix('10.1.0.2/31'))])
+  untake(stock, address('10.1.0.0'))
+  assert.deepEqual(
+    [taken(stock, 'b', 0), taken(stock, 'c', 0), taken(stock, 'd', 0)],
+    ['10.1.0.2', '10.1.0.3', 'none'],
+  )
+})

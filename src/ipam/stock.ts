@@ -129,7 +129,7 @@ const isFresh = (block: Block, value: bigint): boolean =>
 function givenBack(block: Block): bigint | undefined {
   for (;;) {
     const value = block.unused.pop()
-    if (value === undefined || isFresh(block, value)) return value
+    if (value === undefined || (isFresh(block, value) && holds(block.usable, value))) return value
   }
 }
 
