@@ -1,4 +1,3 @@
-import { renameSync, writeFileSync } from 'node:fs'
 import type { Route } from '../src/plan/node-plan.ts'
 import type { Node } from './node.ts'
 
@@ -13,7 +12,7 @@ export interface PodRange {
 /** Makes the reference `bridge` plugin the node's default network. */
 export function configureBridge(node: Node, podCIDRs: string[]): void {
   const routes = [{ dst: '0.0.0.0/0' }, { dst: '::/0' }]
-  const conf = {
+  node.putConf('20-bridge.conflist', {
     cniVersion: '1.0.0',
     name: 'bridge',
     plugins: [
@@ -26,15 +25,11 @@ export function configureBridge(node: Node, podCIDRs: string[]): void {
       },
       { type: 'portmap', capabilities: { portMappings: true } },
     ],
-  }
-  const path = node.path('/etc/cni/net.d/20-bridge.conflist')
-  // In one step: containerd reads it as soon as it is there.
-  writeFileSync(`${path}.new`, `${JSON.stringify(conf, null, 2)}\n`)
-  renameSync(`${path}.new`, path)
+  })
 }
 
 /** The ways to the pods of all nodes but `self`, by the NIC that is on the management network. */
-export const routesToPods = (ranges: PodRange[], self: string, link = 'eth0'): Route[] =>
+export const routesToPods = (ranges: PodRange[], self: string, link: string): Route[] =>
   ranges
     .filter(({ node }) => node !== self)
     .flatMap(({ podCIDRs, addresses }) =>

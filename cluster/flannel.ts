@@ -1,4 +1,4 @@
-import { mkdirSync, renameSync, writeFileSync } from 'node:fs'
+import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { place } from './kubelet.ts'
 import type { Node } from './node.ts'
@@ -39,16 +39,12 @@ export function flanneldOn({ node, logs, programs, kubeconfig }: FlannelOptions)
 }
 
 /** Makes flannel the node's default network. */
-export function configureFlannel(node: Node): void {
-  const conf = {
+export const configureFlannel = (node: Node): void =>
+  node.putConf('10-flannel.conflist', {
     name: 'cbr0',
     cniVersion: '0.3.1',
     plugins: [
       { type: 'flannel', delegate: { hairpinMode: true, isDefaultGateway: true } },
       { type: 'portmap', capabilities: { portMappings: true } },
     ],
-  }
-  const path = node.path('/etc/cni/net.d/10-flannel.conflist')
-  writeFileSync(`${path}.new`, `${JSON.stringify(conf, null, 2)}\n`)
-  renameSync(`${path}.new`, path)
-}
+  })

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { Fault } from '../src/lib/fault.ts'
 import { systemPath } from './debian.ts'
@@ -46,6 +46,13 @@ export class Node {
   /** Where a file below `/var/lib`, `/var/log`, `/etc/cni` or `/opt/cni` is for this process. */
   path(path: string): string {
     return join(this.root, path)
+  }
+
+  /** Gives the runtime a CNI configuration, in one step: it reads it as soon as it is there. */
+  putConf(name: string, conf: object): void {
+    const path = this.path(join('/etc/cni/net.d', name))
+    writeFileSync(`${path}.new`, `${JSON.stringify(conf, null, 2)}\n`)
+    renameSync(`${path}.new`, path)
   }
 
   async powerOn(): Promise<void> {
