@@ -6,6 +6,7 @@ import { asFault } from '../lib/fault.ts'
 import type { Log } from '../lib/log.ts'
 import { startLoop } from '../reconcile/loop.ts'
 import { makeDefaultNetwork } from './default-network.ts'
+import type { Figures } from './metrics.ts'
 import { type Controller, startController } from './start.ts'
 
 export interface CandidateDeps {
@@ -28,6 +29,8 @@ export interface CandidateDeps {
 export interface Candidate {
   /** Whether it is this one that works. */
   leads(): boolean
+  /** What its work comes to, while it leads and has read everything. */
+  figures(): Figures | undefined
   /** Why it could neither work nor take over, or nothing. */
   unready(): string | undefined
   /** Ends the work, then lets the next one begin. */
@@ -68,6 +71,7 @@ export function startCandidate(deps: CandidateDeps): Candidate {
 
   return {
     leads: () => !closing && (election ? election.leads() : true),
+    figures: () => (closing ? undefined : controller?.figures()),
     unready() {
       if (closing) return 'the controller is closing'
       if (election && !election.leads())

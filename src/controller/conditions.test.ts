@@ -4,6 +4,10 @@ import type { AddressBlock } from '../api/address-block.ts'
 import type { HostPhysicalNetwork, NicMapping } from '../api/host-physical-network.ts'
 import type { Network } from '../api/network.ts'
 import type { PhysicalNetwork } from '../api/physical-network.ts'
+import { candidates, lastSingles } from '../ipam/block.ts'
+import { familiesOf, poolOf } from '../ipam/pool.ts'
+import { type Usage, usageOf } from '../ipam/usage.ts'
+import { formatPrefix } from '../lib/ip.ts'
 import {
   addressesText,
   conditionsWith,
@@ -53,10 +57,26 @@ const around = (more: Partial<Surroundings> = {}): Surroundings => ({
   physical: [phyNet0],
   hosts: [n1, n2],
   networks: [],
-  blocks: [],
+  usage: [],
   problems: [],
   ...more,
 })
+
+const appended = blue({ subnets: [{ cidr: '10.1.0.0/24' }, { cidr: '10.2.0.0/24' }] })
+const dual = blue({ subnets: [{ cidr: '10.1.0.0/16' }, { cidr: 'fd00:10:1::/116' }] })
+
+/** The network's, when everything that nodes can lease is leased, as far as `isLeased` says so. */
+function usage(network: Network, isLeased: (cidr: string) => boolean = () => true): Usage[] {
+  const pool = poolOf(network)
+  const all = familiesOf(pool).flatMap((family) => [
+    ...candidates(pool, family, 'n1'),
+    ...lastSingles(pool, family, 'n1'),
+  ])
+  return usageOf(
+    pool,
+    all.filter((prefix) => isLeased(formatPrefix(prefix))),
+  )
+}
 
 const ready: [string, Network, Surroundings, number | undefined, string][] = [
   [
@@ -139,11 +159,46 @@ const ready: [string, Network, Surroundings, number | undefined, string][] = [
     'False Invalid: spec.subnets[0].cidr: is no prefix',
   ],
   [
-    'every address is leased',
+    'all blocks are leased, but not what goes out one by one',
     blue(),
-    around({ blocks: [block('10.1.0.0/25'), block('10.1.0.128/25')] }),
+    around({ usage: usage(blue(), (cidr) => !cidr.endsWith('/32')) }),
     4096,
-    'False Exhausted: spec.subnets: all blocks of the IPv4 subnet are leased; append a subnet or delete pods',
+    "True Exhausted: reached by 2 nodes; spec.subnets: all 60 IPv4 blocks are leased to nodes, so pods get only what is free in their node's, then the 15 that still go out one by one; append a subnet, delete pods that are not needed, or make another Network with smaller blocks (spec.blockSize)",
+  ],
+  [
+    'all addresses are leased, and a node does not reach the wire',
+    blue(),
+    around({ usage: usage(blue()), hosts: [n1, down] }),
+    4096,
+    "True Exhausted: reached by 1 of 2 nodes; spec.subnets: all 60 IPv4 blocks are leased to nodes, so pods get only what is free in their node's; append a subnet, delete pods that are not needed, or make another Network with smaller blocks (spec.blockSize); node n3: eth1 is down; set it up",
+  ],
+  [
+    'all but one block are leased',
+    blue(),
+    around({ usage: usage(blue(), (cidr) => cidr !== '10.1.0.4/30') }),
+    4096,
+    'True Ready: reached by 2 nodes',
+  ],
+  [
+    'of two subnets one has blocks left',
+    appended,
+    around({ usage: usage(appended, (cidr) => cidr.startsWith('10.1.')) }),
+    4096,
+    'True Ready: reached by 2 nodes',
+  ],
+  [
+    'of two families one has blocks left',
+    dual,
+    around({ usage: usage(dual, (cidr) => cidr.startsWith('10.1.')) }),
+    4096,
+    "True Exhausted: reached by 2 nodes; spec.subnets: all 960 IPv4 blocks are leased to nodes, so pods get only what is free in their node's; append a subnet, delete pods that are not needed, or make another Network with smaller blocks (spec.blockSize)",
+  ],
+  [
+    'its addresses go out one by one, and all have',
+    blue({ subnets: [{ cidr: '10.1.0.0/29' }] }),
+    around({ usage: usage(blue({ subnets: [{ cidr: '10.1.0.0/29' }] })) }),
+    4096,
+    'True Exhausted: reached by 2 nodes; spec.subnets: all 6 IPv4 addresses are leased to nodes; append a subnet, or delete pods that are not needed',
   ],
   [
     'there is no identifier left',
@@ -188,8 +243,8 @@ for (const [title, network, more, want] of mtus)
   test(`MTU: ${title}`, () => assert.equal(mtuFor(network, around(more)), want))
 
 test('a physical network says which nodes do not reach it', () => {
-  const { usable, ready } = physicalReady(phyNet0, [n1, n2, down])
-  assert.equal(usable, 2)
+  const { usable, unusable, ready } = physicalReady(phyNet0, [n1, n2, down])
+  assert.deepEqual([usable, unusable], [2, 1])
   assert.equal(ready.message, 'reached by 2 nodes; node n3: eth1 is down; set it up')
   assert.equal(physicalReady(phyNet0, []).ready.status, 'False')
 })

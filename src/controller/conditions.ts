@@ -3,6 +3,7 @@ import type { HostPhysicalNetwork } from '../api/host-physical-network.ts'
 import type { Condition } from '../api/meta.ts'
 import { isRendered, type Network, systemNamespace } from '../api/network.ts'
 import type { PhysicalNetwork } from '../api/physical-network.ts'
+import type { Usage } from '../ipam/usage.ts'
 import { type Problem, sentence } from '../lib/fault.ts'
 import { contains, overlaps, type Prefix, parseAddress, parsePrefix, sizeOf } from '../lib/ip.ts'
 import { vlanOutside } from '../plan/wire.ts'
@@ -40,8 +41,8 @@ export interface Surroundings {
   physical: PhysicalNetwork[]
   hosts: HostPhysicalNetwork[]
   networks: Network[]
-  /** Of this network. */
-  blocks: AddressBlock[]
+  /** How much of this network's addresses nodes have leased. */
+  usage: Usage[]
   /** What `parse` has against the network. */
   problems: Problem[]
   /** Pods that are attached to it; known only while it is being deleted. */
@@ -150,17 +151,24 @@ export function networkReady(network: Network, around: Surroundings, vni: number
     )
   if (topology !== 'Direct' && vni === undefined)
     return no('NoIdentifier', 'all VXLAN identifiers are taken; delete networks that are not used')
-  const full = exhausted(network, around.blocks)
-  if (full) return no('Exhausted', full)
+  const full = exhausted(around.usage)
   const lowered = loweredText(network)
   return {
     type: 'Ready',
     status: 'True',
-    reason: broken.length > 0 ? 'NotOnEveryNode' : lowered === undefined ? 'Ready' : 'MTULowered',
+    reason:
+      full !== undefined
+        ? 'Exhausted'
+        : broken.length > 0
+          ? 'NotOnEveryNode'
+          : lowered !== undefined
+            ? 'MTULowered'
+            : 'Ready',
     message: [
       broken.length > 0
         ? `reached by ${usable.length} of ${wires.length} nodes`
         : `reached by ${usable.length} nodes`,
+      ...(full ?? []),
       ...broken.map((w) => `node ${w.node}: ${w.message}`),
       ...(lowered ?? []),
     ].join('; '),
@@ -241,12 +249,22 @@ function overlappingTwin(network: Network, networks: Network[]): string | undefi
   return undefined
 }
 
-function exhausted(network: Network, blocks: AddressBlock[]): string | undefined {
-  for (const subnet of prefixesOf(network)) {
-    if (leasedOf(subnet, blocks) < sizeOf(subnet)) continue
-    return `spec.subnets: all blocks of the ${subnet.family === 4 ? 'IPv4' : 'IPv6'} subnet are leased; append a subnet or delete pods`
-  }
-  return undefined
+/** What it means for pods that a family has no block left: nodes go on with what is free in theirs. */
+function exhausted(usages: Usage[]): string[] | undefined {
+  const full = usages.filter(({ blocks }) => blocks.leased >= blocks.all)
+  if (full.length === 0) return undefined
+  return [
+    ...full.map(({ family, oneByOne, blocks, singles }) => {
+      const all = `spec.subnets: all ${blocks.all} IPv${family}`
+      if (oneByOne) return `${all} addresses are leased to nodes`
+      const left = singles.all - singles.leased
+      const rest = left > 0n ? `, then the ${left} that still go out one by one` : ''
+      return `${all} blocks are leased to nodes, so pods get only what is free in their node's${rest}`
+    }),
+    full.every(({ oneByOne }) => oneByOne)
+      ? 'append a subnet, or delete pods that are not needed'
+      : 'append a subnet, delete pods that are not needed, or make another Network with smaller blocks (spec.blockSize)',
+  ]
 }
 
 /** Addresses leased to nodes of all there are, of the smallest family: `128/65536`. */
@@ -278,7 +296,7 @@ const prefixesOf = (network: Network): Prefix[] =>
 export function physicalReady(
   physical: PhysicalNetwork,
   hosts: HostPhysicalNetwork[],
-): { usable: number; ready: Finding } {
+): { usable: number; unusable: number; ready: Finding } {
   const mappings = hosts.flatMap((h) =>
     (h.status?.mappings ?? [])
       .filter((m) => m.physicalNetwork === physical.metadata.name)
@@ -290,6 +308,7 @@ export function physicalReady(
   if (usable.length === 0)
     return {
       usable: 0,
+      unusable: broken.length,
       ready: {
         type: 'Ready',
         status: 'False',
@@ -299,6 +318,7 @@ export function physicalReady(
     }
   return {
     usable: usable.length,
+    unusable: broken.length,
     ready: {
       type: 'Ready',
       status: 'True',

@@ -45,7 +45,7 @@ async function run(options: Options): Promise<void> {
     }),
   })
   const probes = options.probes
-    ? await serveProbes(options.probes, candidate.unready, controllerMetrics(candidate.leads))
+    ? await serveProbes(options.probes, candidate.unready, controllerMetrics(candidate))
     : undefined
   await toldToEnd()
   log.info('closing')

@@ -10,10 +10,13 @@ import {
   systemNamespace,
 } from '../api/network.ts'
 import { resources } from '../api/resources.ts'
+import { poolOf } from '../ipam/pool.ts'
+import { type Usage, usageOf } from '../ipam/usage.ts'
 import { type Mirror, mirror } from '../kube/mirror.ts'
 import type { Kube } from '../kube/port.ts'
 import type { Clock } from '../lib/clock.ts'
 import { isFault } from '../lib/fault.ts'
+import { parsePrefix } from '../lib/ip.ts'
 import { equal } from '../lib/json.ts'
 import type { Log } from '../lib/log.ts'
 import { type Loop, startLoop } from '../reconcile/loop.ts'
@@ -30,6 +33,7 @@ import {
 } from './conditions.ts'
 import { identifiersFor, tunnelPortsFor } from './identifiers.ts'
 import { Leisure, sameButWords } from './leisure.ts'
+import type { Figures } from './metrics.ts'
 import { NetworkBlocks } from './network-blocks.ts'
 import { finalizersOf, isUsed, unseenMs, usersOf } from './protection.ts'
 import { statefulHolders } from './stateful-sets.ts'
@@ -38,6 +42,8 @@ import { Suspects } from './suspects.ts'
 export interface Controller {
   /** Resolves when a pass over what is known now has been made. */
   settled(): Promise<void>
+  /** What all of it comes to, in numbers, as of the last pass. */
+  figures(): Figures
   close(): Promise<void>
 }
 
@@ -95,11 +101,14 @@ export async function startController(deps: { kube: Kube; clock: Clock; log: Log
   const stop = new AbortController()
   const now = () => new Date(clock.now()).toISOString()
 
+  let wires: Figures['wires'] = []
   const physicalPass = async () => {
     const ports = tunnelPortsFor(physicalNetworks.list())
     inOrder ??= byName(hosts.list())
+    const seen: typeof wires = []
     for (const physical of physicalNetworks.list()) {
-      const { usable, ready } = physicalReady(physical, inOrder)
+      const { usable, unusable, ready } = physicalReady(physical, inOrder)
+      seen.push({ name: physical.metadata.name, usable, unusable })
       const tunnelPort =
         physical.spec.tunnelPort ?? physical.status?.tunnelPort ?? ports.get(physical.metadata.name)
       await writeStatus(resources.physicalNetworks, physical, {
@@ -108,6 +117,7 @@ export async function startController(deps: { kube: Kube; clock: Clock; log: Log
         conditions: conditionsWith(physical.status?.conditions, [ready], physical.metadata.generation, now()),
       })
     }
+    wires = seen
   }
 
   /** What networks were found to be, by UID. */
@@ -160,23 +170,34 @@ export async function startController(deps: { kube: Kube; clock: Clock; log: Log
     // Before it gets what agents need to attach pods, so that none is attached to a network without it.
     const used = going && (isUsed(network, slices.list()) || (mine.length > 0 && mayBeUnseen(network)))
     if (!(await protect(network, used))) return undefined
-    const status = statusOf(network, { list, mine, users })
-    const found: Findings = { from, status, written: false, writtenAt: before?.writtenAt ?? 0 }
+    const usage = usageOf(
+      poolOf(network),
+      mine.flatMap(({ spec }) => parsePrefix(spec.cidr) ?? []),
+    )
+    const status = statusOf(network, { list, mine, usage, users })
+    const found: Findings = {
+      from,
+      network,
+      status,
+      usage,
+      written: false,
+      writtenAt: before?.writtenAt ?? 0,
+    }
     findings.set(uid, found)
     return found
   }
 
   const statusOf = (
     network: Network,
-    { list, mine, users }: { list: Network[]; mine: AddressBlock[]; users: string[] },
-  ): object => {
+    { list, mine, usage, users }: { list: Network[]; mine: AddressBlock[]; usage: Usage[]; users: string[] },
+  ): NonNullable<Network['status']> => {
     inOrder ??= byName(hosts.list())
     const parsed = parseNetwork(network)
     const around: Surroundings = {
       physical: physicalNetworks.list(),
       hosts: inOrder,
       networks: list,
-      blocks: mine,
+      usage,
       problems: parsed.ok ? [] : parsed.problems,
       users,
     }
@@ -356,6 +377,15 @@ export async function startController(deps: { kube: Kube; clock: Clock; log: Log
   loop.wake()
   return {
     settled: loop.settled,
+    figures: () => ({
+      networks: [...findings.values()].map(({ network: { metadata }, status, usage }) => ({
+        namespace: metadata.namespace ?? '',
+        name: metadata.name,
+        reason: status.conditions?.find((c) => c.type === 'Ready')?.reason ?? '',
+        usage,
+      })),
+      wires,
+    }),
     async close() {
       stop.abort()
       await loop.close()
@@ -367,7 +397,9 @@ export async function startController(deps: { kube: Kube; clock: Clock; log: Log
 interface Findings {
   /** What it follows from: the same, item by item, gives the same. */
   from: unknown[]
-  status: object
+  network: Network
+  status: NonNullable<Network['status']>
+  usage: Usage[]
   written: boolean
   writtenAt: number
 }

@@ -81,6 +81,19 @@ export function* singles(pool: Pool, family: Family, seed: string, beside?: Addr
       yield* scattered(singlesOf(subnet), family, `${pool.uid} ${seed}`, place)
 }
 
+/**
+ * Single addresses for a node that finds no block left: of the parts set
+ * apart in subnets that go out in blocks. Elsewhere the addresses are the blocks.
+ */
+export const lastSingles = (pool: Pool, family: Family, seed: string): Generator<Prefix> =>
+  singles(inBlocks(pool), family, seed)
+
+/** The pool as far as its subnets go out in blocks of several addresses. */
+export const inBlocks = (pool: Pool): Pool => ({
+  ...pool,
+  subnets: pool.subnets.filter((s) => s.shared.length < bitsOf(s.cidr.family)),
+})
+
 const singlesOf = (subnet: PoolSubnet) => ({
   length: bitsOf(subnet.cidr.family),
   usable: within(subnet.usable, intervalOf(subnet.single)),
@@ -91,6 +104,12 @@ export const blockCount = (pool: Pool, family: Family): bigint =>
   pool.subnets
     .filter((s) => s.cidr.family === family)
     .reduce((sum, s) => sum + countOf(placesOf(s.shared, family)), 0n)
+
+/** How many addresses `lastSingles` has. */
+export const lastSingleCount = (pool: Pool, family: Family): bigint =>
+  inBlocks(pool)
+    .subnets.filter((s) => s.cidr.family === family)
+    .reduce((sum, s) => sum + countOf(singlesOf(s).usable), 0n)
 
 function* scattered(
   { length, usable }: { length: number; usable: Interval[] },
