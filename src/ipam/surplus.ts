@@ -60,12 +60,12 @@ function unneeded(blocks: Block[], idle: Block[]): string[] {
   return names
 }
 
-/** Whether the node should get one more block before it needs it: fewer than a quarter of a block is left. */
+/** Whether the node should get one more block before it needs it: fewer than a quarter of a block is left in blocks of several addresses. */
 export function isNearlyUsedUp(stock: Stock, family: Family, now: number): boolean {
   let [free, size] = [0, 0]
   for (const block of stock.blocks.values()) {
     if (block.apart || block.prefix.family !== family) continue
-    if (isSingle(block)) return false
+    if (isSingle(block)) continue
     wake(block, now)
     free += freeIn(block)
     size = Math.max(size, block.size)

@@ -196,10 +196,10 @@ test('blocks run out in a sentence, and an appended subnet helps at once', async
   const c = await addressCluster()
   const n1 = c.start('n1')
   const network = await c.network('blue', small)
-  const got = await Promise.all(names(60).map((name) => leased(n1, { network, owner: ownerOf(name) })))
+  const got = await Promise.all(names(63).map((name) => leased(n1, { network, owner: ownerOf(name) })))
   const given = got.filter((text) => text.endsWith('/26'))
-  // All but the network's own address and the last sixteenth.
-  assert.deepEqual([new Set(given).size, got.length - given.length], [59, 1])
+  // All but the network's own and the broadcast address, the last sixteenth once there are no blocks.
+  assert.deepEqual([new Set(given).size, got.length - given.length], [62, 1])
   const wider = await c.kube.update(resources.networks, {
     ...network,
     spec: { ...network.spec, subnets: [...(network.spec.subnets ?? []), { cidr: '10.2.0.0/24' }] },
@@ -214,7 +214,87 @@ test('nodes never get the same block, however many ask at once', async () => {
   const got = await Promise.all(nodes.map((node, i) => leased(node, { network, owner: ownerOf(`p${i}`) })))
   assert.equal(new Set(got).size, 15)
   assert.equal(new Set((await c.blocks()).map((b) => b.spec.node)).size, 15)
-  assert.match(await leased(c.start('n16'), { network, owner: ownerOf('p16') }), /^exhausted/)
+})
+
+test('nodes for which no block is left get single addresses, all of them before it is said that there are none', async () => {
+  const c = await addressCluster()
+  const network = await c.network('blue', { subnets: [{ cidr: '10.1.0.0/24' }] })
+  const nodes = names(76).map((name) => c.start(name))
+  const lease = (node: number, name: string) => leased(nodes[node]!, { network, owner: ownerOf(name) })
+  const isGiven = (text: string) => /^10\.1\.0\.\d+\/24$/.test(text)
+  const first = await Promise.all(nodes.map((_, i) => lease(i, `a${i}`)))
+  // 60 blocks of four, and the last sixteenth but for the broadcast address.
+  assert.equal(first.filter(isGiven).length, 75)
+  assert.equal(
+    first.find((text) => !isGiven(text)),
+    'exhausted: lease an address of lab/blue: network lab/blue has no free IPv4 address here: all 60 of its blocks are leased to nodes, ' +
+      "and all 15 addresses that go out one by one, and of the 0 addresses of this node's blocks 0 are held and 0 rest; " +
+      'append a subnet to spec.subnets, or delete pods that are not needed',
+  )
+  const rest = await Promise.all(
+    nodes.flatMap((_, i) => ['b', 'c', 'd', 'e'].map((n) => lease(i, `${n}${i}`))),
+  )
+  const given = [...first, ...rest].filter(isGiven)
+  assert.deepEqual([given.length, new Set(given).size], [254, 254])
+  assert.deepEqual(await c.problems(), [])
+  // A single address is for any node as soon as it has rested.
+  const one = first.findIndex((text) => /\.2(4\d|5\d)\//.test(text))
+  const without = first.findIndex((text) => !isGiven(text))
+  await nodes[one]!.release(ownerOf(`a${one}`))
+  assert.match(await lease(without, 'late'), /^exhausted/)
+  await pass(c, 61_000)
+  assert.equal(await lease(without, 'late'), first[one])
+})
+
+test('a node that has no block gets one as soon as there is one', async () => {
+  const c = await addressCluster()
+  const network = await c.network('blue', small)
+  const nodes = names(16).map((name) => c.start(name))
+  const lease = (node: number, name: string) => leased(nodes[node]!, { network, owner: ownerOf(name) })
+  for (const i of nodes.keys()) await lease(i, `a${i}`)
+  await nodes[3]!.release(ownerOf('a3'))
+  await pass(c, 400_000)
+  assert.match(await lease(15, 'b15'), /\/26$/)
+  assert.deepEqual(
+    (await c.blocks())
+      .filter(({ spec }) => spec.node === 'p15')
+      .map(({ spec }) => spec.cidr.slice(-3))
+      .sort(),
+    ['/30', '/32'],
+  )
+})
+
+test('no single address is got ahead of need, and who waits for a block to be spare is given one', async () => {
+  for (const waits of [false, true]) {
+    const c = await addressCluster()
+    const network = await c.network('blue', {
+      subnets: [{ cidr: '10.1.0.0/26', exclude: ['10.1.0.0/30'] }],
+      blockSize: { ipv4: 30 },
+    })
+    const n1 = c.start('n1')
+    const lease = (name: string) => leased(n1, { network, owner: ownerOf(name) })
+    const mine = async () => (await c.blocks()).filter(({ spec }) => spec.node === 'n1').length
+    await lease('a')
+    // All others are in use.
+    for (const name of names(13)) await leased(c.start(name), { network, owner: ownerOf(name) })
+    for (const name of ['b', 'c', 'd']) await lease(name)
+    // From here on the node asks for one more.
+    if (!waits) await settle(c)
+    assert.equal(await mine(), 1)
+    assert.match(await lease('e'), /^10\.1\.0\.6[0-2]\/26$/)
+    assert.equal(await mine(), 2)
+  }
+})
+
+test('an address asked for by value that went to any pod where there were no blocks is refused with a sentence', async () => {
+  const c = await addressCluster()
+  const network = await c.network('blue', small)
+  const nodes = names(18).map((name) => c.start(name))
+  for (const [i, node] of nodes.entries()) await leased(node, { network, owner: ownerOf(`a${i}`) })
+  assert.match(
+    await leased(nodes[0]!, { network, owner: ownerOf('b'), ips: ['10.1.0.61'] }),
+    /^exhausted: .*10\.1\.0\.61 is held by any pod on node p\d+; ask for another, or wait until it is given back/,
+  )
 })
 
 test('while the API server is away, leases go on from the blocks in hand, also after a restart; then it is said', async () => {

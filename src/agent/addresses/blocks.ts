@@ -1,7 +1,16 @@
 import type { AddressBlock } from '../../api/address-block.ts'
 import type { Network } from '../../api/network.ts'
 import { resources } from '../../api/resources.ts'
-import { blockCount, blockName, blockObject, candidates, labels } from '../../ipam/block.ts'
+import {
+  blockCount,
+  blockName,
+  blockObject,
+  candidates,
+  inBlocks,
+  labels,
+  lastSingleCount,
+  lastSingles,
+} from '../../ipam/block.ts'
 import { canTake, countStock } from '../../ipam/stock.ts'
 import { found } from '../../kube/found.ts'
 import type { Kube } from '../../kube/port.ts'
@@ -18,7 +27,7 @@ import type { NetworkStock, Stocks } from './stocks.ts'
 const blindTries = 4
 /** When a second look at the node's blocks finds what a request of the agent before may have made late. */
 const lateMs = 120_000
-/** For how long a network without a free block is not asked again. */
+/** For how long a network without a free block, or without anything free, is not asked for it again. */
 const fullMs = 1000
 
 /**
@@ -73,25 +82,47 @@ export class Blocks {
   }
 
   /**
-   * Gets a block of the family, unless there is a free address meanwhile;
-   * `spare`: one more in any case. One request at a time per network and
-   * family: who comes meanwhile waits for the same.
+   * Gets a block of the family, unless there is a free address meanwhile; a
+   * single address where no block is left. `spare`: a block in any case, and
+   * nothing else. One request at a time per network and family: who comes
+   * meanwhile waits for the same.
    */
-  obtain(network: NetworkStock, family: Family, spare = false): Promise<void> {
-    const under = network.asking.get(family)
-    if (under) return under
-    const asking = this.#obtain(network, family, spare).finally(() => network.asking.delete(family))
-    network.asking.set(family, asking)
-    return asking
+  async obtain(network: NetworkStock, family: Family, spare = false): Promise<void> {
+    for (;;) {
+      const under = network.asking.get(family)
+      if (!under) break
+      if (spare || !under.spare) return await under.done
+      // Where no block is left to be spare, there may be an address.
+      await under.done.catch((error) => {
+        if (!isFault(error, 'exhausted')) throw error
+      })
+    }
+    const done = this.#obtain(network, family, spare).finally(() => network.asking.delete(family))
+    network.asking.set(family, { spare, done })
+    return await done
   }
 
   async #obtain(network: NetworkStock, family: Family, spare: boolean): Promise<void> {
     await this.#looked
+    const now = this.#clock.now()
     // The first look may have brought what is needed.
-    if (!spare && canTake(network.stock, family, this.#clock.now())) return
+    if (!spare && canTake(network.stock, family, now)) return
+    const { name } = this.#node
+    if (spare) {
+      if (await this.first(network, () => candidates(inBlocks(network.pool), family, name))) return
+      throw this.#exhausted(network, this.#fullProblem(network, family))
+    }
     const full = network.full.get(family)
-    if (full && full.until > this.#clock.now()) throw this.#exhausted(network, full.problem)
-    if (await this.first(network, () => candidates(network.pool, family, this.#node.name))) return
+    if (full && full.until > now) throw this.#exhausted(network, full.problem)
+    if ((network.scarce.get(family) ?? 0) <= now) {
+      if (await this.first(network, () => candidates(network.pool, family, name))) return
+      network.scarce.set(family, this.#clock.now() + fullMs)
+    }
+    if (
+      lastSingleCount(network.pool, family) > 0n &&
+      (await this.first(network, () => lastSingles(network.pool, family, name)))
+    )
+      return
     const problem = this.#fullProblem(network, family)
     network.full.set(family, { until: this.#clock.now() + fullMs, problem })
     throw this.#exhausted(network, problem)
@@ -177,9 +208,11 @@ export class Blocks {
     const now = this.#clock.now()
     const { size, held, resting, nextAt } = countStock(network.stock, family, now)
     const blocks = blockCount(network.pool, family)
+    const singles = lastSingleCount(network.pool, family)
+    const beside = singles > 0n ? `, and all ${singles} addresses that go out one by one` : ''
     const next = nextAt === undefined ? '' : `, the next is free at ${timeOfDay(nextAt)} UTC`
     return (
-      `network ${network.pool.network} has no free IPv${family} address here: all ${blocks} of its blocks are leased to nodes, ` +
+      `network ${network.pool.network} has no free IPv${family} address here: all ${blocks} of its blocks are leased to nodes${beside}, ` +
       `and of the ${size} addresses of this node's blocks ${held} are held and ${resting} rest${next}; ` +
       'append a subnet to spec.subnets, or delete pods that are not needed'
     )

@@ -20,13 +20,15 @@ const shapes: Network['spec'][] = [
   { subnets: [{ cidr: '10.1.0.0/24' }, { cidr: 'fd00:10:1::/64' }] },
   { subnets: [{ cidr: '10.2.0.0/28' }] },
   { subnets: [{ cidr: '10.3.0.0/24', exclude: ['10.3.0.64/26'] }], blockSize: { ipv4: 28 } },
+  // Fewer blocks than nodes.
+  { subnets: [{ cidr: '10.4.0.0/26', exclude: ['10.4.0.0/27'] }], blockSize: { ipv4: 30 } },
 ]
 
 /** What a runtime knows: who was told which addresses, and did not ask for their release yet. */
 type Told = Map<string, { node: number; text: string }>
 
 /**
- * Ten nodes, three networks, pods that come and go, an API server that is
+ * Ten nodes, four networks, pods that come and go, an API server that is
  * away now and then, and agents that die between any two steps.
  */
 async function play(seed: number): Promise<AddressCluster> {

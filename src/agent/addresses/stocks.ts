@@ -22,10 +22,12 @@ export interface NetworkStock {
   pool: Pool
   network?: Network
   /** Block requests under way: who comes meanwhile waits for the same. */
-  asking: Map<Family, Promise<void>>
+  asking: Map<Family, { spare: boolean; done: Promise<void> }>
   /** Names of blocks that other nodes were seen to have. */
   taken: Set<string>
-  /** No use in asking for a block before then, and what to say meanwhile. */
+  /** No use in asking for a block before then: all were leased. */
+  scarce: Map<Family, number>
+  /** No use in asking for anything before then, and what to say meanwhile. */
   full: Map<Family, { until: number; problem: string }>
 }
 
@@ -64,6 +66,7 @@ export class Stocks {
         pool: emptyPool,
         asking: new Map(),
         taken: new Set(),
+        scarce: new Map(),
         full: new Map(),
       }
       this.#networks.set(uid, known)
@@ -83,6 +86,7 @@ export class Stocks {
     known.network = network
     if (before && subnetsText(before) === subnetsText(network)) return known
     known.pool = poolOf(network)
+    known.scarce.clear()
     known.full.clear()
     for (const block of known.stock.blocks.values()) setUsable(block, usableIn(known.pool, block.prefix))
     return known
