@@ -1,3 +1,4 @@
+import { inAscii } from '../lib/ascii.ts'
 import {
   bitsOf,
   formatAddress,
@@ -25,7 +26,7 @@ export interface Format {
 /** User's text as it may stand in a message: short, on one line, quoted where it is not plain. */
 export function shown(value: unknown): string {
   if (typeof value === 'string' && /^[\w.:/@*?-]{1,64}$/.test(value)) return value
-  const text = JSON.stringify(value) ?? String(value)
+  const text = inAscii(JSON.stringify(value) ?? String(value))
   return text.length > 64 ? `${text.slice(0, 63)}…` : text
 }
 

@@ -1,3 +1,5 @@
+import { inAscii } from '../lib/ascii.ts'
+
 /**
  * Attackers' text, made fit for an error message: one line of printable
  * ASCII, cut after 48 characters, in quotes unless it is a plain word.
@@ -5,11 +7,7 @@
 export function shown(input: string): string {
   const cut = input.length > 48 ? `${input.slice(0, 48)}…` : input
   if (/^[A-Za-z0-9._:/@-]+$/.test(cut)) return cut
-  const ascii = JSON.stringify(cut).replace(
-    /[^ -~…]/g,
-    (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`,
-  )
-  return ascii
+  return inAscii(JSON.stringify(cut))
 }
 
 /** What a JSON value is, in a message: its text when it is short and plain, else its kind. */

@@ -1,6 +1,7 @@
 import { readdirSync, statSync } from 'node:fs'
 import { readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
+import { inAscii } from '../lib/ascii.ts'
 import type { Parsed, Problem } from '../lib/fault.ts'
 import { isObject } from '../lib/json.ts'
 import { inRoot } from '../lib/rooted.ts'
@@ -53,7 +54,7 @@ type Json = Record<string, unknown>
 type Wrong = (path: string, problem: string) => void
 
 const show = (value: unknown): string =>
-  value === undefined ? 'nothing' : JSON.stringify(value).slice(0, 80)
+  value === undefined ? 'nothing' : inAscii(JSON.stringify(value)).slice(0, 80)
 
 function jsonIn(text: string): { conf: Json } | { problem: string } {
   if (text.length > sizeLimit) return { problem: `it is larger than ${sizeLimit} bytes; make it smaller` }
@@ -68,7 +69,7 @@ function jsonIn(text: string): { conf: Json } | { problem: string } {
     const { message } = error as Error
     const cut = message.includes('end of JSON') || message.includes('Unterminated')
     const remedy = cut ? 'it is half-written or was cut off; write it elsewhere and rename it' : 'correct it'
-    return { problem: `it is not JSON (${message}); ${remedy}` }
+    return { problem: `it is not JSON (${inAscii(message)}); ${remedy}` }
   }
 }
 

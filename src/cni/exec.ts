@@ -1,5 +1,6 @@
 import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
+import { inAscii } from '../lib/ascii.ts'
 import { Fault, sentence } from '../lib/fault.ts'
 import type { Log } from '../lib/log.ts'
 import { inRoot } from '../lib/rooted.ts'
@@ -140,7 +141,8 @@ type Plugin = Record<string, unknown>
 const doingWith = (command: string, plugin: Plugin, conf: NetworkConf): string =>
   `${command} by plugin ${plugin.type} of ${conf.source}`
 
-const quoted = (text: string): string => JSON.stringify(text.length > 300 ? `${text.slice(0, 300)}…` : text)
+const quoted = (text: string): string =>
+  inAscii(JSON.stringify(text.length > 300 ? `${text.slice(0, 300)}…` : text))
 
 function jsonIn(printed: string, doing: string): unknown {
   try {

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { type Subnet, systemNamespace } from '../api/network.ts'
+import { inAscii } from '../lib/ascii.ts'
 import type { Parsed, Problem } from '../lib/fault.ts'
 import {
   type Address,
@@ -300,4 +301,4 @@ function liesIn(entry: unknown, cidr: Prefix): boolean {
 const isGiven = (value: unknown): boolean => value !== undefined && value !== null && value !== ''
 
 const shown = (value: unknown): string =>
-  value === undefined ? 'nothing' : JSON.stringify(value).slice(0, 64)
+  value === undefined ? 'nothing' : inAscii(JSON.stringify(value)).slice(0, 64)

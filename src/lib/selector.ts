@@ -1,3 +1,4 @@
+import { inAscii } from './ascii.ts'
 import type { Parsed } from './fault.ts'
 
 /**
@@ -194,4 +195,5 @@ export function isLabelKey(key: string): boolean {
 export const isLabelValue = (value: string): boolean =>
   /^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$/.test(value)
 
-const quote = (text: string): string => JSON.stringify(text.length > 80 ? `${text.slice(0, 80)}…` : text)
+const quote = (text: string): string =>
+  inAscii(JSON.stringify(text.length > 80 ? `${text.slice(0, 80)}…` : text))
