@@ -801,6 +801,35 @@ test('of pods that ask for one MAC at once, one gets it', async () => {
   assert.equal((await cni('ADD', refused[0]!)).exit, 0)
 })
 
+test('a block that somebody deletes is made again while pods have addresses in it; one that another node has by then is told to them', async () => {
+  const { kube, pod, cni } = await node()
+  await pod('web')
+  assert.equal((await cni('ADD', 'web')).exit, 0)
+  const blocks = async () => (await kube.list(resources.addressBlocks)).items
+  const [block] = await blocks()
+  assert.ok(block)
+  await kube.delete(resources.addressBlocks, block.metadata)
+  await until(async () => (await blocks()).some((b) => b.metadata.uid !== block.metadata.uid))
+  const [again] = await blocks()
+  assert.deepEqual(again?.spec, block.spec)
+  const { namespace, name, labels } = block.metadata
+  const n2 = await kube.create(resources.nodes, {
+    apiVersion: 'v1',
+    kind: 'Node',
+    metadata: { name: 'n2' },
+    spec: {},
+  })
+  await kube.delete(resources.addressBlocks, block.metadata)
+  await kube.create(resources.addressBlocks, {
+    ...block,
+    metadata: { namespace, name, labels },
+    spec: { ...block.spec, node: 'n2', nodeUID: n2.metadata.uid ?? '' },
+  })
+  const events = async () =>
+    (await kube.list(resources.events)).items.map((e) => `${e.reason} ${e.involvedObject.name}`)
+  await until(async () => (await events()).includes('AddressTaken web'))
+})
+
 test('a pod on two networks with the same addresses gets another one in each, or is told that it asked for one twice', async () => {
   const { kube, cni, pod, left } = await node()
   for (const name of ['twin-a', 'twin-b'])

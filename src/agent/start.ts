@@ -1,8 +1,11 @@
 import type { Pod } from '../api/core.ts'
 import type { Nic } from '../api/host-physical-network.ts'
 import { isRendered } from '../api/network.ts'
+import { isOutOfService } from '../api/out-of-service.ts'
 import { resources } from '../api/resources.ts'
 import { errorAnswer } from '../cni/frame.ts'
+import { isUID } from '../ipam/block.ts'
+import { found } from '../kube/found.ts'
 import { answers, asFault, Fault } from '../lib/fault.ts'
 import { equal } from '../lib/json.ts'
 import type { NetworkView } from '../plan/view.ts'
@@ -55,6 +58,7 @@ export function startAgent(deps: AgentDeps): Agent {
     ...(allowedPlugins ? { allowedPlugins } : {}),
     ...(devices ? { devices } : {}),
   })
+  const events = eventsFrom({ kube, clock, log, component: 'agent', host: node })
   let core: Core | undefined
   let unready: string | undefined =
     `the API server was not reached yet; see whether it runs and node ${node} may ask it`
@@ -117,6 +121,21 @@ export function startAgent(deps: AgentDeps): Agent {
       log,
       // Addresses for other plugins are on no tunnel.
       endpointOf: (network) => (isRendered(network) ? views.wire(network).endpoint : undefined),
+      mayHave: async ({ namespace, network, networkUID }) => {
+        const self = await found(kube, resources.nodes, { name: node })
+        if (self?.metadata.uid !== identity.uid || isOutOfService(self)) return false
+        // Of pools that belong to no Network, nothing else decides.
+        if (!isUID(networkUID)) return true
+        await watched.networks.synced
+        const there = watched.networks.get({ namespace, name: network })
+        return there?.metadata.uid === networkUID && there.metadata.deletionTimestamp === undefined
+      },
+      warn: ({ pod: name, podUID }, message) => {
+        const pod = watched.pods.list().find(({ metadata }) => metadata.uid === podUID)
+        if (pod) events.tell(pod, 'Warning', 'AddressTaken', message)
+        else log.warn(`pod ${name}: ${message}`)
+      },
+      doubtful: () => reached.wake(),
     })
     const ipam = new IpamPlugin(addresses, (ref) => watched.networks.get(ref))
     const prepare = async (pod: Pod) => {
@@ -127,6 +146,7 @@ export function startAgent(deps: AgentDeps): Agent {
     const forget = watched.pods.onChange(({ type, object }) => {
       if (type === 'ADDED') void prepare(object)
     })
+    const compareBlocks = watched.onBlock((block, gone) => addresses.blockSeen(block, gone))
     const mind = watched.node.onChange(() => addresses.nodeIs(watched.node.list()[0]?.metadata.uid))
     let rendered: NetworkView[] = []
     const reached = startLoop({
@@ -191,6 +211,7 @@ export function startAgent(deps: AgentDeps): Agent {
       async close() {
         forget()
         mind()
+        compareBlocks()
         hasten()
         compare()
         await Promise.all([reporter, rendering, reached, slices, addresses].map((part) => part.close()))
@@ -208,7 +229,7 @@ export function startAgent(deps: AgentDeps): Agent {
     podOf: (request) => askedPod(request, { kube, clock, watched }),
     attachable,
     plugins,
-    events: eventsFrom({ kube, clock, log, component: 'agent', host: node }),
+    events,
     log,
     ...(traces ? { traces } : {}),
   })

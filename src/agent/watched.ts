@@ -43,6 +43,8 @@ export interface Watched {
    * stop.
    */
   onChange(changed: (kind: WatchedKind) => void): () => void
+  /** Calls back with each block in view that comes, changes or goes. Returns how to stop. */
+  onBlock(changed: (block: AddressBlock, gone: boolean) => void): () => void
   /** Calls back when one of this node's own slices changed. Returns how to stop. */
   onOwnSlice(changed: () => void): () => void
   close(): void
@@ -63,6 +65,7 @@ export function watch(deps: { kube: Kube; clock: Clock; log: Log; node: string }
   const { kube, clock, log } = deps
   const listeners = new Set<(kind: WatchedKind) => void>()
   const ownSliceListeners = new Set<() => void>()
+  const blockListeners = new Set<(block: AddressBlock, gone: boolean) => void>()
   const revisions = new Map<string, number>()
   const changed = (kind: WatchedKind) => {
     for (const listener of listeners) listener(kind)
@@ -110,7 +113,10 @@ export function watch(deps: { kube: Kube; clock: Clock; log: Log; node: string }
   }
   const blocksIn = (namespace: string) => {
     const m = mirror(kube, resources.addressBlocks, { namespace }, { clock, log })
-    m.onChange(() => moved(namespace, 'blocks'))
+    m.onChange(({ type, object }) => {
+      moved(namespace, 'blocks')
+      for (const listener of blockListeners) listener(object, type === 'DELETED')
+    })
     return m
   }
 
@@ -151,6 +157,10 @@ export function watch(deps: { kube: Kube; clock: Clock; log: Log; node: string }
     onChange(listener) {
       listeners.add(listener)
       return () => listeners.delete(listener)
+    },
+    onBlock(listener) {
+      blockListeners.add(listener)
+      return () => blockListeners.delete(listener)
     },
     onOwnSlice(listener) {
       ownSliceListeners.add(listener)

@@ -3,6 +3,7 @@ import type { AttachmentSlice } from '../api/attachment-slice.ts'
 import type { IPAMClaim, Node, Pod } from '../api/core.ts'
 import type { KubeObject, Resource } from '../api/meta.ts'
 import type { Network } from '../api/network.ts'
+import { isOutOfService } from '../api/out-of-service.ts'
 import { resources } from '../api/resources.ts'
 import { isUID } from '../ipam/block.ts'
 import { found } from '../kube/found.ts'
@@ -36,8 +37,6 @@ export const statefulSets: Resource<StatefulSet> = {
   namespaced: true,
 }
 
-const outOfService = 'node.kubernetes.io/out-of-service'
-
 /**
  * The blocks that nobody can be using any more: those of nodes that are
  * deleted (a Node that came back has another UID) or that an administrator
@@ -53,7 +52,7 @@ export function staleBlocks(around: BlockSurroundings): AddressBlock[] {
     const { nodeUID, holder } = block.spec
     if (holder !== undefined && !holder.startsWith('pod ')) return !isHeld(block, holder)
     const node = nodes.get(nodeUID)
-    return node === undefined || (node.spec.taints ?? []).some((t) => t.key === outOfService)
+    return node === undefined || isOutOfService(node)
   })
 }
 

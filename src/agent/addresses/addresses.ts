@@ -1,3 +1,4 @@
+import type { AddressBlock } from '../../api/address-block.ts'
 import type { Network } from '../../api/network.ts'
 import { familiesOf, subnetOf, withLength } from '../../ipam/pool.ts'
 import type { Addresses, Ask, Lease, LeasedAddress, Owner } from '../../ipam/port.ts'
@@ -12,7 +13,15 @@ import type { Journal } from '../journal/journal.ts'
 import { Turns } from '../turns.ts'
 import { Blocks } from './blocks.ts'
 import { Holders } from './holders.ts'
-import { carryOver, isKeptBlock, keys, type LeaseRecord, ours, ownerKey } from './records.ts'
+import {
+  type BlockRecord,
+  carryOver,
+  isKeptBlock,
+  keys,
+  type LeaseRecord,
+  ours,
+  ownerKey,
+} from './records.ts'
 import { type NetworkStock, Stocks } from './stocks.ts'
 
 export { holdingsOf } from './records.ts'
@@ -29,6 +38,12 @@ export interface AddressDeps {
   idleMs?: number
   /** The node's tunnel address on the network's wire, for the network's blocks; undefined or empty: it has none. */
   endpointOf?: (network: Network) => string | undefined
+  /** Whether a block of this node can be made again: it is the same Node and in service, and the network is there. Absent: always. */
+  mayHave?: (block: Pick<BlockRecord, 'namespace' | 'network' | 'networkUID'>) => Promise<boolean>
+  /** Tells who holds an address that another node may give to somebody. */
+  warn?: (owner: Owner, message: string) => void
+  /** Called when the API server may say other endpoints of the node's blocks than it was told. */
+  doubtful?: () => void
 }
 
 /** After a failed return of a block, or a failed request for a spare one. */
@@ -82,7 +97,12 @@ export class NodeAddresses implements Addresses {
     this.#blocks = new Blocks({
       ...shared,
       endpointOf: endpointOf ?? (() => undefined),
-      found: () => this.#tidySoon(),
+      mayHave: async (block) => this.#stranger === undefined && ((await deps.mayHave?.(block)) ?? true),
+      warn: deps.warn ?? (() => {}),
+      found: () => {
+        this.#tidySoon()
+        deps.doubtful?.()
+      },
     })
     this.#holders = new Holders({ ...shared, blocks: this.#blocks })
     this.#tidySoon()
@@ -90,7 +110,14 @@ export class NodeAddresses implements Addresses {
 
   /** The UID that the node's Node has now: under another one than at the start nothing is leased any more. */
   nodeIs(uid: string | undefined): void {
+    const before = this.#stranger
     this.#stranger = uid === this.#node.uid ? undefined : (uid ?? '')
+    if (before !== undefined && this.#stranger === undefined) this.#blocks.doubt()
+  }
+
+  /** To be called when a block was seen to come, change or go: what is not this node's own doing is compared with its records. */
+  blockSeen(block: AddressBlock, gone: boolean): void {
+    this.#blocks.seen(block, gone)
   }
 
   async prepare(network: Network): Promise<void> {
@@ -324,6 +351,7 @@ export class NodeAddresses implements Addresses {
     return (
       record?.returning === true ||
       record?.nodeUID !== this.#node.uid ||
+      record.taken !== undefined ||
       record.holder?.startsWith('pod ') === true
     )
   }

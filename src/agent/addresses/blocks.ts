@@ -20,19 +20,18 @@ import { type Family, formatPrefix, type Prefix } from '../../lib/ip.ts'
 import type { Log } from '../../lib/log.ts'
 import type { Journal } from '../journal/journal.ts'
 import { Turns } from '../turns.ts'
+import { OwnBlocks, type OwnBlocksDeps } from './own-blocks.ts'
 import { type BlockRecord, keys, recordOf } from './records.ts'
 import type { NetworkStock, Stocks } from './stocks.ts'
 
 /** Blocks tried without knowing which are taken; then all of the network's are listed once. */
 const blindTries = 4
-/** When a second look at the node's blocks finds what a request of the agent before may have made late. */
-const lateMs = 120_000
 /** For how long a network without a free block, or without anything free, is not asked for it again. */
 const fullMs = 1000
 
 /**
  * The node's blocks at the API server: leases them by creating AddressBlocks,
- * learns at the start which ones it has, and gives back what nobody needs.
+ * and gives back what nobody needs.
  */
 export class Blocks {
   readonly #kube: Kube
@@ -45,23 +44,25 @@ export class Blocks {
   readonly #closed = new AbortController()
   /** One thing after another for each block: what is on its way back may be asked for again. */
   readonly turns = new Turns()
-  /** Given back since the last look began. */
-  readonly #forgotten = new Set<string>()
-  readonly #found: () => void
-  /** The first look at what the API server has, well or ill ended. */
-  readonly #looked: Promise<void>
+  /** Given back since the last look at what the API server has began. */
+  readonly forgotten = new Set<string>()
+  /** Asked for, as long as the answer is not in the records. */
+  readonly #asked = new Map<string, number>()
+  /** Asked for without an answer: they may be this node's. */
+  readonly #unanswered = new Set<string>()
+  readonly #own: OwnBlocks
 
-  constructor(deps: {
-    kube: Kube
-    journal: Journal
-    stocks: Stocks
-    node: { name: string; uid: string }
-    clock: Clock
-    log: Log
-    endpointOf: (network: Network) => string | undefined
-    /** Called when the API server may have shown blocks that nobody here asked for. */
-    found: () => void
-  }) {
+  constructor(
+    deps: {
+      kube: Kube
+      journal: Journal
+      stocks: Stocks
+      node: { name: string; uid: string }
+      clock: Clock
+      log: Log
+      endpointOf: (network: Network) => string | undefined
+    } & Pick<OwnBlocksDeps, 'mayHave' | 'warn' | 'found'>,
+  ) {
     this.#kube = deps.kube
     this.#journal = deps.journal
     this.#stocks = deps.stocks
@@ -69,8 +70,7 @@ export class Blocks {
     this.#clock = deps.clock
     this.#log = deps.log
     this.#endpointOf = deps.endpointOf
-    this.#found = deps.found
-    this.#looked = this.#look()
+    this.#own = new OwnBlocks({ ...deps, blocks: this, signal: this.signal })
   }
 
   close(): void {
@@ -79,6 +79,16 @@ export class Blocks {
 
   get signal(): AbortSignal {
     return this.#closed.signal
+  }
+
+  /** To be called when a block was seen to come, change or go. */
+  seen(block: AddressBlock, gone: boolean): void {
+    this.#own.seen(block, gone)
+  }
+
+  /** To be called when the node may have blocks again that it could not have for a while. */
+  doubt(): void {
+    this.#own.doubt()
   }
 
   /**
@@ -103,7 +113,7 @@ export class Blocks {
   }
 
   async #obtain(network: NetworkStock, family: Family, spare: boolean): Promise<void> {
-    await this.#looked
+    await this.#own.looked
     const now = this.#clock.now()
     // The first look may have brought what is needed.
     if (!spare && canTake(network.stock, family, now)) return
@@ -164,31 +174,62 @@ export class Blocks {
       ...(endpoint === undefined ? {} : { endpoint }),
       ...(holder === undefined ? {} : { holder }),
     })
+    const asked = wanted.metadata.name
+    this.#asked.set(asked, (this.#asked.get(asked) ?? 0) + 1)
+    try {
+      return await this.#create(network, wanted)
+    } finally {
+      const left = (this.#asked.get(asked) ?? 0) - 1
+      if (left > 0) this.#asked.set(asked, left)
+      else this.#asked.delete(asked)
+    }
+  }
+
+  async #create(network: NetworkStock, wanted: AddressBlock): Promise<boolean> {
+    const { namespace = '', name } = wanted.metadata
     let block: AddressBlock
     try {
       block = await this.#kube.create(resources.addressBlocks, wanted)
     } catch (error) {
-      if (!isFault(error, 'exists')) throw error
-      const there = await this.read(namespace, wanted.metadata.name)
-      // One that an earlier request made, though its answer was lost.
-      if (there?.spec.nodeUID !== this.#node.uid || there.spec.holder !== holder) {
-        if (there) network.taken.add(wanted.metadata.name)
+      if (!isFault(error, 'exists')) {
+        this.#unanswered.add(name)
+        throw error
+      }
+      const there = await this.read(namespace, name)
+      if (!there || !this.#isOurs(there, wanted.spec.holder)) {
+        if (there) network.taken.add(name)
         return false
       }
       block = there
     }
+    this.#unanswered.delete(name)
     await this.adopt(block, network)
     return true
+  }
+
+  /**
+   * Whether the node may take a block that is there already: one that an earlier request made, though its answer was lost.
+   * Another of this node's name was perhaps given back long ago, and is there again out of an older etcd: some other node
+   * may have leased it meanwhile. What is kept for a holder is the holder's wherever it is.
+   */
+  #isOurs({ metadata, spec }: AddressBlock, holder: string | undefined): boolean {
+    if (spec.nodeUID !== this.#node.uid || spec.holder !== holder) return false
+    return holder !== undefined || this.#unanswered.has(metadata.name)
   }
 
   read(namespace: string, name: string): Promise<AddressBlock | undefined> {
     return found(this.#kube, resources.addressBlocks, { namespace, name })
   }
 
-  /** Makes a block that is the node's at the API server its own here: in the journal, then in memory. */
-  async adopt(block: AddressBlock, network?: NetworkStock): Promise<void> {
+  /** Whether a request for the block is under way, so that it may be this node's without standing in its records yet. */
+  isAskedFor(name: string): boolean {
+    return this.#asked.has(name)
+  }
+
+  /** Makes a block that is the node's at the API server its own here: in the journal, then in memory. `returning`: to give it back. */
+  async adopt(block: AddressBlock, network?: NetworkStock, returning = false): Promise<void> {
     const name = block.metadata.name
-    const record = recordOf(block, network?.uid)
+    const record = { ...recordOf(block, network?.uid), ...(returning ? { returning } : {}) }
     await this.#journal.put(keys.block(name), record)
     this.#stocks.addBlock(name, record, this.#clock.now())
   }
@@ -222,82 +263,6 @@ export class Blocks {
     return new Fault('exhausted', `lease an address of ${network.pool.network}`, problem)
   }
 
-  /** What the API server has under this node's UID, again and again until it answers; then what differs is put right. */
-  async #look(): Promise<void> {
-    try {
-      await this.#compare()
-      void this.#lookAgain(lateMs)
-    } catch (error) {
-      this.#log.debug('the API server does not say which address blocks this node has; asking again', {
-        fault: asFault(error, 'list address blocks').message,
-      })
-      void this.#lookAgain(1000)
-    }
-  }
-
-  /** Until it has succeeded after `lateMs`: by then no request of the agent before can be on its way any more. */
-  async #lookAgain(pauseMs: number): Promise<void> {
-    await this.#clock.sleep(pauseMs, this.signal)
-    if (this.signal.aborted) return
-    try {
-      await this.#compare()
-      if (pauseMs < lateMs) void this.#lookAgain(lateMs)
-    } catch {
-      void this.#lookAgain(Math.min(lateMs / 2, pauseMs * 2))
-    }
-  }
-
-  async #compare(): Promise<void> {
-    const before = new Map(this.#stocks.blocks)
-    this.#forgotten.clear()
-    const { items } = await this.#kube.list(resources.addressBlocks, {
-      labels: `${labels.node}=${this.#node.uid}`,
-    })
-    const there = new Set<string>()
-    for (const block of items) {
-      if (block.spec.nodeUID !== this.#node.uid) continue
-      there.add(block.metadata.name)
-      // What was given back meanwhile is still in the answer, and may be another node's by now.
-      const known = this.#stocks.blocks.has(block.metadata.name) || this.#forgotten.has(block.metadata.name)
-      if (!known) await this.adopt(block)
-    }
-    for (const [name, record] of before)
-      if (!there.has(name) && this.#isStill(name, record)) await this.#missing(name, record)
-    this.#found()
-  }
-
-  /** Whether nothing happened to a block of this node since its record was looked at. */
-  #isStill(name: string, record: BlockRecord): boolean {
-    return record.nodeUID === this.#node.uid && this.#stocks.blocks.get(name) === record
-  }
-
-  /** A block of the journal that the API server does not have (as this node's): forgotten, unless pods live in it. */
-  async #missing(name: string, record: BlockRecord): Promise<void> {
-    const block = this.#stocks.stockOf(name)?.blocks.get(name)
-    if (!block || block.held.size === 0) {
-      if (block) block.apart = true
-      return this.forget(name)
-    }
-    const [ref, fields] = [`${record.namespace}/${name}`, { cidr: record.cidr, addresses: block.held.size }]
-    try {
-      const { namespace, uid, returning, pool, ...spec } = record
-      const made = await this.#kube.create(
-        resources.addressBlocks,
-        blockObject(namespace, { ...spec, node: this.#node.name }),
-      )
-      const renewed = recordOf(made, pool)
-      await this.#journal.put(keys.block(name), renewed)
-      this.#stocks.blocks.set(name, renewed)
-      this.#log.warn(`address block ${ref} was deleted while pods use it; made it again`, fields)
-    } catch (error) {
-      block.apart = true
-      this.#log.error(
-        `address block ${ref} is not this node's any more while pods use it; delete those pods, their addresses may be given to others`,
-        { ...fields, fault: asFault(error, 'make it again').message },
-      )
-    }
-  }
-
   /** The block and everything about it leaves the journal, then the memory. */
   async forget(name: string): Promise<void> {
     const changes = new Map<string, unknown>([[keys.block(name), undefined]])
@@ -310,7 +275,8 @@ export class Blocks {
       before ? this.#journal.forgetPreviousBoot(keys.block(name)) : undefined,
     ])
     this.#stocks.removeBlock(name)
-    this.#forgotten.add(name)
+    this.forgotten.add(name)
+    this.#unanswered.delete(name)
   }
 
   /**
@@ -329,7 +295,7 @@ export class Blocks {
     if (block && block.held.size > 0) return true
     if (block) block.apart = true
     try {
-      if (record.nodeUID !== this.#node.uid) {
+      if (record.nodeUID !== this.#node.uid || record.taken !== undefined) {
         await this.forget(name)
         return true
       }
@@ -383,7 +349,8 @@ export class Blocks {
 
   #isStale(name: string, endpoint: string | undefined): boolean {
     const record = this.#stocks.blocks.get(name)
-    return record?.nodeUID === this.#node.uid && !record.returning && record.endpoint !== endpoint
+    if (record?.nodeUID !== this.#node.uid || record.taken !== undefined) return false
+    return !record.returning && record.endpoint !== endpoint
   }
 
   async #freshen(name: string, endpoint: string | undefined): Promise<void> {

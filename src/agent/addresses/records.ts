@@ -41,6 +41,8 @@ export interface BlockRecord {
   holder?: string
   /** On its way back: nothing is leased from it any more. */
   returning?: boolean
+  /** Which node has it though pods here hold addresses in it: nothing is leased from it any more. */
+  taken?: string
 }
 
 export interface LeaseRecord {

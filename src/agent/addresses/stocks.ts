@@ -97,8 +97,14 @@ export class Stocks {
     if (!prefix) return undefined
     this.blocks.set(name, record)
     const { stock, pool } = this.of(record.pool ?? record.networkUID)
-    const apart = record.holder !== undefined || record.returning === true || record.nodeUID !== this.#nodeUID
-    return addBlock(stock, name, prefix, usableIn(pool, prefix), { now, apart })
+    const apart =
+      record.holder !== undefined ||
+      record.returning === true ||
+      record.taken !== undefined ||
+      record.nodeUID !== this.#nodeUID
+    const block = addBlock(stock, name, prefix, usableIn(pool, prefix), { now, apart })
+    block.apart = apart
+    return block
   }
 
   removeBlock(name: string): void {
