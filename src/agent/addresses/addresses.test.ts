@@ -286,6 +286,21 @@ test('no single address is got ahead of need, and who waits for a block to be sp
   }
 })
 
+test('where no block is left, a pod that is expected gets nothing yet, and an address when it comes, even meanwhile', async () => {
+  for (const waits of [true, false]) {
+    const c = await addressCluster()
+    const network = await c.network('blue', small)
+    for (const name of names(15)) await leased(c.start(name), { network, owner: ownerOf(name) })
+    const n1 = c.start('n1')
+    await settle(c)
+    const prepared = assert.rejects(n1.prepare(network), /no free IPv4 address/)
+    if (waits) await prepared
+    assert.equal((await c.blocks()).length, 15)
+    assert.match(await leased(n1, { network, owner: ownerOf('a') }), /^10\.1\.0\.6[0-2]\/26$/)
+    await prepared
+  }
+})
+
 test('an address asked for by value that went to any pod where there were no blocks is refused with a sentence', async () => {
   const c = await addressCluster()
   const network = await c.network('blue', small)

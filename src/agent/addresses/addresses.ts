@@ -22,7 +22,7 @@ import {
   ours,
   ownerKey,
 } from './records.ts'
-import { type NetworkStock, Stocks } from './stocks.ts'
+import { type Need, type NetworkStock, Stocks } from './stocks.ts'
 
 export { holdingsOf } from './records.ts'
 
@@ -128,7 +128,7 @@ export class NodeAddresses implements Addresses {
       if (address) untake(known.stock, address)
       return !address
     })
-    await all(lacking.map((family) => this.#obtain(known, family)))
+    await all(lacking.map((family) => this.#obtain(known, family, 'prepare')))
     await this.#blocks.freshenEndpoint(known, this.#blocks.endpointOf(known))
   }
 
@@ -181,7 +181,7 @@ export class NodeAddresses implements Addresses {
           return !address
         })
         if (lacking.length === 0) return taken.sort((a, b) => a.family - b.family)
-        await all(lacking.map((family) => this.#obtain(network, family)))
+        await all(lacking.map((family) => this.#obtain(network, family, 'lease')))
       }
     } catch (error) {
       for (const address of taken) untake(network.stock, address)
@@ -190,8 +190,8 @@ export class NodeAddresses implements Addresses {
     }
   }
 
-  #obtain(network: NetworkStock, family: Family, spare = false): Promise<void> {
-    return this.#blocks.obtain(network, family, spare).finally(() => this.#tidySoon())
+  #obtain(network: NetworkStock, family: Family, why: Need): Promise<void> {
+    return this.#blocks.obtain(network, family, why).finally(() => this.#tidySoon())
   }
 
   #withoutBlock(error: unknown, { owner, network }: Ask): unknown {
@@ -298,7 +298,7 @@ export class NodeAddresses implements Addresses {
     for (const family of familiesOf(network.pool)) {
       if (network.asking.has(family) || !isNearlyUsedUp(network.stock, family, now)) continue
       if ((this.#notAhead.get(network) ?? 0) > now) continue
-      this.#obtain(network, family, true).catch((error) => {
+      this.#obtain(network, family, 'spare').catch((error) => {
         this.#notAhead.set(network, this.#clock.now() + againMs)
         this.#log.debug('get a block ahead of need; trying again later', { fault: String(error) })
       })

@@ -22,7 +22,7 @@ import type { Journal } from '../journal/journal.ts'
 import { Turns } from '../turns.ts'
 import { OwnBlocks, type OwnBlocksDeps } from './own-blocks.ts'
 import { type BlockRecord, keys, recordOf } from './records.ts'
-import type { NetworkStock, Stocks } from './stocks.ts'
+import type { Need, NetworkStock, Stocks } from './stocks.ts'
 
 /** Blocks tried without knowing which are taken; then all of the network's are listed once. */
 const blindTries = 4
@@ -92,49 +92,47 @@ export class Blocks {
   }
 
   /**
-   * Gets a block of the family, unless there is a free address meanwhile; a
-   * single address where no block is left. `spare`: a block in any case, and
-   * nothing else. One request at a time per network and family: who comes
-   * meanwhile waits for the same.
+   * Gets a block of the family, unless there is a free address meanwhile; for
+   * a lease that is under way a single address where no block is left.
+   * `spare`: one more block in any case. One request at a time per network
+   * and family: who comes meanwhile waits for the same.
    */
-  async obtain(network: NetworkStock, family: Family, spare = false): Promise<void> {
+  async obtain(network: NetworkStock, family: Family, why: Need): Promise<void> {
     for (;;) {
       const under = network.asking.get(family)
       if (!under) break
-      if (spare || !under.spare) return await under.done
-      // Where no block is left to be spare, there may be an address.
+      if (why !== 'lease' || under.why === 'lease') return await under.done
+      // Where no block is left, there may be an address.
       await under.done.catch((error) => {
         if (!isFault(error, 'exhausted')) throw error
       })
     }
-    const done = this.#obtain(network, family, spare).finally(() => network.asking.delete(family))
-    network.asking.set(family, { spare, done })
+    const done = this.#obtain(network, family, why).finally(() => network.asking.delete(family))
+    network.asking.set(family, { why, done })
     return await done
   }
 
-  async #obtain(network: NetworkStock, family: Family, spare: boolean): Promise<void> {
+  async #obtain(network: NetworkStock, family: Family, why: Need): Promise<void> {
     await this.#own.looked
     const now = this.#clock.now()
     // The first look may have brought what is needed.
-    if (!spare && canTake(network.stock, family, now)) return
+    if (why !== 'spare' && canTake(network.stock, family, now)) return
     const { name } = this.#node
-    if (spare) {
-      if (await this.first(network, () => candidates(inBlocks(network.pool), family, name))) return
-      throw this.#exhausted(network, this.#fullProblem(network, family))
-    }
     const full = network.full.get(family)
     if (full && full.until > now) throw this.#exhausted(network, full.problem)
     if ((network.scarce.get(family) ?? 0) <= now) {
-      if (await this.first(network, () => candidates(network.pool, family, name))) return
-      network.scarce.set(family, this.#clock.now() + fullMs)
+      const pool = why === 'spare' ? inBlocks(network.pool) : network.pool
+      if (await this.first(network, () => candidates(pool, family, name))) return
+      if (why !== 'spare') network.scarce.set(family, this.#clock.now() + fullMs)
     }
     if (
+      why === 'lease' &&
       lastSingleCount(network.pool, family) > 0n &&
       (await this.first(network, () => lastSingles(network.pool, family, name)))
     )
       return
     const problem = this.#fullProblem(network, family)
-    network.full.set(family, { until: this.#clock.now() + fullMs, problem })
+    if (why === 'lease') network.full.set(family, { until: this.#clock.now() + fullMs, problem })
     throw this.#exhausted(network, problem)
   }
 

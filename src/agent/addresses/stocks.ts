@@ -14,6 +14,9 @@ import {
 import { type Family, type Prefix, parseAddress, parsePrefix, withoutLength } from '../../lib/ip.ts'
 import { type BlockRecord, type LeaseRecord, ownerKey, type Records } from './records.ts'
 
+/** What a block is for: a lease that waits for it, one that is expected, or later ones. */
+export type Need = 'lease' | 'prepare' | 'spare'
+
 /** One network, as this node knows it. */
 export interface NetworkStock {
   uid: string
@@ -22,7 +25,7 @@ export interface NetworkStock {
   pool: Pool
   network?: Network
   /** Block requests under way: who comes meanwhile waits for the same. */
-  asking: Map<Family, { spare: boolean; done: Promise<void> }>
+  asking: Map<Family, { why: Need; done: Promise<void> }>
   /** Names of blocks that other nodes were seen to have. */
   taken: Set<string>
   /** No use in asking for a block before then: all were leased. */
