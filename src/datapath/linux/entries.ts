@@ -147,7 +147,9 @@ function neighboursOn({ want, place }: Side, links: OfLinks, names: Names): Entr
 }
 
 function routesOn({ want, place, owned }: Side, links: OfLinks, names: Names): Entries<Route> {
-  const messages = inet.flatMap((family) => place.route.dump(() => rt.dumpRoutes(family)))
+  // A router's, on the host or in a pod, may be a million.
+  const protocol = owned === 'all' ? 0 : rt.ours
+  const messages = inet.flatMap((family) => place.route.dump(() => rt.dumpRoutes(family, protocol)))
   return {
     wanted: want.routes,
     line: (r) => routeLine(want.netns, r),

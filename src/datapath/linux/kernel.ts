@@ -24,6 +24,9 @@ import { Sweep } from './sweep.ts'
 import { removePortElements, withdrawTables } from './tables.ts'
 import { wantsOf } from './want.ts'
 
+/** A pod may fill its own namespace with links, routes or rules: bytes of any list that are read, some 40 000 routes. */
+const mostInPod = 2 << 20
+
 /**
  * One node's kernel, as the thread that works on it sees it. Calls take effect
  * in the order they are made. All but waiting for deletions is synchronous.
@@ -287,7 +290,7 @@ export class Kernel {
         if (!pods.has(netns)) return this.#place(netns)
         let place = open.get(netns)
         if (!place) {
-          place = new Place(netns)
+          place = new Place(netns, mostInPod)
           open.set(netns, place)
         }
         return place

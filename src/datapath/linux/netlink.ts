@@ -253,13 +253,15 @@ const smallBytes = 8 * 1024
 export class Netlink {
   readonly fd: number
   readonly #protocol: number
+  readonly #mostListed: number
   #seq = 1
   #large = false
 
-  /** `groups`: a bit mask of multicast groups to listen to. */
-  constructor(protocol: number, groups = 0) {
+  /** `groups`: a bit mask of multicast groups to listen to. `mostListed`: how many bytes a list may have; the socket is of no more use after one that has more. */
+  constructor(protocol: number, groups = 0, mostListed = Number.POSITIVE_INFINITY) {
     this.fd = socket(AF_NETLINK, SOCK_RAW, protocol)
     this.#protocol = protocol
+    this.#mostListed = mostListed
     setOption(this.fd, SOL_NETLINK, 11, 1) // NETLINK_EXT_ACK
     setOption(this.fd, SOL_NETLINK, 10, 1) // NETLINK_CAP_ACK
     if (groups !== 0) {
@@ -379,11 +381,15 @@ export class Netlink {
     const messages: Message[] = []
     const refusals: Refusal[] = []
     let interrupted = false
+    let listed = 0
     for (;;) {
       const length = receive(this.fd, received, flags)
       if (length === -1) return { messages, refusals, interrupted }
       if (length < 0)
         throw new Fault('kernel', batch.what(0), `${errnoName(-length)} while reading the answer`)
+      listed += length
+      if (listed > this.#mostListed)
+        throw new Fault('kernel', batch.what(0), `there are more than ${this.#mostListed} bytes of them`)
       for (let at = 0; at + 16 <= length; ) {
         const size = received.readUInt32LE(at)
         if (size < 16) break

@@ -31,6 +31,7 @@ export class Place {
   readonly path: string
   readonly fd: number
   readonly route: Netlink
+  readonly #mostListed: number | undefined
   #nft: Netlink | undefined
   /** Indexes of links that were looked up; wrong once somebody replaces a link behind our back. */
   readonly indexes = new Map<string, number>()
@@ -39,12 +40,13 @@ export class Place {
   #deletes: Netlink | undefined
   #connections: Netlink | undefined
 
-  /** Throws a `kernel` fault when there is no namespace at `path`. */
-  constructor(path: string) {
+  /** Throws a `kernel` fault when there is no namespace at `path`. `mostListed`: as a `Netlink`'s. */
+  constructor(path: string, mostListed?: number) {
     this.path = path
+    this.#mostListed = mostListed
     this.fd = open(path)
     try {
-      this.route = inside(this.fd, () => new Netlink(NETLINK_ROUTE))
+      this.route = inside(this.fd, () => new Netlink(NETLINK_ROUTE, 0, mostListed))
     } catch (error) {
       close(this.fd)
       throw error
@@ -52,7 +54,7 @@ export class Place {
   }
 
   get nft(): Netlink {
-    this.#nft ??= inside(this.fd, () => new Netlink(NETLINK_NETFILTER))
+    this.#nft ??= inside(this.fd, () => new Netlink(NETLINK_NETFILTER, 0, this.#mostListed))
     return this.#nft
   }
 

@@ -286,6 +286,29 @@ describe('ports on this kernel', { skip: impossible() ?? false }, () => {
     assert.deepEqual(await datapath.check(ports), [])
   })
 
+  test('a pod that fills its namespace keeps nobody waiting, nor others from being made right', async () => {
+    const ports = [1, 2].map((n) => port(blue, 'n1', n, namespace(`pod${n}`)))
+    const all = plan('n1', [blue], ports)
+    await datapath.replace(all)
+    const place = new Place(at('pod1'))
+    const index = place.index('eth0')
+    for (let high = 0; high < 256; high++) {
+      const batch = new Batch()
+      for (let low = 0; low < 256; low++)
+        rt.newRoute(batch, 'fill', index, { to: `203.${high}.${low}.0/24`, link: 'eth0' })
+      place.route.send(batch)
+    }
+    place.close()
+    const edit = new Place(at('pod2'))
+    const batch = new Batch()
+    rt.deleteLink(batch, 'delete', 'eth0')
+    edit.route.send(batch)
+    edit.close()
+    const { spoilt } = await datapath.replace(all)
+    assert.match(spoilt?.join() ?? '', /^blue1c1\/eth0: list routes: there are more than [^,]*$/)
+    assert.deepEqual(await datapath.check(ports.slice(1)), [])
+  })
+
   test('an interface that its pod renamed and put another in place of stays as it is, and so does its node’s side', async () => {
     const ports = [1, 2].map((n) => port(blue, 'n1', n, namespace(`pod${n}`)))
     const all = plan('n1', [blue], ports)

@@ -32,7 +32,7 @@ export function render(
   const job: Job = { sides, bySide, host, links, changes, dry, made: options.made ?? [] }
 
   const lookAround = () => {
-    for (const side of sides) look(side, links)
+    for (const side of sides) within(side, () => look(side, links))
   }
   lookAround()
   if (bySide.get('host')?.owned === 'marked' && takeHome(job) && !dry) {

@@ -424,7 +424,8 @@ export const newRoute = (batch: Batch, what: What, index: number, route: Route):
 export const deleteRoute = (batch: Batch, what: What, index: number, route: Route): void =>
   routeMessage(batch, DELROUTE, 0, what, index, route)
 
-export const dumpRoutes = (family: number): Batch =>
+/** `protocol`: of those alone, which the kernel picks. */
+export const dumpRoutes = (family: number, protocol = 0): Batch =>
   new Batch()
     .message(GETROUTE, DUMP, 'list routes')
     .u8(family)
@@ -432,7 +433,7 @@ export const dumpRoutes = (family: number): Batch =>
     .u8(0)
     .u8(0)
     .u8(0)
-    .u8(0)
+    .u8(protocol)
     .u8(0)
     .u8(0)
     .u32(0)
