@@ -79,3 +79,12 @@ test('single addresses are never got ahead: others may need them', () => {
   take(stock, 4, 'a', 0)
   assert.equal(isNearlyUsedUp(stock, 4, 0), false)
 })
+
+test('single addresses that a node had to take keep it from no block once one is due', () => {
+  const stock = stockOf('10.1.0.7/32', '10.1.0.64/30')
+  const due = Array.from({ length: 5 }, (_, i) => {
+    take(stock, 4, `o${i}`, 0)
+    return isNearlyUsedUp(stock, 4, 0)
+  })
+  assert.deepEqual(due, [false, false, false, false, true])
+})
