@@ -20,7 +20,7 @@ const lateMs = 120_000
 const readMs = 10 * 60_000
 /** How long after a block was seen to change it is compared: by then the agent's own changes are in its records. */
 const settleMs = 2000
-/** The same where a block was made again a moment ago: somebody may delete it each time. */
+/** The same where that block was made again a moment ago: somebody may delete it each time. */
 const contestedMs = 30_000
 
 export interface OwnBlocksDeps {
@@ -58,7 +58,8 @@ export class OwnBlocks {
   readonly #loop: Loop
   #dueAt: number | undefined
   #forced = false
-  #madeAt = Number.NEGATIVE_INFINITY
+  /** When blocks were made again, by name. */
+  readonly #madeAt = new Map<string, number>()
   /** The first look at what the API server has, well or ill ended. */
   readonly looked: Promise<void>
 
@@ -82,7 +83,8 @@ export class OwnBlocks {
       return
     }
     this.#doubted.set(block.metadata.name, { block, gone })
-    const isContested = gone && this.#deps.clock.now() - this.#madeAt < 2 * contestedMs
+    const madeAt = this.#madeAt.get(block.metadata.name) ?? Number.NEGATIVE_INFINITY
+    const isContested = gone && this.#deps.clock.now() - madeAt < 2 * contestedMs
     this.#compareIn(isContested ? contestedMs : settleMs)
   }
 
@@ -174,6 +176,7 @@ export class OwnBlocks {
       if (!record && !blocks.forgotten.has(name) && !blocks.isAskedFor(name))
         await blocks.adopt(block, undefined, !late && !isKeptBlock(block.spec))
     }
+    for (const name of this.#madeAt.keys()) if (!before.has(name)) this.#madeAt.delete(name)
     const failed: unknown[] = []
     for (const [name, record] of before)
       try {
@@ -218,7 +221,7 @@ export class OwnBlocks {
     if (there.spec.nodeUID !== this.#deps.node.uid) return this.#taken(name, record, there)
     const returning = record.returning || record.taken !== undefined
     await this.#put(name, { ...recordOf(there, record.pool), ...(returning ? { returning } : {}) })
-    this.#madeAt = this.#deps.clock.now()
+    this.#madeAt.set(name, this.#deps.clock.now())
     log.warn(`address block ${ref} was deleted while pods use it; made it again`, fields)
   }
 
