@@ -363,7 +363,8 @@ export class Kernel {
     for (const port of ports) {
       const { netns, link, inside } = port
       quietly(() => removePortElements(place(netns), port.elements))
-      if (link.kind === 'host-device') quietly(() => moveBack(place(inside.netns), place(netns), inside.name))
+      if (link.kind === 'host-device')
+        quietly(() => moveBack(place(inside.netns), place(netns), inside.name, link.device))
       else if (link.kind === 'veth') quietly(() => deleteLinks(place(netns).route, [link.name]))
       else if (made.includes(port)) quietly(() => deleteLinks(place(inside.netns).route, [inside.name]))
     }
@@ -396,7 +397,9 @@ export class Kernel {
         this.#departed.add(netns, addressesOf(inside))
       } else if (!isNamespace(inside.netns)) continue
       else if (link.kind === 'host-device') {
-        this.#withPods([port], (place) => moveBack(place(inside.netns), place(netns), inside.name))
+        this.#withPods([port], (place) =>
+          moveBack(place(inside.netns), place(netns), inside.name, link.device),
+        )
         waits.push(this.#underWay(`${inside.netns}/${inside.name}`, removeTables(inside)))
       } else waits.push(this.#sweep(inside.netns, inside.name, () => removeTables(inside)))
     }

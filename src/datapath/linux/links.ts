@@ -244,21 +244,24 @@ function asItWas({
     : { name, mac, mtu: Number(mtu), up: up === 'up' }
 }
 
-/** The device of a `moved` link goes home: name, MAC, MTU and state as they were. Absent: nothing happens. */
-export function moveBack(from: Place, home: Place, name: string): void {
+/**
+ * The device of a `moved` link goes home: MAC, MTU and state as its alias says they were, under the name that it had
+ * there, whatever the pod has made of the alias. Absent: nothing happens.
+ */
+export function moveBack(from: Place, home: Place, name: string, device: string): void {
   const what = `move device ${name} back from ${from.path}`
   const question = new Batch()
   rt.getLink(question, what, name)
   const { messages, refusals } = from.route.try(question)
   if (refusals.some((refusal) => gone.has(refusal.code))) return
   const seen = messages.map(rt.seenLink)[0]
-  const was = seen && asItWas(seen)
-  if (!seen || !was) return
-  const { mac, mtu, up } = was
+  // One that a pod made in its place is no hardware and says nothing.
+  if (!seen || (seen.kind !== undefined && !seen.alias.startsWith('polynet '))) return
+  const { mac, mtu, up } = asItWas(seen) ?? { mac: undefined, mtu: undefined, up: true }
   const batch = new Batch()
   rt.setLink(batch, what, { index: seen.index, up: false })
   rt.setLink(batch, what, { index: seen.index, mac, mtu, alias: '', group: 0 })
-  rt.setLink(batch, what, { index: seen.index, name: was.name, netns: home.fd, up })
+  rt.setLink(batch, what, { index: seen.index, name: device, netns: home.fd, up })
   from.route.send(batch)
 }
 

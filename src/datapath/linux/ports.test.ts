@@ -96,6 +96,25 @@ describe('ports on this kernel', { skip: impossible() ?? false }, () => {
     await datapath.detach([port])
   })
 
+  test('a NIC goes back under its own name, whatever its pod says of it', async () => {
+    const pod = namespace('pod')
+    const made = direct('n1', 1, pod, 'eth2')
+    const port: PortPlan = { ...made, link: { kind: 'host-device', device: 'eth2' } }
+    const before = summary(at('host'))
+    const [, , mac] = before.find((line) => line.startsWith('eth2 '))!.split(' ')
+    for (const alias of [`polynet cni0 ${mac} 1500 up`, `polynet pnvx ${mac} 1500 up`, 'polynet mine']) {
+      await datapath.attach([port])
+      const place = new Place(pod)
+      const batch = new Batch()
+      rt.setLink(batch, 'lie', { name: 'eth0', alias })
+      place.route.send(batch)
+      place.close()
+      await datapath.detach([port])
+      const names = (netns: string) => links(netns).map(({ name }) => name)
+      assert.deepEqual([names(pod), names(at('host'))], [[], ['eth1', 'eth2']], alias)
+    }
+  })
+
   // The kernel gives NICs to the machine's first namespace, which no test may be in: done by hand, as it does it.
   test('a NIC that the kernel gave back when the pod’s namespace ended is made what it was', async () => {
     const host = new Place(at('host'))
