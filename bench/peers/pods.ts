@@ -1,4 +1,5 @@
 import type { Pod } from '../../src/api/core.ts'
+import { isReady } from '../../src/api/meta.ts'
 import { resources } from '../../src/api/resources.ts'
 import { type Figures, mean, median } from '../figures.ts'
 import { giveBackLeaked } from './leaks.ts'
@@ -150,33 +151,32 @@ export async function batch(
 ): Promise<Batch> {
   const { kube, init } = place
   const { namespace } = way
-  const { resourceVersion } = await kube.list(resources.pods, { namespace })
   const over = new AbortController()
-  const watch = kube.watch(resources.pods, resourceVersion, { namespace, signal: over.signal })
   const [allReady, allGone] = [Promise.withResolvers<number>(), Promise.withResolvers<number>()]
-  const names = Array.from(
-    { length: count },
-    (_, i) => `${prefix}-${way.prefix || way.side}-${networks}-${i}`,
+  const names = new Set(
+    Array.from({ length: count }, (_, i) => `${prefix}-${way.prefix || way.side}-${networks}-${i}`),
   )
   const ready = new Set<string>()
   const gone = new Set<string>()
-  const following = follow()
-  const late = setTimeout(() => {
-    const error = new Error(
-      `${count - ready.size} of ${count} pods of ${way.title} are not Ready after 5 minutes`,
-    )
+  const failed = (error: unknown) => {
     allReady.reject(error)
     allGone.reject(error)
+  }
+  const following = follow().catch(failed)
+  const late = setTimeout(() => {
+    const left =
+      ready.size < count ? `${count - ready.size} are not Ready` : `${count - gone.size} are not gone`
+    failed(new Error(`of ${count} pods of ${way.title} ${left} after 5 minutes`))
   }, 300_000)
   allGone.promise.catch(() => {})
   try {
     const [cpu, machine, began] = [cpuByProgram(init), cpuOfMachine(), performance.now()]
-    await Promise.all(names.map((name) => kube.create(resources.pods, podOf(way, name, networks))))
+    await Promise.all(Array.from(names, (name) => kube.create(resources.pods, podOf(way, name, networks))))
     const readyMs = (await allReady.promise) - began
     const [after, machineMs] = [cpuByProgram(init), cpuOfMachine() - machine]
     const cpuMs = new Map([...after].map(([program, ms]) => [program, ms - (cpu.get(program) ?? 0)]))
     const deleted = performance.now()
-    await Promise.all(names.map((name) => kube.delete(resources.pods, { namespace, name })))
+    await Promise.all(Array.from(names, (name) => kube.delete(resources.pods, { namespace, name })))
     return { readyMs, cpuMs, machineMs, goneMs: (await allGone.promise) - deleted }
   } finally {
     clearTimeout(late)
@@ -185,17 +185,32 @@ export async function batch(
     if (way.side === 'multus') await giveBackLeaked(place)
   }
 
+  /** An API server ends a watch when it likes: then all is read again. */
   async function follow(): Promise<void> {
-    for await (const change of watch) {
-      if (change.type === 'BOOKMARK' || !names.includes(change.object.metadata.name)) continue
-      const { name } = change.object.metadata
-      if (change.type === 'DELETED') gone.add(name)
-      else if (isReady(change.object)) ready.add(name)
-      if (ready.size === count) allReady.resolve(performance.now())
-      if (gone.size === count) allGone.resolve(performance.now())
+    while (!over.signal.aborted) {
+      const { items, resourceVersion } = await kube.list(resources.pods, { namespace })
+      const there = new Set(items.map((pod) => pod.metadata.name))
+      for (const pod of items) if (isReady(pod)) see(ready, pod)
+      for (const name of ready) if (!there.has(name)) gone.add(name)
+      tell()
+      for await (const change of kube.watch(resources.pods, resourceVersion, {
+        namespace,
+        signal: over.signal,
+      })) {
+        if (change.type === 'BOOKMARK') continue
+        if (change.type === 'DELETED') see(gone, change.object)
+        else if (isReady(change.object)) see(ready, change.object)
+        tell()
+      }
     }
   }
-}
 
-const isReady = ({ status }: Pod): boolean =>
-  status?.conditions?.some((each) => each.type === 'Ready' && each.status === 'True') ?? false
+  function see(those: Set<string>, { metadata }: Pod): void {
+    if (names.has(metadata.name)) those.add(metadata.name)
+  }
+
+  function tell(): void {
+    if (ready.size === count) allReady.resolve(performance.now())
+    if (gone.size === count) allGone.resolve(performance.now())
+  }
+}
