@@ -19,7 +19,7 @@ import { Place } from './place.ts'
 import { holderOf, udpSockets } from './programs.ts'
 import { render } from './render.ts'
 import * as rt from './route.ts'
-import { gone, type MadeLink, type Side } from './side.ts'
+import { gone, type MadeLink, type Side, within } from './side.ts'
 import { Sweep } from './sweep.ts'
 import { removePortElements, withdrawTables } from './tables.ts'
 import { wantsOf } from './want.ts'
@@ -108,7 +108,8 @@ export class Kernel {
       const wants = [...wantsOf(namespaces, ports).values()].filter((want) => !unseen.has(want.netns))
       const sides = wants.map((want): Side => {
         const owned = want.netns === 'host' ? 'marked' : planned.has(want.netns) ? 'all' : 'ports'
-        return { want, place: place(want.netns), owned }
+        // A pod's may have ended since it was looked for.
+        return { want, place: within({ want }, () => place(want.netns)), owned }
       })
       for (const one of this.#places.values()) one.forget()
       return render(sides, this.#host()).changes

@@ -350,6 +350,14 @@ describe('ports on this kernel', { skip: impossible() ?? false }, () => {
     assert.ok((await datapath.describe()).some((line) => line.includes('pn-red')))
   })
 
+  test('a pod whose namespace cannot be entered does not keep others from being made right', async () => {
+    // As one that ends between two looks: there, and then no namespace of a network.
+    const ports = [port(blue, 'n1', 1, '/proc/self/ns/uts'), port(blue, 'n1', 2, namespace('pod2'))]
+    const { spoilt } = await datapath.replace(plan('n1', [blue], ports))
+    assert.match(spoilt?.join() ?? '', /^blue1c1\/eth0: enter namespace \d+: EINVAL/)
+    assert.deepEqual(await datapath.check(ports.slice(1)), [])
+  })
+
   test('pods whose NIC is gone do not keep others from being made right', async () => {
     const onWire = direct('n1', 1, namespace('pod1'), 'eth2')
     const taker: PortPlan = {

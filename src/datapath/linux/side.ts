@@ -66,11 +66,11 @@ export const named = (link: WantedLink | undefined): string =>
   link?.port === undefined ? '' : `${link.port}: `
 
 /** Faults in a pod's namespace lead with the key of its port, so that the caller knows whose they are. */
-export function within(side: Side, act: () => void): void {
+export function within<T>({ want }: Pick<Side, 'want'>, act: () => T): T {
   try {
-    act()
+    return act()
   } catch (error) {
-    const { netns, links } = side.want
+    const { netns, links } = want
     const key = netns.startsWith('/') ? links.find((link) => link.port !== undefined)?.port : undefined
     if (
       !(error instanceof Fault) ||
