@@ -24,7 +24,7 @@ import { openJournal } from './journal/file.ts'
 import { agentMetrics } from './metrics.ts'
 import { raiseNeighbourTables } from './neighbour-tables.ts'
 import { refuseUnsharedMounts } from './shared-mounts.ts'
-import { serveShim, workOffSpool } from './socket.ts'
+import { serveShim, startSpool } from './socket.ts'
 import { startAgent } from './start.ts'
 import { serveTraces, Traces } from './traces.ts'
 
@@ -127,9 +127,13 @@ async function run(options: Options): Promise<void> {
     })
   const unready = () => agent.unready() ?? installation?.missing()
   const probes = options.probes ? await serveProbes(options.probes, unready, metrics) : undefined
-  const spool = setInterval(async () => {
-    if (agent.unready() === undefined) await workOffSpool(at('var/lib/polynet/spool'), agent.handle, log)
-  }, 1000)
+  const stopSpool = startSpool({
+    dir: at('var/lib/polynet/spool'),
+    ready: () => agent.unready() === undefined,
+    handle: agent.handle,
+    clock: realClock,
+    log,
+  })
 
   await toldToEnd()
   const unknown = { removed: false, why: 'nobody said which DaemonSet it is of' }
@@ -137,7 +141,7 @@ async function run(options: Options): Promise<void> {
   log.info('closing', { removed, why })
   if (removed) await Promise.all([installation?.remove(), leave(agent, log)])
   else await installation?.close()
-  clearInterval(spool)
+  stopSpool()
   await server.close()
   await traced.close()
   await probes?.close()
