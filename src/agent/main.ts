@@ -55,7 +55,7 @@ async function run(options: Options): Promise<void> {
   if (options.hostRoot) refuseUnsharedMounts(at('run/polynet'))
   raiseNeighbourTables(log)
   const kube = await connect(options.api)
-  const journal = await openJournal(at('var/lib/polynet/journal'), { fsync: options.fsync })
+  const journal = await openJournal(at('var/lib/polynet/journal'), { fsync: options.fsync, log })
   const datapath = await linuxDatapath({
     runDir: at('run/polynet'),
     log,

@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { test } from 'node:test'
 import { isFault } from '../../lib/fault.ts'
+import { silentLog } from '../../lib/log.ts'
 import { openJournal } from './file.ts'
 
 const options = { bootId: 'boot-1', fsync: false }
@@ -83,6 +84,58 @@ test('damage before the end is refused: addresses that are held might be given a
         `byte ${at}`,
       )
     }
+  }))
+
+test('damage of a boot before is cut off, what stands before it is of that boot, and the file is kept aside', () =>
+  inDirectory(async (directory) => {
+    const path = join(directory, 'journal')
+    const before = await openJournal(path, { ...options, bootId: 'boot-0' })
+    for (const key of ['a', 'b']) await before.put(key, 1)
+    const damaged = (await stat(path)).size
+    for (const key of ['c', 'd']) await before.put(key, 1)
+    await before.close()
+    const bytes = await readFile(path)
+    bytes[damaged + 10]! ^= 1
+    await writeFile(path, bytes)
+    const warnings: string[] = []
+    const log = { ...silentLog, warn: (message: string) => warnings.push(message) }
+    const journal = await openJournal(path, { ...options, log })
+    assert.deepEqual([[...journal.previousBoot.keys()], [...journal.entries().keys()]], [['a', 'b'], []])
+    assert.match(warnings.join(), new RegExp(`damaged at byte ${damaged}, .* ${path}.damaged$`))
+    assert.deepEqual(await readFile(`${path}.damaged`), bytes)
+    assert.equal((await stat(`${path}.damaged`)).mode & 0o777, 0o600)
+    await journal.put('now', 1)
+    await journal.close()
+    assert.equal(await keysOf(path), 'now')
+  }))
+
+test('wherever it is damaged, what is held since the boot is never taken for that of the boot before', () =>
+  inDirectory(async (directory) => {
+    const path = join(directory, 'journal')
+    const before = await openJournal(path, { ...options, bootId: 'boot-0' })
+    for (const key of ['a', 'b']) await before.put(key, 1)
+    await before.close()
+    const old = await readFile(path)
+    const journal = await openJournal(path, options)
+    const begin = (await stat(path)).size
+    for (const key of ['c', 'd']) await journal.put(key, 1)
+    await journal.close()
+    const good = await readFile(path)
+    const held = good.subarray(begin)
+    const first = good.subarray(0, begin)
+    const refused = async (bytes: Buffer, what: string) => {
+      await writeFile(path, bytes)
+      await assert.rejects(openJournal(path, options), /it is damaged at byte/, what)
+    }
+    for (let at = 18; at < begin; at++) {
+      const bytes = Buffer.concat([first, held])
+      bytes[at]! ^= 1
+      await refused(bytes, `byte ${at}`)
+    }
+    // As where the disk was full when the boot was noted, so that it could not be written anew.
+    const behind = Buffer.concat([old, first.subarray(18), held])
+    behind[old.length - 3]! ^= 1
+    await refused(behind, 'before the boot is noted')
   }))
 
 test('a file that is something else is refused and left alone', () =>

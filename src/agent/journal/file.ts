@@ -1,9 +1,10 @@
 import { constants, writeSync } from 'node:fs'
-import { type FileHandle, open, readFile, rename, rm, stat } from 'node:fs/promises'
+import { type FileHandle, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { crc32 } from 'node:zlib'
 import { Fault } from '../../lib/fault.ts'
 import { native } from '../../lib/libc.ts'
+import type { Log } from '../../lib/log.ts'
 import { amended, type Journal } from './journal.ts'
 
 /**
@@ -41,12 +42,16 @@ export interface JournalOptions {
   bootId?: string
   /** False where a test or a benchmark need not survive a power cut. */
   fsync?: boolean
+  /** Absent: nobody is told. */
+  log?: Log
 }
 
 /**
  * Opens the journal, or makes an empty one. What a crash left half-written at
- * its end is cut off. Rejects with `unavailable` when another process has it
- * open, `kernel` when it is damaged elsewhere or cannot be read.
+ * its end is cut off; so is, after a boot, what follows other damage, and the
+ * file as it was is kept as `….damaged`. Rejects with `unavailable` when
+ * another process has it open, `kernel` when it is damaged elsewhere or cannot
+ * be read.
  */
 export async function openJournal(path: string, options: JournalOptions = {}): Promise<Journal> {
   const doing = `open the journal ${path}`
@@ -55,7 +60,13 @@ export async function openJournal(path: string, options: JournalOptions = {}): P
   const file = await openLocked(path, sync)
   try {
     const bytes = await readAll(file)
-    const { state, end, size } = replay(bytes, doing)
+    const { state, end, size, damaged } = replay(bytes, doing, bootId)
+    if (damaged) {
+      await writeFile(`${path}.damaged`, bytes, { mode: 0o600 })
+      options.log?.warn(
+        `${doing}: it is damaged at byte ${end}, as a power cut leaves it; what stands before is taken for that of the boot before, the whole file is ${path}.damaged`,
+      )
+    }
     if (end < size) await file.truncate(end)
     const journal = new FileJournal(path, file, end, state, sync)
     if (startsWith(bytes, magicBefore)) await journal.compact()
@@ -121,8 +132,16 @@ async function readAll(file: FileHandle): Promise<Buffer> {
   return bytes.subarray(0, bytesRead)
 }
 
-/** What the records come to, and where the last whole one ends. */
-function replay(bytes: Buffer, doing: string): { state: State; end: number; size: number } {
+/**
+ * What the records come to, and where the last whole one before a torn or
+ * damaged one ends. Damage is refused unless all that is in the file is surely
+ * of a boot before `bootId`: what is held now might be given away.
+ */
+function replay(
+  bytes: Buffer,
+  doing: string,
+  bootId?: string,
+): { state: State; end: number; size: number; damaged: boolean } {
   const state: State = { boot: '', entries: new Map(), previous: new Map() }
   if (!startsWith(bytes, magic) && !startsWith(bytes, magicBefore))
     throw new Fault('kernel', doing, 'the file is no journal of Polynet; move it away')
@@ -134,14 +153,30 @@ function replay(bytes: Buffer, doing: string): { state: State; end: number; size
     at = record.end
   }
   // Only the last record can be torn: the next is written once it is on disk. A whole one further on means damage.
-  for (let further = at + 1; further + headBytes < bytes.length; further++)
-    if (recordAt(bytes, further))
-      throw new Fault(
-        'kernel',
-        doing,
-        `it is damaged at byte ${at}, and what follows cannot be trusted; drain the node, move the file away and start the agent again`,
-      )
-  return { state, end: at, size: bytes.length }
+  const beyond = recordsBeyond(bytes, at)
+  const isBefore = bootId !== undefined && state.boot !== '' && state.boot !== bootId
+  if (
+    beyond.length > 0 &&
+    (!isBefore || beyond.flat().some((change) => 'b' in change && change.b === bootId))
+  )
+    throw new Fault(
+      'kernel',
+      doing,
+      `it is damaged at byte ${at}, and what follows cannot be trusted; drain the node, move the file away and start the agent again`,
+    )
+  return { state, end: at, size: bytes.length, damaged: beyond.length > 0 }
+}
+
+/** The whole records behind one that is none. */
+function recordsBeyond(bytes: Buffer, at: number): Change[][] {
+  const all: Change[][] = []
+  for (let further = at + 1; further + headBytes < bytes.length; further++) {
+    const record = recordAt(bytes, further)
+    if (!record) continue
+    all.push(record.changes)
+    further = record.end - 1
+  }
+  return all
 }
 
 const startsWith = (bytes: Buffer, line: Buffer): boolean => bytes.subarray(0, line.length).equals(line)
@@ -235,8 +270,12 @@ class FileJournal implements Journal {
     return this.#append([{ f: prefix }])
   }
 
-  boot(bootId: string): Promise<void> {
-    return this.#append([{ b: bootId }])
+  /** What is held from now on is of this boot. Nothing of it stands in the file before that is said, whatever is damaged later. */
+  async boot(bootId: string): Promise<void> {
+    const isFirst = this.#state.boot === ''
+    await this.#append([{ b: bootId }])
+    // Once a boot this may wait for the disk: the boot before is not lost with the next power cut.
+    if (!isFirst) await this.compact(true)
   }
 
   async close(): Promise<void> {
@@ -307,7 +346,7 @@ class FileJournal implements Journal {
   }
 
   /** Writes what is held into a new file and puts it in the old one's place; on failure the old one goes on. */
-  async compact(): Promise<void> {
+  async compact(sync = this.#sync): Promise<void> {
     const path = `${this.#path}.new`
     const { boot, entries, previous } = this.#state
     const changes: Change[] = [
@@ -322,7 +361,7 @@ class FileJournal implements Journal {
       file = await open(path, constants.O_RDWR | constants.O_CREAT | constants.O_TRUNC, 0o600)
       flock(file.fd, exclusiveNoWait)
       await writeFully(file, Buffer.concat([magic, record]), 0)
-      if (this.#sync) await file.sync()
+      if (sync) await file.sync()
       await rename(path, this.#path)
     } catch {
       await file?.close()
@@ -334,7 +373,7 @@ class FileJournal implements Journal {
     this.#file = file
     this.#end = this.#compacted = magic.length + record.length
     await old.close()
-    if (this.#sync) await syncDirectory(this.#path).catch(() => {})
+    if (sync) await syncDirectory(this.#path).catch(() => {})
   }
 }
 
