@@ -130,9 +130,9 @@ export function startAgent(deps: AgentDeps): Agent {
         const there = watched.networks.get({ namespace, name: network })
         return there?.metadata.uid === networkUID && there.metadata.deletionTimestamp === undefined
       },
-      warn: ({ pod: name, podUID }, message) => {
+      warn: ({ pod: name, podUID }, message, reason = 'AddressTaken') => {
         const pod = watched.pods.list().find(({ metadata }) => metadata.uid === podUID)
-        if (pod) events.tell(pod, 'Warning', 'AddressTaken', message)
+        if (pod) events.tell(pod, 'Warning', reason, message)
         else log.warn(`pod ${name}: ${message}`)
       },
       doubtful: () => reached.wake(),

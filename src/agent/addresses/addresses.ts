@@ -40,8 +40,8 @@ export interface AddressDeps {
   endpointOf?: (network: Network) => string | undefined
   /** Whether a block of this node can be made again: it is the same Node and in service, and the network is there. Absent: always. */
   mayHave?: (block: Pick<BlockRecord, 'namespace' | 'network' | 'networkUID'>) => Promise<boolean>
-  /** Tells who holds an address that another node may give to somebody. */
-  warn?: (owner: Owner, message: string) => void
+  /** Tells who holds an address that another node may give to somebody, or one that is not kept though it should be. */
+  warn?: (owner: Owner, message: string, reason?: 'AddressNotKept') => void
   /** Called when the API server may say other endpoints of the node's blocks than it was told. */
   doubtful?: () => void
 }
@@ -68,6 +68,7 @@ export class NodeAddresses implements Addresses {
   readonly #stocks: Stocks
   readonly #blocks: Blocks
   readonly #holders: Holders
+  readonly #warn: NonNullable<AddressDeps['warn']>
   readonly #turns = new Turns()
   /** When not to ask for a spare block, by network. */
   readonly #notAhead = new Map<NetworkStock, number>()
@@ -84,6 +85,7 @@ export class NodeAddresses implements Addresses {
     this.#clock = clock
     this.#log = log
     this.#node = node
+    this.#warn = deps.warn ?? (() => {})
     this.#restMs = restMs
     this.#idleMs = idleMs
     const { records, changes } = carryOver(journal, clock.now() + restMs)
@@ -98,7 +100,7 @@ export class NodeAddresses implements Addresses {
       ...shared,
       endpointOf: endpointOf ?? (() => undefined),
       mayHave: async (block) => this.#stranger === undefined && ((await deps.mayHave?.(block)) ?? true),
-      warn: deps.warn ?? (() => {}),
+      warn: this.#warn,
       found: () => {
         this.#tidySoon()
         deps.doubtful?.()
@@ -153,7 +155,7 @@ export class NodeAddresses implements Addresses {
     this.#refuseStranger(ask)
     const addresses =
       ask.ips || ask.holder !== undefined
-        ? await this.#holders.take(network, ask, key)
+        ? await this.#takeHeld(network, key, ask)
         : await this.#takeAny(network, key, ask)
     try {
       const record = this.#recordOf(network, ask, addresses)
@@ -169,10 +171,34 @@ export class NodeAddresses implements Addresses {
     }
   }
 
+  /** What was asked for by value or is the holder's; of families that nothing can be kept of, any address. */
+  async #takeHeld(network: NetworkStock, key: string, ask: Ask): Promise<Address[]> {
+    const { addresses, lacking } = await this.#holders.take(network, ask, key)
+    if (lacking.length === 0) return addresses
+    try {
+      const others = await this.#takeAny(network, key, ask, lacking)
+      const texts = others.map(formatAddress).join(' and ')
+      this.#warn(
+        ask.owner,
+        `${texts} of network ${network.pool.network} will not be kept for the pod's next one, as those of StatefulSets are: all that are set apart for that are taken; append a subnet to spec.subnets, or delete StatefulSets and claims that are not needed`,
+        'AddressNotKept',
+      )
+      return [...addresses, ...others].sort((a, b) => a.family - b.family)
+    } catch (error) {
+      for (const address of addresses) untake(network.stock, address)
+      throw error
+    }
+  }
+
   /** One address per family, or none at all. */
-  async #takeAny(network: NetworkStock, key: string, ask: Ask): Promise<Address[]> {
+  async #takeAny(
+    network: NetworkStock,
+    key: string,
+    ask: Ask,
+    families = familiesOf(network.pool),
+  ): Promise<Address[]> {
     const taken: Address[] = []
-    let lacking = familiesOf(network.pool)
+    let lacking = families
     try {
       for (;;) {
         lacking = lacking.filter((family) => {

@@ -292,6 +292,47 @@ test('two sandboxes of one pod that ask at once: one gets what is kept for the p
   }
 })
 
+test('where none is left to be kept, a StatefulSet’s pod gets any address and is told, and nobody else gets one that was asked for', async () => {
+  const c = await addressCluster()
+  const told: string[] = []
+  const n1 = c.start('n1', { warn: ({ pod }, message, reason) => told.push(`${pod} ${reason}: ${message}`) })
+  const subnets = [{ cidr: '10.1.0.0/24' }, { cidr: 'fd00:10:1::/64' }]
+  const network = await c.network('blue', { subnets })
+  const ask = async (name: string, uid = name) => {
+    const owner = { ...ownerOf(name, uid), podUID: uid }
+    return leased(n1, { network, owner, holder: `statefulset-pod lab/${name}` })
+  }
+  for (let i = 0; i < 15; i++) assert.match(await ask(`db-${i}`), /^10\.1\.0\.2(4|5)\d\/24 /)
+  assert.deepEqual(told, [])
+  const ordinary = await ask('db-15')
+  assert.match(ordinary, /^10\.1\.0\.(1?\d?\d|2[0-3]\d)\/24 fd00:10:1:0:f[0-9a-f]{3}:/)
+  const [first] = ordinary.split('/')
+  assert.deepEqual(told, [
+    `lab/db-15 AddressNotKept: ${first} of network lab/blue will not be kept for the pod's next one, as those of StatefulSets are: all that are set apart for that are taken; append a subnet to spec.subnets, or delete StatefulSets and claims that are not needed`,
+  ])
+  assert.equal(await ask('db-15'), ordinary, 'asked again')
+  assert.equal(n1.isKept('sandbox-db-15', 'eth1'), true, 'that of IPv6')
+  await claimOf(c, 'vm')
+  const vm = ownerOfPod(await podOf(c, 'vm-1'))
+  assert.match(
+    await leased(n1, { network, owner: vm, holder: 'claim lab/vm' }),
+    /^exhausted: .* no IPv4 address is left of those that are kept for single holders/,
+  )
+  assert.deepEqual(await c.problems(), [])
+
+  // One is free again: the pod's next one keeps it.
+  await n1.release({ ...ownerOf('db-15', 'db-15'), podUID: 'db-15' })
+  const [kept] = (await c.blocks()).filter(({ spec }) => spec.holder?.endsWith('/db-3'))
+  await n1.release({ ...ownerOf('db-3', 'db-3'), podUID: 'db-3' })
+  await c.kube.delete(resources.addressBlocks, kept!.metadata)
+  n1.blockSeen(kept!, true)
+  await pass(c, 60_000)
+  const [v4 = '', v6] = (await ask('db-15', 'next')).split(' ')
+  assert.deepEqual([`${v4.split('/')[0]}/32`, v6], [kept!.spec.cidr, ordinary.split(' ')[1]])
+  assert.equal(told.length, 1)
+  assert.deepEqual(await c.problems(), [])
+})
+
 test('a sticky address survives the agent’s crash and the machine’s reboot', async () => {
   const c = await addressCluster()
   const network = await c.network('blue', both)

@@ -28,6 +28,12 @@ interface HolderDeps {
   clock: Clock
 }
 
+/** What a holder has; `lacking`: families of which a StatefulSet's pod can have none that is kept for it. */
+interface Held {
+  addresses: Address[]
+  lacking: Family[]
+}
+
 /**
  * Single addresses that were asked for by value, or that are kept for a
  * holder beyond its pod. Each is an AddressBlock of its own, which moves to
@@ -49,7 +55,7 @@ export class Holders {
   }
 
   /** The addresses that `ask` names or that its holder has, or gets now; `key` holds them from then on. */
-  async take(network: NetworkStock, ask: Ask, key: string): Promise<Address[]> {
+  async take(network: NetworkStock, ask: Ask, key: string): Promise<Held> {
     const doing = `lease an address of ${network.pool.network} for pod ${ask.owner.pod}`
     const holder = new Holder(ask.holder ?? `pod ${ask.owner.pod}`, doing)
     return this.#turns.take(`${network.uid} ${holder.text}`, () =>
@@ -57,26 +63,24 @@ export class Holders {
     )
   }
 
-  async #take(
-    network: NetworkStock,
-    ask: Ask,
-    key: string,
-    holder: Holder,
-    doing: string,
-  ): Promise<Address[]> {
+  async #take(network: NetworkStock, ask: Ask, key: string, holder: Holder, doing: string): Promise<Held> {
     const claim = holder.kind === 'claim' ? await this.#claim(holder, ask, doing) : undefined
     const wanted = this.#wanted(network, ask, claim, doing)
     const taken: Address[] = []
+    const lacking: Family[] = []
     try {
       for (const address of wanted ?? (await this.#kept(network, holder)))
         taken.push(await this.#hold(network, address, holder, ask, key, doing))
       if (!wanted)
-        for (const family of familiesOf(network.pool))
-          if (!taken.some((a) => a.family === family))
-            taken.push(await this.#pick(network, family, holder, taken[0], key, doing))
+        for (const family of familiesOf(network.pool)) {
+          if (taken.some((a) => a.family === family)) continue
+          const picked = await this.#pick(network, family, holder, taken[0], key, doing)
+          if (picked) taken.push(picked)
+          else lacking.push(family)
+        }
       taken.sort((a, b) => a.family - b.family)
       if (claim) await this.#tellClaim(network, claim, taken)
-      return taken
+      return { addresses: taken, lacking }
     } catch (error) {
       for (const address of taken) untake(network.stock, address)
       throw error
@@ -163,7 +167,10 @@ export class Holders {
       .map(({ family, value }) => ({ family, value }))
   }
 
-  /** Any free one, the same place in both families where that is free. */
+  /**
+   * Any free one, the same place in both families where that is free. Undefined where a StatefulSet's pod finds none left:
+   * nobody said that it cannot do without, and there may be as many as somebody's StatefulSet has replicas.
+   */
   async #pick(
     network: NetworkStock,
     family: Family,
@@ -171,12 +178,13 @@ export class Holders {
     beside: Address | undefined,
     key: string,
     doing: string,
-  ): Promise<Address> {
+  ): Promise<Address | undefined> {
     const prefix = await this.#blocks.first(
       network,
       () => singles(network.pool, family, holder.text, beside),
       holder.text,
     )
+    if (!prefix && holder.kind === 'statefulset-pod') return undefined
     if (!prefix)
       throw new Fault(
         'exhausted',
