@@ -41,7 +41,7 @@ export interface AddressDeps {
   /** Whether a block of this node can be made again: it is the same Node and in service, and the network is there. Absent: always. */
   mayHave?: (block: Pick<BlockRecord, 'namespace' | 'network' | 'networkUID'>) => Promise<boolean>
   /** Tells who holds an address that another node may give to somebody, or one that is not kept though it should be. */
-  warn?: (owner: Owner, message: string, reason?: 'AddressNotKept') => void
+  warn?: (owner: Owner, message: string, reason?: 'AddressTaken' | 'AddressNotKept') => void
   /** Called when the API server may say other endpoints of the node's blocks than it was told. */
   doubtful?: () => void
 }
