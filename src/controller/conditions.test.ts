@@ -44,6 +44,7 @@ const host = (name: string, mapping: Partial<NicMapping>): HostPhysicalNetwork =
 
 const n1 = host('n1', { nic: 'eth1', address: '192.168.10.11', mtu: 1500 })
 const n2 = host('n2', { nic: 'eth1', address: '192.168.10.12', mtu: 9000 })
+const tiny = host('n4', { nic: 'eth1', address: '192.168.10.14', mtu: 576 })
 const down = host('n3', { usable: false, message: 'eth1 is down; set it up' })
 
 const block = (cidr: string): AddressBlock => ({
@@ -93,6 +94,27 @@ const ready: [string, Network, Surroundings, number | undefined, string][] = [
     around({ hosts: [n1, down] }),
     4096,
     'True NotOnEveryNode: reached by 1 of 2 nodes; node n3: eth1 is down; set it up',
+  ],
+  [
+    'a node says that its NIC carries next to nothing',
+    blue({}, { mtu: 1450 }),
+    around({ hosts: [n1, tiny] }),
+    4096,
+    'True NotOnEveryNode: reached by 1 of 2 nodes; node n4: eth1 has an MTU of 576, too small for this network; give it at least 1330',
+  ],
+  [
+    'all nodes say so',
+    blue({}, { mtu: 526 }),
+    around({ hosts: [tiny] }),
+    4096,
+    'True Ready: reached by 1 nodes',
+  ],
+  [
+    'it is as small as what a node’s NIC leaves it',
+    blue({ mtu: 576 }),
+    around({ hosts: [n1, host('n4', { nic: 'eth1', address: '192.168.10.14', mtu: 626 })] }),
+    4096,
+    'True Ready: reached by 2 nodes',
   ],
   ['no node does', blue(), around({ hosts: [down] }), 4096, 'False NoNode: node n3: eth1 is down; set it up'],
   [
@@ -222,6 +244,17 @@ for (const [title, network, surroundings, vni, want] of ready)
     assert.equal(`${status} ${reason}: ${message}`, want)
   })
 
+const own = [1500, 1].map(
+  (mtu, i): HostPhysicalNetwork => ({
+    ...host(`n${i + 1}`, {}),
+    status: {
+      nics: [
+        { name: 'eth0', mac: '02:00:00:00:00:01', mtu, up: true, addresses: [`192.168.1.1${i + 1}/24`] },
+      ],
+    },
+  }),
+)
+
 const mtus: [string, Network, Partial<Surroundings>, number | undefined][] = [
   ['the smallest NIC less the tunnel', blue(), {}, 1450],
   [
@@ -235,6 +268,33 @@ const mtus: [string, Network, Partial<Surroundings>, number | undefined][] = [
   ['the spec may ask for less', blue({ mtu: 1300 }), {}, 1300],
   ['but gets no more than there is', blue({ mtu: 9000 }), {}, 1450],
   ['once given, it stays', blue({}, { mtu: 1350 }), {}, 1350],
+  ['one node with next to nothing lowers it for nobody', blue(), { hosts: [n1, tiny] }, 1450],
+  [
+    'nor does one whose NIC leaves just less than 1280',
+    blue(),
+    { hosts: [n1, host('n4', { address: '192.168.10.14', mtu: 1329 })] },
+    1450,
+  ],
+  [
+    'one that leaves 1280 does',
+    blue(),
+    { hosts: [n1, host('n4', { address: '192.168.10.14', mtu: 1330 })] },
+    1280,
+  ],
+  ['nor one that the nodes’ own addresses carry', blue({ physicalNetwork: undefined }), { hosts: own }, 1450],
+  ['where all have less, the smallest', blue(), { hosts: [tiny] }, 526],
+  [
+    'what no link takes is none',
+    blue(),
+    { hosts: [host('n4', { address: '192.168.10.14', mtu: 1 })] },
+    undefined,
+  ],
+  [
+    'the wire’s own is its administrator’s word',
+    blue(),
+    { physical: [{ ...phyNet0, spec: { mtu: 576 } }] },
+    526,
+  ],
   ['unknown while no node has registered', blue(), { hosts: [] }, undefined],
   ['unknown then also where the spec asks for one', blue({ mtu: 9000 }), { hosts: [] }, undefined],
 ]

@@ -49,6 +49,11 @@ export interface Surroundings {
   users?: string[]
 }
 
+/** One node with less lowers no network of which others leave as much (RFC 8200 section 5). */
+const leastMtu = 1280
+/** Links take no less (RFC 791). */
+const smallestMtu = 68
+
 /**
  * The MTU of a network: the smallest of its member nodes' NICs less the
  * tunnel's overhead, or less where its spec says so; unknown while no node
@@ -58,17 +63,19 @@ export function mtuFor(network: Network, around: Surroundings): number | undefin
   if (network.status?.mtu !== undefined) return network.status.mtu
   const wires = wiresOf(network, around.hosts).usable.filter((w) => w.mtu !== undefined)
   const physical = around.physical.find((p) => p.metadata.name === network.spec.physicalNetwork)
-  const tunnel = network.spec.topology !== 'Direct'
-  const room = wires.map((w) => {
-    const family = parseAddress(w.address ?? '')?.family ?? 4
-    return Math.min(w.mtu ?? 0, physical?.spec.mtu ?? 65535) - (tunnel ? overhead[family] : 0)
-  })
-  return room.length > 0 ? Math.min(network.spec.mtu ?? 65535, ...room) : undefined
+  const most = physical?.spec.mtu ?? 65535
+  const room = wires.map((w) => Math.min(w.mtu ?? 0, most) - tunnelBytes(network, w))
+  const mtu = room.length > 0 ? Math.min(network.spec.mtu ?? 65535, ...room) : 0
+  return mtu < smallestMtu ? undefined : mtu
 }
+
+const tunnelBytes = ({ spec }: Network, { address = '' }: MemberWire): number =>
+  spec.topology === 'Direct' ? 0 : overhead[parseAddress(address)?.family ?? 4]
 
 interface MemberWire {
   node: string
   usable: boolean
+  nic?: string
   mtu?: number
   address?: string
   message?: string
@@ -84,10 +91,12 @@ interface MemberWires {
 function wiresOf(network: Network, hosts: HostPhysicalNetwork[]): MemberWires {
   const known = wiresOfHosts.get(hosts) ?? new Map<string, MemberWires>()
   wiresOfHosts.set(hosts, known)
-  const key = `${network.spec.topology === 'Direct'} ${network.spec.physicalNetwork ?? ''}`
+  // Less only where the network has less, or shall have.
+  const least = Math.min(leastMtu, network.status?.mtu ?? network.spec.mtu ?? leastMtu)
+  const key = `${network.spec.topology === 'Direct'} ${least} ${network.spec.physicalNetwork ?? ''}`
   let wires = known.get(key)
   if (!wires) {
-    const all = memberWires(network, hosts)
+    const all = withoutNarrow(network, memberWires(network, hosts), least)
     wires = { all, usable: all.filter((w) => w.usable), broken: all.filter((w) => !w.usable) }
     known.set(key, wires)
   }
@@ -95,6 +104,17 @@ function wiresOf(network: Network, hosts: HostPhysicalNetwork[]): MemberWires {
 }
 
 const wiresOfHosts = new WeakMap<HostPhysicalNetwork[], Map<string, MemberWires>>()
+
+/** With those that would leave the network less than `least` unusable, unless all would: a node's word may be wrong, or a lie. */
+function withoutNarrow(network: Network, wires: MemberWire[], least: number): MemberWire[] {
+  const isWide = (w: MemberWire) => (w.mtu ?? 0) - tunnelBytes(network, w) >= least
+  if (!wires.some((w) => w.usable && isWide(w))) return wires
+  return wires.map((w) => {
+    if (!w.usable || w.mtu === undefined || isWide(w)) return w
+    const message = `${w.nic ?? 'its NIC'} has an MTU of ${w.mtu}, too small for this network; give it at least ${least + tunnelBytes(network, w)}`
+    return { ...w, usable: false, message }
+  })
+}
 
 function memberWires(network: Network, hosts: HostPhysicalNetwork[]): MemberWire[] {
   const name = network.spec.physicalNetwork
@@ -110,8 +130,9 @@ function memberWires(network: Network, hosts: HostPhysicalNetwork[]): MemberWire
       return [{ node, ...mapping, usable: false, message }]
     }
     // Without a physical network the nodes' own addresses carry it: the smallest NIC that has one.
-    const mtus = (host.status?.nics ?? []).filter((n) => n.up && n.addresses?.length).map((n) => n.mtu)
-    return mtus.length > 0 ? [{ node, usable: true, mtu: Math.min(...mtus) }] : []
+    const nics = (host.status?.nics ?? []).filter((n) => n.up && n.addresses?.length)
+    const [nic] = nics.toSorted((a, b) => a.mtu - b.mtu)
+    return nic ? [{ node, usable: true, nic: nic.name, mtu: nic.mtu }] : []
   })
 }
 
