@@ -35,9 +35,9 @@ const taken: [string, object, object][] = [
     { name: 'blue', cniVersion: '1.1.0', plugins: [bridge] },
   ],
   [
-    'flags as words',
+    'flags as words, and the one for GC, which no plugin is asked for',
     { cniVersion: '1.1.0', name: 'blue', disableCheck: 'True', disableGC: true, plugins: [bridge] },
-    { name: 'blue', cniVersion: '1.1.0', disableCheck: true, disableGC: true, plugins: [bridge] },
+    { name: 'blue', cniVersion: '1.1.0', disableCheck: true, plugins: [bridge] },
   ],
 ]
 for (const [what, conf, want] of taken)

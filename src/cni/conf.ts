@@ -34,7 +34,7 @@ export function parseConf(text: string, source: string, name?: string): Parsed<N
     wrong('plugins', 'it is not a list of plugins; list at least one, {"type": "bridge", …}')
   else for (const [i, plugin] of plugins.entries()) checkPlugin(plugin, isList ? `plugins[${i}].` : '', wrong)
   const cniVersion = versionIn(conf, wrong)
-  const [disableCheck, disableGC] = ['disableCheck', 'disableGC'].map((key) => flag(conf, key, wrong))
+  const disableCheck = flag(conf, 'disableCheck', wrong)
   if (problems.length > 0)
     return { ok: false, problems: problems.map((p) => ({ ...p, path: `${source}: ${p.path}` })) }
   return {
@@ -43,7 +43,6 @@ export function parseConf(text: string, source: string, name?: string): Parsed<N
       name: named as string,
       cniVersion,
       ...(disableCheck && { disableCheck }),
-      ...(disableGC && { disableGC }),
       plugins: plugins as Record<string, unknown>[],
       source,
     },

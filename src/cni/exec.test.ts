@@ -221,11 +221,6 @@ test('a plugin that is missing, not executable, no program or no name is named, 
     'plugin it is not installed; put it into BIN',
     'plugin "../bin/plain" is no name of a plugin',
   ])
-  assert.deepEqual(await Promise.all(['none', 'plain', 'noise'].map((n) => m.plugins.installed(n))), [
-    false,
-    false,
-    true,
-  ])
 })
 
 test('addresses by Whereabouts come from us, and from it where it is installed', async (t) => {
@@ -260,33 +255,18 @@ test('what a version has no command for is not asked, nor what the conf does not
   const at = (cniVersion: string, more = {}) => ({ ...m.conf('a'), cniVersion, ...more })
   await m.plugins.check(ask(at('0.3.1'), { prevResult: result }))
   await m.plugins.check(ask(at('1.0.0', { disableCheck: true }), { prevResult: result }))
-  await m.plugins.gc(at('1.0.0'), [])
-  await m.plugins.gc(at('1.1.0', { disableGC: true }), [])
-  await m.plugins.status(at('1.0.0'))
   assert.deepEqual(m.calls(), [])
   await m.plugins.del(ask(at('0.3.1'), { prevResult: result }))
   assert.equal(m.stdin('a').prevResult, undefined)
   await m.plugins.check(ask(at('0.4.0'), { prevResult: result }))
   assert.equal(m.stdin('a').prevResult.ips[0].version, '4')
-  await m.plugins.status(at('1.1.0'))
-  assert.deepEqual(m.stdin('a'), { type: 'a', name: 'blue', cniVersion: '1.1.0' })
-  await m.plugins.gc(at('1.1.0'), [{ containerID: 'c0ffee', ifname: 'eth0' }])
-  assert.deepEqual(m.stdin('a')['cni.dev/valid-attachments'], [{ containerID: 'c0ffee', ifname: 'eth0' }])
-  assert.deepEqual(m.calls(), ['DEL a', 'CHECK a', 'STATUS a', 'GC a'])
+  assert.deepEqual(m.calls(), ['DEL a', 'CHECK a'])
 })
 
-test('CHECK and STATUS stop at the first that fails; GC goes on', async (t) => {
+test('CHECK stops at the first that fails', async (t) => {
   const m = machine(t, { a: 'echo \'{"code":50,"msg":"not now"}\'; exit 1', b: good })
-  const conf = { ...m.conf('a', 'b'), cniVersion: '1.1.0' }
-  const codes = []
-  for (const run of [
-    () => m.plugins.check(ask(conf)),
-    () => m.plugins.status(conf),
-    () => m.plugins.gc(conf, []),
-  ])
-    codes.push(await run().then(() => 'fine', codeOf))
-  assert.deepEqual(codes, [50, 50, 50])
-  assert.deepEqual(m.calls().sort(), ['CHECK a', 'GC a', 'GC b', 'STATUS a'])
+  assert.equal(await m.plugins.check(ask(m.conf('a', 'b'))).then(() => 'fine', codeOf), 50)
+  assert.deepEqual(m.calls(), ['CHECK a'])
 })
 
 test('addresses of a plugin that lists no interface are on the one it was asked for', async (t) => {

@@ -39,12 +39,9 @@ export function foreignPlugins(options: ForeignPlugins): Plugins {
       for (const text of sentences) told.add(text)
       return confs
     },
-    installed: async (type) => (await run.find(type)).path !== undefined,
     add: (invocation) => add(run, invocation, options.log),
     del: (invocation) => del(run, invocation),
     check: (invocation) => check(run, invocation),
-    gc: (conf, valid) => gc(run, conf, valid),
-    status: (conf) => status(run, conf),
   }
 }
 
@@ -107,26 +104,6 @@ async function check(run: Runner, invocation: Invocation): Promise<void> {
   for (const plugin of conf.plugins) await run.execute('CHECK', plugin, conf, version, invocation)
 }
 
-async function gc(
-  run: Runner,
-  conf: NetworkConf,
-  valid: { containerID: string; ifname: string }[],
-): Promise<void> {
-  const version = await run.versionFor(conf)
-  if (conf.disableGC || !atLeast(version, '1.1.0')) return
-  // libcni 1.1 gives both: the second was the first draft's name.
-  const more = { 'cni.dev/valid-attachments': valid, 'cni.dev/attachments': valid }
-  await each(conf.plugins, (plugin) => run.execute('GC', { ...plugin, ...more }, conf, version))
-}
-
-async function status(run: Runner, conf: NetworkConf): Promise<void> {
-  const version = await run.versionFor(conf)
-  for (const plugin of conf.plugins) {
-    await run.found(plugin, conf, 'STATUS')
-    if (atLeast(version, '1.1.0')) await run.execute('STATUS', plugin, conf, version)
-  }
-}
-
 /** Goes on after an error; throws the one there was, or one of all. */
 async function each<T>(items: T[], act: (item: T) => Promise<unknown>): Promise<void> {
   const errors: Error[] = []
@@ -184,12 +161,6 @@ class Runner {
     return { problem }
   }
 
-  async found(plugin: Plugin, conf: NetworkConf, command: string): Promise<string> {
-    const { path, problem } = await this.find(plugin.type)
-    if (path === undefined) throw new Fault('plugin', doingWith(command, plugin, conf), problem as string)
-    return path
-  }
-
   /**
    * The version that the list is executed in: its own, or where a plugin of it
    * does not speak that, the newest older one that all do. A plugin that is
@@ -240,22 +211,21 @@ class Runner {
     plugin: Plugin,
     conf: NetworkConf,
     version: string,
-    invocation?: Invocation,
+    invocation: Invocation,
     timeoutMs = this.timeoutMs,
   ): Promise<string> {
     const doing = doingWith(command, plugin, conf)
-    const path = await this.found(plugin, conf, command)
+    const { path, problem } = await this.find(plugin.type)
+    if (path === undefined) throw new Fault('plugin', doing, problem as string)
     const given = await this.#withAddresses(plugin)
     const stdin = Buffer.from(JSON.stringify(configFor(given, conf, version, invocation)))
     const variables = {
       CNI_COMMAND: command,
       CNI_PATH: this.#options.binDirs.join(':'),
-      ...(invocation && {
-        CNI_CONTAINERID: invocation.containerID,
-        CNI_NETNS: invocation.netns,
-        CNI_IFNAME: invocation.ifName,
-        CNI_ARGS: argsOf(invocation.args, doing),
-      }),
+      CNI_CONTAINERID: invocation.containerID,
+      CNI_NETNS: invocation.netns,
+      CNI_IFNAME: invocation.ifName,
+      CNI_ARGS: argsOf(invocation.args, doing),
     }
     const ended = await this.#run(path, variables, stdin, timeoutMs)
     if (ended.code === 0 && !ended.killed) return ended.stdout.toString()
@@ -286,12 +256,11 @@ class Runner {
 const hostsPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 
 /** SPEC 1.1 section 3, "Deriving request configuration from plugin configuration". */
-function configFor(plugin: Plugin, conf: NetworkConf, version: string, invocation?: Invocation): Plugin {
+function configFor(plugin: Plugin, conf: NetworkConf, version: string, invocation: Invocation): Plugin {
   const { capabilities, prevResult, ...rest } = plugin
   const declared = Object.entries(capabilities ?? {}).filter(([, supported]) => supported === true)
   const given = declared.flatMap(([name]) => {
-    const value =
-      invocation && Object.hasOwn(invocation.capabilityArgs, name) && invocation.capabilityArgs[name]
+    const value = Object.hasOwn(invocation.capabilityArgs, name) && invocation.capabilityArgs[name]
     return value ? [[name, value]] : []
   })
   return {
@@ -299,7 +268,7 @@ function configFor(plugin: Plugin, conf: NetworkConf, version: string, invocatio
     name: conf.name,
     cniVersion: version,
     ...(given.length > 0 && { runtimeConfig: Object.fromEntries(given) }),
-    ...(invocation?.prevResult && { prevResult: convertResult(invocation.prevResult, version) }),
+    ...(invocation.prevResult && { prevResult: convertResult(invocation.prevResult, version) }),
   }
 }
 

@@ -4,24 +4,19 @@ import type { CniResult } from './result.ts'
 export interface Plugins {
   /** The network configurations in the node's conf directory, in lexical order of file name; Polynet's own left out. */
   confs(): Promise<NetworkConf[]>
-  /** Whether a plugin binary of this type is installed. */
-  installed(type: string): Promise<boolean>
   /** Runs each plugin of the list in order, feeding each the result of the one before (SPEC 1.1 section 3). */
   add(invocation: Invocation): Promise<CniResult>
   /** In reverse order; goes on after an error and rejects with all of them at the end. */
   del(invocation: Invocation): Promise<void>
   check(invocation: Invocation): Promise<void>
-  gc(conf: NetworkConf, valid: { containerID: string; ifname: string }[]): Promise<void>
-  status(conf: NetworkConf): Promise<void>
 }
 
 /** A conf or conflist in the one form of a list. */
 export interface NetworkConf {
   name: string
   cniVersion: string
-  /** `disableCheck`, `disableGC` of the list. */
+  /** `disableCheck` of the list. */
   disableCheck?: boolean
-  disableGC?: boolean
   plugins: Record<string, unknown>[]
   /** Where it came from, for messages: a path or `NetworkAttachmentDefinition ns/name`. */
   source: string
