@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import { crds } from '../api/crds.ts'
 import type { Network } from '../api/network.ts'
 import { resources } from '../api/resources.ts'
+import { blockObject } from '../ipam/block.ts'
 import { customResourceDefinitions } from '../kube/memory/crd.ts'
 import { MemoryKube } from '../kube/memory/store.ts'
 import { ManualClock } from '../lib/clock.ts'
@@ -203,6 +204,73 @@ test('what networks overlap is not looked for again when a Node says that it is 
       "the node's pods (10.1.7.0/24)",
       2,
     ])
+  } finally {
+    watched.close()
+  }
+})
+
+test('a block of one network has no other network of its namespace looked at again', async () => {
+  const clock = new ManualClock()
+  const kube = new MemoryKube({ clock, crds: crds() })
+  await kube.create(resources.namespaces, { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'lab' } })
+  const watched = watch({ kube, clock, log: silentLog, node: 'n1' })
+  let looks: string[] = []
+  const blocksOf = (network: Network) => {
+    looks.push(network.metadata.name)
+    return watched.blocksOf(network)
+  }
+  const views = new Views({ ...watched, blocksOf }, 'n1')
+  const wire = { nic: 'eth0', endpoint: '192.168.1.11', tunnelPort: 14789 }
+  const make = async (name: string, cidr: string): Promise<Network> => {
+    const made = await kube.create(resources.networks, {
+      apiVersion: 'polynet.dev/v1alpha1',
+      kind: 'Network',
+      metadata: { namespace: 'lab', name },
+      spec: { subnets: [{ cidr }] },
+    })
+    return { ...made, status: { vni: 4096, mtu: 1450 } }
+  }
+  const blue = await make('blue', '10.1.0.0/16')
+  const red = await make('red', '10.2.0.0/16')
+  const lease = (of: Network, cidr: string) =>
+    kube.create(
+      resources.addressBlocks,
+      blockObject('lab', {
+        network: of.metadata.name,
+        networkUID: of.metadata.uid!,
+        cidr,
+        node: 'n2',
+        nodeUID: 'n2-uid',
+        endpoint: '192.168.1.12',
+      }),
+    )
+  const seen = async () => {
+    await clock.advance(0)
+    looks = []
+    const remotes = [blue, red].map((n) =>
+      views
+        .over(n, wire)
+        .remotes.map(({ cidr }) => cidr)
+        .join(),
+    )
+    return `${remotes.join(' | ')}; looked at ${[...new Set(looks)].join()}`
+  }
+  try {
+    watched.render([blue, red])
+    await watched.synced()
+    assert.equal(await seen(), ' | ; looked at blue,red')
+    await lease(blue, '10.1.0.0/26')
+    assert.equal(await seen(), '10.1.0.0/26 | ; looked at blue')
+    const block = await lease(red, '10.2.0.0/26')
+    assert.equal(await seen(), '10.1.0.0/26 | 10.2.0.0/26; looked at red')
+    assert.equal(await seen(), '10.1.0.0/26 | 10.2.0.0/26; looked at ')
+    await kube.delete(resources.addressBlocks, block.metadata)
+    assert.equal(await seen(), '10.1.0.0/26 | ; looked at red')
+    watched.render([])
+    assert.equal(await seen(), ' | ; looked at blue,red')
+    watched.render([blue, red])
+    await watched.synced()
+    assert.equal(await seen(), '10.1.0.0/26 | ; looked at blue,red')
   } finally {
     watched.close()
   }

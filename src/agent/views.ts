@@ -319,7 +319,7 @@ function withoutContained(texts: Set<string>): string[] {
 }
 
 interface Seen {
-  revision: number
+  revision: string
   overlap: string | undefined
   view: NetworkView
 }

@@ -6,6 +6,7 @@ import type { KubeObject } from '../api/meta.ts'
 import type { Network } from '../api/network.ts'
 import type { PhysicalNetwork } from '../api/physical-network.ts'
 import { resources } from '../api/resources.ts'
+import { Grouped } from '../kube/grouped.ts'
 import { type Mirror, mirror } from '../kube/mirror.ts'
 import type { Kube } from '../kube/port.ts'
 import type { Clock } from '../lib/clock.ts'
@@ -32,11 +33,12 @@ export interface Watched {
   /** Keeps in view what these networks are rendered from, and of no other namespaces. */
   render(networks: Network[]): void
   blocksOf(network: Network): AddressBlock[]
+  /** Those of other nodes. */
   slicesOf(network: Network): AttachmentSlice[]
   /** All slices of a namespace; undefined where they are not in view. */
   slicesIn(namespace: string): AttachmentSlice[] | undefined
-  /** Grows with every change of the blocks and slices of the network's namespace. */
-  revisionOf(network: Network): number
+  /** Another one after every change of what `blocksOf` and `slicesOf` say of the network. */
+  revisionOf(network: Network): string
   /**
    * Calls back with the kind of what has changed; never for pods, this node's
    * own slices and what of a network is only told to people. Returns how to
@@ -75,10 +77,6 @@ export function watch(deps: { kube: Kube; clock: Clock; log: Log; node: string }
     return m
   }
   const revise = (namespace: string) => revisions.set(namespace, (revisions.get(namespace) ?? 0) + 1)
-  const moved = (namespace: string, kind: WatchedKind) => {
-    revise(namespace)
-    changed(kind)
-  }
   const byName = { fields: `metadata.name=${deps.node}` }
   const pods = mirror(kube, resources.pods, { fields: `spec.nodeName=${deps.node}` }, { clock, log })
   const node = heard('node', mirror(kube, resources.nodes, byName, { clock, log }))
@@ -101,23 +99,25 @@ export function watch(deps: { kube: Kube; clock: Clock; log: Log; node: string }
   const always: Mirror<KubeObject>[] = [
     ...[pods, node, namespaces, networks, physicalNetworks, host, definitions, serviceCIDRs],
   ]
-  const blocks = new Map<string, Mirror<AddressBlock>>()
-  const slices = new Map<string, Mirror<AttachmentSlice>>()
+  const blocks = new Map<string, ByNetwork<AddressBlock>>()
+  const slices = new Map<string, ByNetwork<AttachmentSlice>>()
   const slicesIn = (namespace: string) => {
-    const m = mirror(kube, resources.attachmentSlices, { namespace }, { clock, log })
-    m.onChange(({ object }) => {
-      if (object.node !== deps.node) moved(namespace, 'slices')
+    const all = mirror(kube, resources.attachmentSlices, { namespace }, { clock, log })
+    const byNetwork = new Grouped(all, (s) => (s.node === deps.node ? undefined : s.networkUID))
+    all.onChange(({ object }) => {
+      if (object.node !== deps.node) changed('slices')
       else for (const listener of ownSliceListeners) listener()
     })
-    return m
+    return { all, byNetwork }
   }
   const blocksIn = (namespace: string) => {
-    const m = mirror(kube, resources.addressBlocks, { namespace }, { clock, log })
-    m.onChange(({ type, object }) => {
-      moved(namespace, 'blocks')
+    const all = mirror(kube, resources.addressBlocks, { namespace }, { clock, log })
+    const byNetwork = new Grouped(all, (b) => b.spec.networkUID)
+    all.onChange(({ type, object }) => {
+      changed('blocks')
       for (const listener of blockListeners) listener(object, type === 'DELETED')
     })
-    return m
+    return { all, byNetwork }
   }
 
   return {
@@ -132,7 +132,7 @@ export function watch(deps: { kube: Kube; clock: Clock; log: Log; node: string }
     async synced() {
       await Promise.all([
         ...always.map((m) => m.synced),
-        ...[...blocks.values(), ...slices.values()].map((m) => m.synced),
+        ...[...blocks.values(), ...slices.values()].map(({ all }) => all.synced),
       ])
     },
     render(wanted) {
@@ -140,20 +140,22 @@ export function watch(deps: { kube: Kube; clock: Clock; log: Log; node: string }
       keep(blocks, namespacesOf(wanted), blocksIn, revise)
       keep(slices, namespacesOf(layer2), slicesIn, revise)
     },
-    blocksOf(network) {
-      const uid = network.metadata.uid
-      const all = blocks.get(network.metadata.namespace ?? '')?.list() ?? []
-      return all.filter((b) => b.spec.networkUID === uid)
+    blocksOf({ metadata: { namespace = '', uid = '' } }) {
+      return blocks.get(namespace)?.byNetwork.of(uid) ?? []
     },
-    slicesOf(network) {
-      const all = slices.get(network.metadata.namespace ?? '')?.list() ?? []
-      return all.filter((s) => s.networkUID === network.metadata.uid)
+    slicesOf({ metadata: { namespace = '', uid = '' } }) {
+      return slices.get(namespace)?.byNetwork.of(uid) ?? []
     },
     slicesIn(namespace) {
-      const m = slices.get(namespace)
-      return m?.lastContact === undefined ? undefined : m.list()
+      const all = slices.get(namespace)?.all
+      return all?.lastContact === undefined ? undefined : all.list()
     },
-    revisionOf: ({ metadata: { namespace = '' } }) => revisions.get(namespace) ?? 0,
+    revisionOf: ({ metadata: { namespace = '', uid = '' } }) =>
+      [
+        revisions.get(namespace),
+        blocks.get(namespace)?.byNetwork.revisionOf(uid),
+        slices.get(namespace)?.byNetwork.revisionOf(uid),
+      ].join(' '),
     onChange(listener) {
       listeners.add(listener)
       return () => listeners.delete(listener)
@@ -167,7 +169,8 @@ export function watch(deps: { kube: Kube; clock: Clock; log: Log; node: string }
       return () => ownSliceListeners.delete(listener)
     },
     close() {
-      for (const m of [...always, ...blocks.values(), ...slices.values()]) m.close()
+      for (const m of always) m.close()
+      for (const { all } of [...blocks.values(), ...slices.values()]) all.close()
     },
   }
 }
@@ -184,11 +187,17 @@ export const sameToNodes = (a: Network, b: Network): boolean =>
 const namespacesOf = (networks: Network[]): Set<string> =>
   new Set(networks.map((n) => n.metadata.namespace ?? ''))
 
+/** The objects of one namespace. */
+interface ByNetwork<T extends KubeObject> {
+  all: Mirror<T>
+  byNetwork: Grouped<T>
+}
+
 /** Makes `mirrors` those of `wanted`, and closes the others; tells which came or went. */
 function keep<T extends KubeObject>(
-  mirrors: Map<string, Mirror<T>>,
+  mirrors: Map<string, ByNetwork<T>>,
   wanted: Set<string>,
-  make: (namespace: string) => Mirror<T>,
+  make: (namespace: string) => ByNetwork<T>,
   changed: (namespace: string) => void,
 ): void {
   for (const namespace of wanted) {
@@ -196,10 +205,10 @@ function keep<T extends KubeObject>(
     mirrors.set(namespace, make(namespace))
     changed(namespace)
   }
-  for (const [namespace, m] of mirrors) {
+  for (const [namespace, { all }] of mirrors) {
     if (wanted.has(namespace)) continue
     mirrors.delete(namespace)
-    m.close()
+    all.close()
     changed(namespace)
   }
 }

@@ -12,6 +12,7 @@ import {
 import { resources } from '../api/resources.ts'
 import { poolOf } from '../ipam/pool.ts'
 import { type Usage, usageOf } from '../ipam/usage.ts'
+import { Grouped } from '../kube/grouped.ts'
 import { type Mirror, mirror } from '../kube/mirror.ts'
 import type { Kube } from '../kube/port.ts'
 import type { Clock } from '../lib/clock.ts'
@@ -34,7 +35,6 @@ import {
 import { identifiersFor, tunnelPortsFor } from './identifiers.ts'
 import { Leisure, sameButWords } from './leisure.ts'
 import type { Figures } from './metrics.ts'
-import { NetworkBlocks } from './network-blocks.ts'
 import { finalizersOf, isUsed, unseenMs, usersOf } from './protection.ts'
 import { statefulHolders } from './stateful-sets.ts'
 import { Suspects } from './suspects.ts'
@@ -78,7 +78,7 @@ export async function startController(deps: { kube: Kube; clock: Clock; log: Log
   const slices = watch(resources.attachmentSlices)
   const nodes = watch(resources.nodes)
   const claims = watch(resources.ipamClaims)
-  const blocksOf = new NetworkBlocks(blocks)
+  const blocksOf = new Grouped(blocks, (b) => b.spec.networkUID)
   const suspects = new Suspects({ networks, hosts, blocks, slices, nodes, claims })
   const all: Mirror<KubeObject>[] = [networks, physicalNetworks, hosts, blocks, slices, nodes, claims]
   /** Grow with what their names say. */
