@@ -8,6 +8,7 @@ import type { Datapath } from '../datapath/port.ts'
 import type { Addresses, Owner } from '../ipam/port.ts'
 import { asFault, Fault } from '../lib/fault.ts'
 import { type Address, parseAddress, withoutLength } from '../lib/ip.ts'
+import { limit } from '../lib/limit.ts'
 import type { Log } from '../lib/log.ts'
 import { macOf } from '../lib/mac.ts'
 import { planPort } from '../plan/plan-node.ts'
@@ -58,6 +59,9 @@ export const steps = [
   'del:done',
 ] as const
 export type Step = (typeof steps)[number]
+
+/** How many sandboxes that nobody waits for are taken away at once: each may execute plugins. */
+export const takingAway = 8
 
 /**
  * Makes and takes away all interfaces of a pod. Everything that must be taken
@@ -217,7 +221,7 @@ export class Sandboxes {
    */
   async forgetPreviousBoot(): Promise<void> {
     const { journal, plugins, log } = this.#deps
-    for (const record of recordsIn(journal.previousBoot)) {
+    const forget = async (record: SandboxRecord) => {
       for (const a of record.attachments.toReversed()) {
         if (a.kind !== 'plugin') continue
         await plugins.del({ ...invocationOf(record, a), netns: '' }).catch((error) =>
@@ -227,6 +231,9 @@ export class Sandboxes {
         )
       }
     }
+    // A plugin that hangs is killed after 45 seconds, and no pod can come before.
+    const limited = limit(takingAway)
+    await Promise.all(recordsIn(journal.previousBoot).map((record) => limited(() => forget(record))))
     await journal.forgetPreviousBoot()
   }
 

@@ -55,6 +55,15 @@ DEL) [ -e ${dir}/free ] || { echo '{"cniVersion":"1.0.0","code":102,"msg":"it wi
 esac`,
   )
   plugin(
+    'slow',
+    `cat >/dev/null; [ $CNI_COMMAND = VERSION ] || echo "$CNI_COMMAND slow $CNI_IFNAME" >>${calls}
+case $CNI_COMMAND in
+VERSION) echo '{"cniVersion":"1.0.0","supportedVersions":["1.0.0"]}' ;;
+ADD) echo '{"cniVersion":"1.0.0","interfaces":[{"name":"'$CNI_IFNAME'","sandbox":"'$CNI_NETNS'"}]}' ;;
+DEL) until [ -e ${dir}/free ]; do sleep 0.1; done ;;
+esac`,
+  )
+  plugin(
     'portmap',
     `input=$(cat); [ $CNI_COMMAND = VERSION ] || echo "$CNI_COMMAND portmap $CNI_IFNAME $input" >>${calls}
 case $CNI_COMMAND in
@@ -91,7 +100,7 @@ esac`,
     metadata: { namespace: 'default', name: 'flat' },
     spec: { topology: 'Layer2', subnets: [{ cidr: '10.1.0.0/16' }] },
   })
-  for (const type of ['good', 'bad', 'stuck'])
+  for (const type of ['good', 'bad', 'stuck', 'slow'])
     await make(resources.networkAttachmentDefinitions, {
       metadata: { namespace: 'default', name: type },
       spec: { config: JSON.stringify({ cniVersion: '1.0.0', name: type, type }) },
@@ -565,6 +574,23 @@ test('GC takes nothing away that came while it was under way, nor anything when 
   assert.equal((await cni('CHECK', 'comes')).exit, 0)
   await gc(['stays'])
   assert.deepEqual(await left(), before)
+})
+
+test('after a boot a plugin that hangs keeps no other pod from its DEL; each pod has its own in reverse order', async () => {
+  const { pod, cni, calls, free, disk, startAgain } = await node()
+  for (const name of ['a', 'b', 'c']) {
+    await pod(name, 'good@net1,slow@net2')
+    assert.equal((await cni('ADD', name)).exit, 0)
+  }
+  disk.boot = 'before'
+  const before = calls().length
+  const ready = startAgain()
+  await until(async () => calls().length === before + 3)
+  assert.deepEqual(calls().slice(before), Array(3).fill('DEL slow net2'))
+  free()
+  await ready
+  assert.deepEqual(calls().slice(before + 3), Array(3).fill('DEL good net1'))
+  assert.equal(disk.previous.size, 0)
 })
 
 test('CHECK names what is not as it was made', async () => {
