@@ -6,13 +6,14 @@ import type { CniRequest } from '../cni/request.ts'
 import type { CniResult } from '../cni/result.ts'
 import { convertResult } from '../cni/versions.ts'
 import { asFault, Fault } from '../lib/fault.ts'
+import { limit } from '../lib/limit.ts'
 import type { Log } from '../lib/log.ts'
 import type { CniAnswer } from './agent.ts'
 import type { Attachable } from './attachable.ts'
 import type { Events } from './events.ts'
 import type { IpamPlugin } from './ipam-plugin.ts'
 import { withRuntimeConfig } from './runtime-config.ts'
-import type { Sandboxes } from './sandboxes.ts'
+import { type Sandboxes, takingAway } from './sandboxes.ts'
 import type { Traces } from './traces.ts'
 import { Turns } from './turns.ts'
 
@@ -144,19 +145,14 @@ export class Commands {
       )
     const valid = new Set(said.map((a) => a.containerID))
     const garbage = [...sandboxes.known()].filter((id) => !valid.has(id) && !this.#turns.has(id))
-    await this.#turns.alone(() => this.#collect(garbage))
-  }
-
-  async #collect(garbage: string[]): Promise<void> {
-    const { sandboxes } = this.#known()
-    const errors: string[] = []
-    for (const containerID of garbage) {
-      try {
-        await sandboxes.del(containerID)
-      } catch (error) {
-        errors.push(asFault(error, `collect sandbox ${containerID}`).message)
-      }
-    }
+    const limited = limit(takingAway)
+    // All turns are taken now, so that an ADD which comes to one that waits for its place follows and stays.
+    const taken = garbage.map((containerID) =>
+      this.#turns.take(containerID, () => limited(() => sandboxes.del(containerID))),
+    )
+    const errors = (await Promise.allSettled(taken)).flatMap((each, index) =>
+      each.status === 'rejected' ? asFault(each.reason, `collect sandbox ${garbage[index]}`).message : [],
+    )
     if (errors.length > 0) throw new Fault('plugin', 'collect garbage', errors.join('; '))
   }
 

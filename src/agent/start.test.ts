@@ -576,6 +576,51 @@ test('GC takes nothing away that came while it was under way, nor anything when 
   assert.deepEqual(await left(), before)
 })
 
+test('a GC behind plugins that hang holds up no other pod, and nothing that comes to a sandbox meanwhile is taken away', async () => {
+  const { pod, cni, calls, free, left } = await node()
+  const config = {
+    cniVersion: '1.1.0',
+    name: 'polynet',
+    type: 'polynet-cni',
+    'cni.dev/valid-attachments': [],
+  }
+  const hanging = Array.from({ length: 8 }, (_, i) => `hangs-${i}`)
+  for (const name of hanging) await pod(name, 'slow@net1')
+  await pod('waits')
+  for (const name of [...hanging, 'waits']) assert.equal((await cni('ADD', name)).exit, 0)
+  const before = calls().length
+  const collected = cni('GC', '', { containerID: '', config })
+  await until(async () => calls().length === before + 8)
+  await pod('other', 'good@net1')
+  assert.equal((await cni('ADD', 'other')).exit, 0)
+  const again = cni('ADD', 'waits')
+  assert.equal((await cni('DEL', 'other')).exit, 0)
+  free()
+  assert.deepEqual([(await collected).exit, (await again).exit], [0, 0])
+  assert.equal((await cni('CHECK', 'waits')).exit, 0)
+  assert.equal((await cni('DEL', 'waits')).exit, 0)
+  assert.deepEqual(await left(), [])
+})
+
+test('a GC waits for nothing that is under way for another sandbox', async () => {
+  const { pod, cni, calls, free } = await node()
+  const config = {
+    cniVersion: '1.1.0',
+    name: 'polynet',
+    type: 'polynet-cni',
+    'cni.dev/valid-attachments': [],
+  }
+  await pod('stale')
+  await pod('goes', 'slow@net1')
+  for (const name of ['stale', 'goes']) assert.equal((await cni('ADD', name)).exit, 0)
+  const going = cni('DEL', 'goes')
+  await until(async () => calls().includes('DEL slow net1'))
+  assert.equal((await cni('GC', '', { containerID: '', config })).exit, 0)
+  assert.equal((await cni('CHECK', 'stale')).exit, 1)
+  free()
+  assert.equal((await going).exit, 0)
+})
+
 test('after a boot a plugin that hangs keeps no other pod from its DEL; each pod has its own in reverse order', async () => {
   const { pod, cni, calls, free, disk, startAgain } = await node()
   for (const name of ['a', 'b', 'c']) {

@@ -23,7 +23,7 @@ export class Turns {
     return this.#last.has(key)
   }
 
-  /** Runs `act` while nothing else runs (GC excludes ADD and DEL); what comes meanwhile waits. */
+  /** Runs `act` while nothing else runs; what comes meanwhile waits. */
   alone<T>(act: () => Promise<T>): Promise<T> {
     const mine = Promise.allSettled([this.#gate, ...this.#last.values()]).then(act)
     this.#gate = mine
