@@ -961,3 +961,23 @@ test('pods are looked into when the node starts and when their ports are planned
   )
   assert.deepEqual(await next(startAgain), [])
 })
+
+test('an agent that waits for an API server which never answers ends when it is told to', {
+  timeout: 30_000,
+}, async () => {
+  const kube = Object.assign(new MemoryKube(), { list: () => new Promise<never>(() => {}) })
+  const fabric = new MemoryFabric()
+  fabric.addNode('n1', [])
+  const datapath = memoryDatapath(fabric, 'n1')
+  const journal = memoryJournal()
+  await journal.put('node', { name: 'n1', uid: 'uid-of-n1' })
+  const plugins = foreignPlugins({ confDir: '/nowhere', binDirs: [], log: silentLog })
+  const agent = startAgent({
+    ...{ kube, datapath, journal, plugins, node: 'n1', clock: realClock, log: silentLog },
+    closed: [],
+  })
+  await realClock.sleep(20)
+  await agent.close()
+  assert.equal(agent.unready(), 'the agent is closing')
+  await datapath.close()
+})

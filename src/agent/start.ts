@@ -278,10 +278,11 @@ export function startAgent(deps: AgentDeps): Agent {
       closed = true
       takingBack.close()
       unready = 'the agent is closing'
+      // First: rounds may wait for what an API server that is away does not say.
+      watched.close()
       await started.close()
       await registration?.close()
       await core?.close()
-      watched.close()
     },
   }
 }

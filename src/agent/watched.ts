@@ -10,6 +10,7 @@ import { Grouped } from '../kube/grouped.ts'
 import { type Mirror, mirror } from '../kube/mirror.ts'
 import type { Kube } from '../kube/port.ts'
 import type { Clock } from '../lib/clock.ts'
+import { Fault } from '../lib/fault.ts'
 import { equal } from '../lib/json.ts'
 import type { Log } from '../lib/log.ts'
 
@@ -28,7 +29,7 @@ export interface Watched {
   host: Mirror<HostPhysicalNetwork>
   definitions: Mirror<core.NetworkAttachmentDefinition>
   serviceCIDRs: Mirror<core.ServiceCIDR>
-  /** Resolves when everything above, and what `render` asked for till now, was listed once. */
+  /** Resolves when everything above, and what `render` asked for till now, was listed once; rejects once closed. */
   synced(): Promise<void>
   /** Keeps in view what these networks are rendered from, and of no other namespaces. */
   render(networks: Network[]): void
@@ -69,6 +70,9 @@ export function watch(deps: { kube: Kube; clock: Clock; log: Log; node: string }
   const ownSliceListeners = new Set<() => void>()
   const blockListeners = new Set<(block: AddressBlock, gone: boolean) => void>()
   const revisions = new Map<string, number>()
+  /** Those who wait for `synced`. */
+  const waiting = new Set<(fault: Fault) => void>()
+  let closed = false
   const changed = (kind: WatchedKind) => {
     for (const listener of listeners) listener(kind)
   }
@@ -129,13 +133,18 @@ export function watch(deps: { kube: Kube; clock: Clock; log: Log; node: string }
     host,
     definitions,
     serviceCIDRs,
-    async synced() {
-      await Promise.all([
-        ...always.map((m) => m.synced),
-        ...[...blocks.values(), ...slices.values()].map(({ all }) => all.synced),
-      ])
-    },
+    synced: () =>
+      new Promise((resolve, reject) => {
+        if (closed) return reject(closing())
+        waiting.add(reject)
+        const all = [...always, ...Array.from([...blocks.values(), ...slices.values()], ({ all }) => all)]
+        void Promise.all(all.map((m) => m.synced)).then(() => {
+          waiting.delete(reject)
+          resolve()
+        })
+      }),
     render(wanted) {
+      if (closed) return
       const layer2 = wanted.filter((n) => n.spec.topology === 'Layer2')
       keep(blocks, namespacesOf(wanted), blocksIn, revise)
       keep(slices, namespacesOf(layer2), slicesIn, revise)
@@ -169,11 +178,16 @@ export function watch(deps: { kube: Kube; clock: Clock; log: Log; node: string }
       return () => ownSliceListeners.delete(listener)
     },
     close() {
+      closed = true
+      for (const reject of waiting) reject(closing())
+      waiting.clear()
       for (const m of always) m.close()
       for (const { all } of [...blocks.values(), ...slices.values()]) all.close()
     },
   }
 }
+
+const closing = () => new Fault('unavailable', 'see what the cluster holds', 'the agent is closing')
 
 /** Whether nodes would do the same with both. */
 export const sameToNodes = (a: Network, b: Network): boolean =>
