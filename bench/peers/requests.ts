@@ -112,7 +112,7 @@ export async function requests(place: Place, size: Size): Promise<Figures[]> {
   for (const [way, networks] of cases) {
     if (!place.hurried) await batch(place, way, networks, 1, 'before')
     for (const [count, times] of [
-      [1, size({ small: 1, full: 4 })],
+      [1, size({ small: 1, full: 3 })],
       [many, 1],
     ] as const) {
       await sleep(size({ small: 500, full: 3000 }))
