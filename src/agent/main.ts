@@ -142,10 +142,13 @@ async function run(options: Options): Promise<void> {
   if (removed) await Promise.all([installation?.remove(), leave(agent, log)])
   else await installation?.close()
   stopSpool()
-  await server.close()
+  // Those that wait for an API server that is away are answered by the agent's closing, others go on beside it.
+  const answered = server.close()
+  await Promise.race([answered, realClock.sleep(answersMs)])
   await traced.close()
   await probes?.close()
   await agent.close()
+  await answered
   await datapath.close()
   await journal.close()
 }
@@ -159,6 +162,9 @@ async function leave(agent: Agent, log: Log): Promise<void> {
     log.warn('the Node keeps labels physical.polynet.dev/… and resources nic.polynet.dev/…', { why: message })
   }
 }
+
+/** How long an agent that is told to end goes on for those who wait for an answer, as if it were not. */
+const answersMs = 10_000
 
 /** How long after its start an agent lets pods wait for it; later, what keeps it from being ready may take long. */
 const patienceMs = 5000

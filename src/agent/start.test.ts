@@ -981,3 +981,34 @@ test('an agent that waits for an API server which never answers ends when it is 
   assert.equal(agent.unready(), 'the agent is closing')
   await datapath.close()
 })
+
+test('an ADD that waits for an API server which never answers is answered when the agent ends, and nothing is left of it', {
+  timeout: 30_000,
+}, async () => {
+  const { kube, agent, pod, cni, left } = await node()
+  await kube.create(resources.namespaces, {
+    apiVersion: 'v1',
+    kind: 'Namespace',
+    metadata: { name: 'other' },
+  })
+  await kube.create(resources.networks, {
+    apiVersion: 'polynet.dev/v1alpha1',
+    kind: 'Network',
+    metadata: { namespace: 'other', name: 'net' },
+    spec: { subnets: [{ cidr: '10.2.0.0/16' }], allowedNamespaces: { from: 'All' } },
+  })
+  const asked = Promise.withResolvers<void>()
+  const list = kube.list.bind(kube)
+  kube.list = async (resource, selection) => {
+    if (resource.plural !== 'addressblocks' || selection?.namespace !== 'other' || selection.labels)
+      return list(resource, selection)
+    asked.resolve()
+    return new Promise(() => {})
+  }
+  await pod('far', 'other/net')
+  const far = cni('ADD', 'far')
+  await asked.promise
+  await agent.close()
+  assert.equal((await far).exit, 1)
+  assert.deepEqual(await left(), [])
+})
