@@ -128,6 +128,16 @@ const cases: [title: string, around: Partial<BlockSurroundings>, want: string[]]
     ['10.1.240.2/32', '10.1.240.4/32'],
   ],
   [
+    'and not of a pod that is long gone, unless it is there again',
+    {
+      blocks: ['db-0', 'db-1'].map((pod, i) => block(`10.1.240.${i}/32`, 'n1', `statefulset-pod lab/${pod}`)),
+      pods: [named('Pod', 'db-1') as Pod],
+      statefulSets: [named('StatefulSet', 'db', { replicas: 2 }) as StatefulSet],
+      longGone: new Set(['lab/db-0', 'lab/db-1']),
+    },
+    ['10.1.240.0/32'],
+  ],
+  [
     'where nobody looks at StatefulSets, their pods’ addresses are kept',
     { blocks: [block('10.1.240.7/32', 'n1', 'statefulset-pod lab/db-0')] },
     [],

@@ -22,6 +22,8 @@ export interface BlockSurroundings {
   /** Only where both are given, addresses that were kept for pods of StatefulSets are given up. */
   pods?: Pod[]
   statefulSets?: StatefulSet[]
+  /** `<namespace>/<name>` of pods that nothing is kept for, though a StatefulSet wants them. */
+  longGone?: Set<string>
 }
 
 /** apps/v1 StatefulSet, as far as it says which pods there shall be. */
@@ -88,7 +90,8 @@ function holdersOf(around: BlockSurroundings): (block: AddressBlock, holder: str
     // Pools that are no Networks have identifiers of another form.
     if (isUID(spec.networkUID) && !networks.has(spec.networkUID)) return false
     if (kind === 'claim') return claims.has(name)
-    if (kind === 'statefulset-pod' && pods && around.statefulSets) return pods.has(name) || shallBe(name)
+    if (kind === 'statefulset-pod' && pods && around.statefulSets)
+      return pods.has(name) || (shallBe(name) && !around.longGone?.has(name))
     return true
   }
 }

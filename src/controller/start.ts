@@ -36,7 +36,7 @@ import { identifiersFor, tunnelPortsFor } from './identifiers.ts'
 import { Leisure, sameButWords } from './leisure.ts'
 import type { Figures } from './metrics.ts'
 import { finalizersOf, isUsed, unseenMs, usersOf } from './protection.ts'
-import { statefulHolders } from './stateful-sets.ts'
+import { StatefulHolderLooks, type StatefulHolders } from './stateful-sets.ts'
 import { Suspects } from './suspects.ts'
 
 export interface Controller {
@@ -310,11 +310,12 @@ export async function startController(deps: { kube: Kube; clock: Clock; log: Log
     }
   }
 
+  const looks = new StatefulHolderLooks({ kube, clock })
   let holdersAt = 0
   const holders = async () => {
     if (clock.now() - holdersAt < holdersEveryMs) return undefined
     holdersAt = clock.now()
-    return statefulHolders(kube, blocks.list())
+    return looks.look(blocks.list())
   }
 
   const cleanPass = async () => {
@@ -328,10 +329,7 @@ export async function startController(deps: { kube: Kube; clock: Clock; log: Log
     }
   }
 
-  const clean = async (
-    left: ReturnType<Suspects['take']>,
-    kept: Awaited<ReturnType<typeof statefulHolders>>,
-  ) => {
+  const clean = async (left: ReturnType<Suspects['take']>, kept: StatefulHolders | undefined) => {
     if (left.blocks.length + left.slices.length + left.hosts.length === 0) return
     const known = nodes.list()
     const around = { nodes: known, blocks: left.blocks, networks: networks.list(), claims: claims.list() }
