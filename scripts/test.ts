@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process'
 import { globSync } from 'node:fs'
-import { basename, join, relative, resolve } from 'node:path'
+import { join, relative, resolve } from 'node:path'
 import { run } from 'node:test'
 import { inspect } from 'node:util'
 
@@ -32,7 +32,7 @@ interface Stage {
   patterns: string[]
   concurrency: number
   timeoutMs: number
-  /** For real clusters, which take root: tools that are built first, and say how far they are. `concurrency` is the sum of sizes then, and each file's time is listed in the end. */
+  /** For real clusters, which take root: tools that are built first, and say how far they are. Each file's time is listed in the end. */
   tools?: string[]
 }
 
@@ -58,28 +58,26 @@ const tools = [
   ...['multus', 'whereabouts', 'agnhost'],
 ]
 
-/**
- * `npm run test:cluster`: on real Kubernetes, which is built when there is
- * none yet. The longest come first; two busy clusters at once, and a small one
- * beside them, leave little idle of two processors. With three busy ones a
- * hundred pods were not Ready within four minutes.
- */
-const clusters: Stage = {
-  title: 'real clusters',
-  patterns: [
-    ...['stories', 'bad-days', 'peers', 'install', 'upgrade', 'cluster'].map(
-      (name) => `cluster/${name}.test.ts`,
-    ),
-    'cluster/*.test.ts',
-  ],
-  concurrency: 5,
-  timeoutMs: 2_400_000,
-  tools,
-}
-
-/** How much of a machine with room for five a file takes: a small cluster is one, a busy one two. */
-const sizes: Record<string, number> = { stories: 4, 'bad-days': 2, peers: 2, install: 2, upgrade: 2 }
-const sizeOf = (file: string): number => sizes[basename(file, '.test.ts')] ?? 1
+/** `npm run test:cluster`: on real Kubernetes, which is built when there is none yet. The longest come first; no more than two clusters at once. */
+const clusters: Stage[] = [
+  {
+    title: 'pages on two real clusters',
+    patterns: ['cluster/stories.test.ts'],
+    concurrency: 1,
+    timeoutMs: 2_400_000,
+    tools,
+  },
+  {
+    title: 'real clusters',
+    patterns: [
+      ...['peers', 'bad-days', 'install', 'upgrade', 'cluster'].map((name) => `cluster/${name}.test.ts`),
+      'cluster/!(stories).test.ts',
+    ],
+    concurrency: 2,
+    timeoutMs: 1_800_000,
+    tools,
+  },
+]
 
 /** Runs one tool; its output is shown when it complains. */
 function check(title: string, command: string, args: string[]): Tally {
@@ -101,79 +99,19 @@ function made(tools: string[]): Tally {
   return { passed: ok ? 1 : 0, failed: ok ? 0 : 1, skipped: 0 }
 }
 
-/** Files that had to be run a second time. */
-const flakes: string[] = []
-
-/** Runs the files of a stage. On clusters, one that failed is run again when all others are done, and counts as it comes out then. */
-async function stageOf(
-  files: string[],
-  { concurrency, timeoutMs, tools }: Omit<Stage, 'title' | 'patterns'>,
-): Promise<Tally[]> {
-  const progress = new Progress()
-  try {
-    if (!tools) return [await tests(files, concurrency, timeoutMs, progress)]
-    // Clusters are mostly Go's, and memory is what there is enough of.
-    process.env.GOGC ??= '400'
-    const run = (file: string) => tests([file], 1, timeoutMs, progress)
-    const first = await inTurns(files, concurrency, sizeOf, async (file) => ({
-      file,
-      tally: await run(file),
-    }))
-    const tallies: Tally[] = []
-    for (const { file, tally } of first) {
-      // Neighbours take a machine's time from each other: what fails by itself, too, is wrong.
-      if (tally.failed > 0) {
-        console.log(`again, by itself: ${relative(root, file)}`)
-        flakes.push(relative(root, file))
-      }
-      tallies.push(tally.failed > 0 ? await run(file) : tally)
-    }
-    for (const line of progress.lines()) console.log(line)
-    return tallies
-  } finally {
-    progress.over()
-  }
-}
-
-/** Does all, in their order, as long as those that go on at once are no larger than `room` together; one that waits for room lets smaller ones pass. */
-async function inTurns<Item, Done>(
-  items: Item[],
-  room: number,
-  sizeOf: (item: Item) => number,
-  act: (item: Item) => Promise<Done>,
-): Promise<Done[]> {
-  const waiting = [...items]
-  const done: Done[] = []
-  const going = new Set<Promise<void>>()
-  for (let left = room; waiting.length + going.size > 0; ) {
-    const next = waiting.findIndex((item) => sizeOf(item) <= left)
-    if (next < 0) {
-      await Promise.race(going)
-      continue
-    }
-    const [item] = waiting.splice(next, 1) as [Item]
-    left -= sizeOf(item)
-    const ends = act(item).then((result) => {
-      done.push(result)
-      left += sizeOf(item)
-      going.delete(ends)
-    })
-    going.add(ends)
-  }
-  return done
-}
-
 /** Runs test files, a line for each as it ends, and what failed in full. */
 async function tests(
   files: string[],
   concurrency: number,
   timeout: number,
-  progress: Progress,
+  reasons: Reasons,
+  timed = false,
 ): Promise<Tally> {
   const total: Tally = { passed: 0, failed: 0, skipped: 0 }
   const silent = new Set(files)
   const execArgv = ['--import', join(import.meta.dirname, 'left-open.ts')]
   const stream = run({ files, concurrency, timeout, cwd: root, execArgv })
+  const progress = new Progress()
   stream.on('test:dequeue', ({ name, file }) => name === file && progress.begins(name))
   stream.on('test:complete', ({ name, file }) => (name === file ? progress.ends(name) : progress.passes()))
   stream.on('test:pass', ({ skip }) => {
@@ -210,6 +148,8 @@ async function tests(
     console.log(`${said} ${relative(root, file)}: ${counts.passed} passed${failures}${skipped}, ${took}`)
   })
   for await (const _ of stream);
+  progress.over()
+  if (timed) for (const line of progress.lines()) console.log(line)
   // Node counts a file that ends early as one test, which may even have passed.
   for (const file of silent) console.log(`FAIL ${relative(root, file)}: ended before its last test`)
   return { ...total, failed: total.failed + silent.size }
@@ -290,7 +230,7 @@ const [flags, paths] = [true, false].map((flag) =>
   process.argv.slice(2).filter((arg) => arg.startsWith('--') === flag),
 ) as [string[], string[]]
 const onClusters = flags.includes('--cluster')
-const stages = [...(onClusters ? [] : ordinary), ...(onClusters || flags.includes('--all') ? [clusters] : [])]
+const stages = onClusters ? clusters : [...ordinary, ...(flags.includes('--all') ? clusters : [])]
 const tallies: Tally[] = []
 const reasons = new Reasons()
 
@@ -298,8 +238,9 @@ if (paths.length === 0 && !onClusters)
   for (const [title, command, args] of checks) tallies.push(check(title, command, args))
 
 const isRoot = process.getuid?.() === 0
+let areMade = false
 
-for (const { title, patterns, tools, ...how } of stages) {
+for (const { title, patterns, concurrency, timeoutMs, tools } of stages) {
   const files = filesOf(patterns, paths)
   if (files.length === 0) continue
   const began = performance.now()
@@ -309,12 +250,15 @@ for (const { title, patterns, tools, ...how } of stages) {
     tallies.push({ passed: 0, failed: 0, skipped: files.length })
     continue
   }
-  if (tools && paths.length === 0) {
+  if (tools && paths.length === 0 && !areMade) {
     const tally = made(tools)
     tallies.push(tally)
     if (tally.failed > 0) break
+    areMade = true
   }
-  tallies.push(...(await stageOf(files, { tools, ...how })))
+  // Clusters are mostly Go's, and memory is what there is enough of.
+  if (tools) process.env.GOGC ??= '400'
+  tallies.push(await tests(files, concurrency, timeoutMs, reasons, tools !== undefined))
   console.log(`${title}: ${seconds(began)}`)
 }
 
@@ -322,10 +266,15 @@ for (const { title, patterns, tools, ...how } of stages) {
 const others = paths.filter(
   (path) => path.endsWith('.test.ts') && relative(root, resolve(path)).startsWith('..'),
 )
-if (others.length > 0) {
-  const files = others.map((path) => resolve(path))
-  tallies.push(...(await stageOf(files, { concurrency: 1, timeoutMs: 60_000 })))
-}
+if (others.length > 0)
+  tallies.push(
+    await tests(
+      others.map((path) => resolve(path)),
+      1,
+      60_000,
+      reasons,
+    ),
+  )
 
 const ran = [
   ...stages.flatMap(({ patterns }) => filesOf(patterns, paths)),
@@ -335,7 +284,6 @@ const empty = paths.filter((path) => !ran.some((file) => isBelow(resolve(path), 
 for (const path of empty) console.log(`FAIL ${path}: there is no test below it`)
 
 const sum = (key: keyof Tally): number => tallies.reduce((total, tally) => total + tally[key], 0)
-for (const file of flakes) console.log(`failed the first time: ${file}`)
 console.log(
   `\n${[...reasons.lines(), ''].join('\n')}${sum('passed')} passed, ${sum('failed')} failed, ${sum('skipped')} skipped`,
 )
