@@ -7,7 +7,7 @@ import type { CniResult } from '../cni/result.ts'
 import type { Datapath } from '../datapath/port.ts'
 import type { Addresses, Owner } from '../ipam/port.ts'
 import { asFault, Fault } from '../lib/fault.ts'
-import { type Address, parseAddress, withoutLength } from '../lib/ip.ts'
+import { type Address, parseAddress, sameAddress, withoutLength } from '../lib/ip.ts'
 import { limit } from '../lib/limit.ts'
 import type { Log } from '../lib/log.ts'
 import { macOf } from '../lib/mac.ts'
@@ -311,7 +311,7 @@ export class Sandboxes {
         const at = leased.findIndex((a, index) => leased.slice(0, index).some((b) => sharedBy(a, b)))
         if (at < 0) return leased.map((a, index) => planned(a, views[index], leased))
         const one = wanted[at] as Wanted
-        if (tries === 2 * wanted.length) throw sameAddress(record, leased, at)
+        if (tries === 2 * wanted.length) throw addressTwice(record, leased, at)
         // It rests, so another one is next.
         await this.#deps.addresses.release(ownerOf(record, one.request.interface))
         leased[at] = await leaseOne(one, at)
@@ -451,7 +451,7 @@ function sharedBy(a: AttachmentRecord, b: AttachmentRecord): string | undefined 
   return addresses(a).find((address) => of.includes(address))
 }
 
-function sameAddress({ pod }: SandboxRecord, leased: AttachmentRecord[], at: number): Fault {
+function addressTwice({ pod }: SandboxRecord, leased: AttachmentRecord[], at: number): Fault {
   const [a, b] = [leased[at], leased.find((other) => sharedBy(leased[at] as AttachmentRecord, other))]
   const address = a && b && sharedBy(a, b)
   return new Fault(
@@ -467,8 +467,7 @@ function macOfPeer(
   own?: Address,
 ): string | undefined {
   const addresses = ips.flatMap((ip) => parseAddress(ip) ?? [])
-  if (own && addresses.some(({ family, value }) => family === own.family && value === own.value))
-    return undefined
+  if (own && addresses.some((address) => sameAddress(address, own))) return undefined
   return mac ?? (addresses[0] && macOf(addresses[0]))
 }
 
