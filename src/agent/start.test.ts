@@ -236,6 +236,21 @@ afterEach(async () => {
   for (const close of closing.splice(0)) await close()
 })
 
+/** A network of another namespace, `other/net`, that pods of all may use. */
+async function elsewhere(kube: MemoryKube): Promise<void> {
+  await kube.create(resources.namespaces, {
+    apiVersion: 'v1',
+    kind: 'Namespace',
+    metadata: { name: 'other' },
+  })
+  await kube.create(resources.networks, {
+    apiVersion: 'polynet.dev/v1alpha1',
+    kind: 'Network',
+    metadata: { namespace: 'other', name: 'net' },
+    spec: { subnets: [{ cidr: '10.2.0.0/16' }], allowedNamespaces: { from: 'All' } },
+  })
+}
+
 test('when the third of four attachments fails, all are taken away in reverse order, and pod and runtime are told', async () => {
   const { kube, pod, cni, calls, left } = await node()
   await pod('web', 'good@net1,bad@net2,good@net3')
@@ -692,17 +707,7 @@ test('a network that was to go stays when a pod comes to it while the kernel is 
   let ahead = 0
   const clock = { ...realClock, now: () => realClock.now() + ahead }
   const { kube, pod, cni } = await node((datapath) => datapath, clock)
-  await kube.create(resources.namespaces, {
-    apiVersion: 'v1',
-    kind: 'Namespace',
-    metadata: { name: 'other' },
-  })
-  await kube.create(resources.networks, {
-    apiVersion: 'polynet.dev/v1alpha1',
-    kind: 'Network',
-    metadata: { namespace: 'other', name: 'net' },
-    spec: { subnets: [{ cidr: '10.2.0.0/16' }], allowedNamespaces: { from: 'All' } },
-  })
+  await elsewhere(kube)
   await pod('before', 'flat')
   assert.equal((await cni('ADD', 'before')).exit, 0)
   assert.equal((await cni('DEL', 'before')).exit, 0)
@@ -986,17 +991,7 @@ test('an ADD that waits for an API server which never answers is answered when t
   timeout: 30_000,
 }, async () => {
   const { kube, agent, pod, cni, left } = await node()
-  await kube.create(resources.namespaces, {
-    apiVersion: 'v1',
-    kind: 'Namespace',
-    metadata: { name: 'other' },
-  })
-  await kube.create(resources.networks, {
-    apiVersion: 'polynet.dev/v1alpha1',
-    kind: 'Network',
-    metadata: { namespace: 'other', name: 'net' },
-    spec: { subnets: [{ cidr: '10.2.0.0/16' }], allowedNamespaces: { from: 'All' } },
-  })
+  await elsewhere(kube)
   const asked = Promise.withResolvers<void>()
   const list = kube.list.bind(kube)
   kube.list = async (resource, selection) => {

@@ -43,6 +43,15 @@ const give = ({ metadata, spec }: AddressBlock, node: string, c: AddressCluster)
     blockObject(metadata.namespace ?? '', { ...spec, node, nodeUID: nodeUID(node) }),
   )
 
+/** A node that hears of its one block, in which a pod has an address. */
+async function inUse(deps: Parameters<AddressCluster['start']>[1] = {}) {
+  const c = await addressCluster()
+  const network = await c.network('blue', v4)
+  const n1 = await watching(c, c.start('n1', deps))
+  const held = await leased(n1, { network, owner: ownerOf('a') })
+  return { c, network, n1, held, block: await only(c) }
+}
+
 const creations = (c: AddressCluster) => c.requests.filter((r) => r === 'create addressblocks').length
 
 test('a block that somebody deletes while pods use it is made again at once, and one that nobody uses is forgotten', async () => {
@@ -77,13 +86,11 @@ test('a block that is in no watch’s view is made again within a quarter of an 
 })
 
 test('a block that another node has by now stays that node’s: no more is leased from it, and its pods are told', async () => {
-  const c = await addressCluster()
-  const network = await c.network('blue', v4)
   const told: string[] = []
   const deps = { warn: ({ pod }: { pod: string }, message: string) => void told.push(`${pod}: ${message}`) }
-  let n1 = await watching(c, c.start('n1', deps))
-  const held = await leased(n1, { network, owner: ownerOf('a') })
-  const block = await only(c)
+  const used = await inUse(deps)
+  const { c, network, held, block } = used
+  let n1 = used.n1
   c.hook.before = away
   await remove(block, c)
   await give(block, 'n2', c)
@@ -118,11 +125,7 @@ test('a block that another node has by now stays that node’s: no more is lease
 })
 
 test('a block that the other node gives up is taken back until its pods are gone', async () => {
-  const c = await addressCluster()
-  const network = await c.network('blue', v4)
-  const n1 = await watching(c, c.start('n1'))
-  await leased(n1, { network, owner: ownerOf('a') })
-  const block = await only(c)
+  const { c, network, n1, block } = await inUse()
   await remove(block, c)
   const others = await give(block, 'n2', c)
   await pass(c, 2000)
@@ -137,11 +140,7 @@ test('a block that the other node gives up is taken back until its pods are gone
 })
 
 test('a block that another node had for a moment only is made again, too', async () => {
-  const c = await addressCluster()
-  const network = await c.network('blue', v4)
-  const n1 = await watching(c, c.start('n1'))
-  await leased(n1, { network, owner: ownerOf('a') })
-  const block = await only(c)
+  const { c, block } = await inUse()
   await remove(block, c)
   await remove(await give(block, 'n2', c), c)
   await pass(c, 2000)
@@ -162,12 +161,9 @@ test('what the node itself gives back stays gone, and nothing is asked about it'
 
 test('a node that is another by now, or may not have the block, does not make it again', async () => {
   for (const may of [true, false]) {
-    const c = await addressCluster()
-    const network = await c.network('blue', v4)
-    const n1 = await watching(c, c.start('n1', { mayHave: async () => may }))
-    await leased(n1, { network, owner: ownerOf('a') })
+    const { c, n1, block } = await inUse({ mayHave: async () => may })
     if (may) n1.nodeIs('another')
-    await remove(await only(c), c)
+    await remove(block, c)
     await pass(c, 60_000)
     assert.deepEqual(await c.blocks(), [])
     if (!may) continue
@@ -178,11 +174,7 @@ test('a node that is another by now, or may not have the block, does not make it
 })
 
 test('while the API server is away nothing is given up, and the block is made again when it is back', async () => {
-  const c = await addressCluster()
-  const network = await c.network('blue', v4)
-  const n1 = await watching(c, c.start('n1'))
-  await leased(n1, { network, owner: ownerOf('a') })
-  const block = await only(c)
+  const { c, network, n1, block } = await inUse()
   await remove(block, c)
   c.hook.before = (request) => {
     if (request === 'create addressblocks') away(request)
@@ -238,10 +230,7 @@ test('an endpoint that somebody changes is to be told again', async () => {
 })
 
 test('a block that somebody deletes each time is made again twice a minute, and not more often', async () => {
-  const c = await addressCluster()
-  const network = await c.network('blue', v4)
-  const n1 = await watching(c, c.start('n1'))
-  await leased(n1, { network, owner: ownerOf('a') })
+  const { c } = await inUse()
   const before = creations(c)
   for (let second = 0; second < 120; second++) {
     for (const block of await c.blocks()) await remove(block, c)
