@@ -102,13 +102,10 @@ export function figuresOf(count: number, rounds: number, results: Results): Figu
     ],
   }
   const means = cases.map(([way, networks]) => byProgram(results.get(keyOf(way, networks))!, count))
+  const most = (program: string) => Math.max(...means.map((each) => each.get(program) ?? 0))
   const programs = [...new Set(means.flatMap((each) => [...each.keys()]))]
-    .filter((program) => means.some((each) => (each.get(program) ?? 0) >= 0.5))
-    .sort(
-      (a, b) =>
-        Math.max(...means.map((each) => each.get(b) ?? 0)) -
-        Math.max(...means.map((each) => each.get(a) ?? 0)),
-    )
+    .filter((program) => most(program) >= 0.5)
+    .sort((a, b) => most(b) - most(a))
   const where: Figures = {
     title: `The same CPU by program, ms a pod`,
     columns: ['program', ...cases.map(([way, networks]) => `${titleOf(way, networks)} ${networks}`)],
