@@ -35,7 +35,7 @@ export async function attach(place: Place, size: Size): Promise<Figures[]> {
     await Promise.all([...runtimes.values()].map((runtime) => runtime.rest()))
     const found = [
       await oneByOne(on, size({ small: 1, full: 5 })),
-      await manyAtOnce(on, size({ small: 1, full: 3 }), size({ small: 4, full: 32 })),
+      await manyAtOnce(on, size({ small: 1, full: 2 }), size({ small: 4, full: 32 })),
     ]
     for (const [way, pods] of stay) {
       await on(way).cni('DEL', pods)

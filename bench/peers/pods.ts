@@ -26,7 +26,7 @@ export const titleOf = (way: Way, networks: number): string =>
 export async function pods(place: Place, size: Size): Promise<Figures[]> {
   const found: Figures[] = []
   const all: [count: number, rounds: number][] = [
-    [1, size({ small: 1, full: 5 })],
+    [1, size({ small: 1, full: 3 })],
     [size({ small: 3, full: 30 }), size({ small: 1, full: 3 })],
   ]
   // Whoever comes first does not pay for what all need.
