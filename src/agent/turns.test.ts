@@ -39,18 +39,19 @@ test('an action that fails lets the next one of its key run', async () => {
   assert.equal(await turns.take('a', async () => 'yes'), 'yes')
 })
 
-test('alone waits for all that run, and all that come later wait for it', async () => {
+test('over waits for all that is under way, whether it fails or not', async () => {
   const log: string[] = []
   const turns = new Turns()
-  const [before, gc, after] = [action(log, 'before'), action(log, 'gc'), action(log, 'after')]
-  const all = [turns.take('a', before.act), turns.alone(gc.act), turns.take('new', after.act)]
+  const [one, next] = [action(log, 'one'), action(log, 'next')]
+  const failing = turns.take('b', async () => {
+    throw new Error('no')
+  })
+  const all = [turns.take('a', one.act), turns.take('a', next.act), assert.rejects(failing)]
+  const over = turns.over().then(() => log.push('over'))
+  one.finish()
   await idle()
-  assert.deepEqual(log, ['before starts'])
-  before.finish()
-  await idle()
-  assert.deepEqual(log, ['before starts', 'before ends', 'gc starts'])
-  gc.finish()
-  after.finish()
-  await Promise.all(all)
-  assert.deepEqual(log.slice(-3), ['gc ends', 'after starts', 'after ends'])
+  assert.deepEqual(log, ['one starts', 'one ends', 'next starts'])
+  next.finish()
+  await Promise.all([...all, over])
+  assert.deepEqual(log.slice(-2), ['next ends', 'over'])
 })

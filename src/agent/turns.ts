@@ -5,11 +5,9 @@
  */
 export class Turns {
   readonly #last = new Map<string, Promise<unknown>>()
-  /** Settles when the last `alone` is over. */
-  #gate: Promise<unknown> = Promise.resolve()
 
   take<T>(key: string, act: () => Promise<T>): Promise<T> {
-    const mine = Promise.allSettled([this.#gate, this.#last.get(key)]).then(act)
+    const mine = Promise.allSettled([this.#last.get(key)]).then(act)
     this.#last.set(key, mine)
     const forget = () => {
       if (this.#last.get(key) === mine) this.#last.delete(key)
@@ -23,10 +21,8 @@ export class Turns {
     return this.#last.has(key)
   }
 
-  /** Runs `act` while nothing else runs; what comes meanwhile waits. */
-  alone<T>(act: () => Promise<T>): Promise<T> {
-    const mine = Promise.allSettled([this.#gate, ...this.#last.values()]).then(act)
-    this.#gate = mine
-    return mine
+  /** Resolves when all that is under way now is over. */
+  async over(): Promise<void> {
+    await Promise.allSettled(this.#last.values())
   }
 }

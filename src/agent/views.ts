@@ -4,7 +4,15 @@ import { sharedByDefault } from '../attach/asking.ts'
 import { checked } from '../attach/making.ts'
 import { overlapOf, overlapWith, subnetsOverlap } from '../attach/overlap.ts'
 import { Fault, sentence } from '../lib/fault.ts'
-import { bitsOf, contains, formatPrefix, type Prefix, parsePrefix, withoutLength } from '../lib/ip.ts'
+import {
+  bitsOf,
+  contains,
+  formatPrefix,
+  leastMtu,
+  type Prefix,
+  parsePrefix,
+  withoutLength,
+} from '../lib/ip.ts'
 import { equal } from '../lib/json.ts'
 import { type PortHolder, portTaken, tunnelRefused } from '../plan/foreign-tunnel.ts'
 import { nodeTunnelPort } from '../plan/tunnel.ts'
@@ -297,9 +305,9 @@ function problemOf(network: Network): string | undefined {
   const parsed = checked(network)
   if (!parsed.ok) return sentence(parsed.problems)
   const { mtu } = network.status ?? {}
-  const small = mtu !== undefined && mtu < 1280
+  const small = mtu !== undefined && mtu < leastMtu[6]
   return small && (network.spec.subnets ?? []).some(({ cidr }) => cidr.includes(':'))
-    ? `its MTU of ${mtu} is too small for IPv6, which takes 1280; make another with IPv4 alone, or once the NICs of all nodes have more`
+    ? `its MTU of ${mtu} is too small for IPv6, which takes ${leastMtu[6]}; make another with IPv4 alone, or once the NICs of all nodes have more`
     : undefined
 }
 

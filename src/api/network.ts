@@ -1,5 +1,5 @@
 import type { Parsed, Problem } from '../lib/fault.ts'
-import { bitsOf, contains, type Family, parseAddress, parsePrefix } from '../lib/ip.ts'
+import { bitsOf, contains, type Family, leastMtu, parseAddress, parsePrefix } from '../lib/ip.ts'
 import { configProblems } from './cni-config.ts'
 import { parseAs } from './crd.ts'
 import { type Condition, type KubeObject, type LabelSelector, selectorProblems } from './meta.ts'
@@ -231,8 +231,8 @@ function dnsProblems({ dns }: Network['spec']): Problem[] {
 }
 
 const mtuProblems = ({ mtu, subnets = [] }: Network['spec']): Problem[] =>
-  mtu !== undefined && mtu < 1280 && subnets.some((s) => s.cidr.includes(':'))
-    ? [{ path: 'spec.mtu', problem: `${mtu} is too small for IPv6; use at least 1280` }]
+  mtu !== undefined && mtu < leastMtu[6] && subnets.some((s) => s.cidr.includes(':'))
+    ? [{ path: 'spec.mtu', problem: `${mtu} is too small for IPv6; use at least ${leastMtu[6]}` }]
     : []
 
 function allowedProblems({ allowedNamespaces }: Network['spec']): Problem[] {

@@ -5,7 +5,7 @@ import { isRendered, type Network, systemNamespace } from '../api/network.ts'
 import type { PhysicalNetwork } from '../api/physical-network.ts'
 import type { Usage } from '../ipam/usage.ts'
 import { type Problem, sentence } from '../lib/fault.ts'
-import { contains, overlaps, type Prefix, parseAddress, parsePrefix, sizeOf } from '../lib/ip.ts'
+import { contains, leastMtu, overlaps, type Prefix, parseAddress, parsePrefix, sizeOf } from '../lib/ip.ts'
 import { vlanOutside } from '../plan/wire.ts'
 
 /** What is true of an object, before it is known since when. */
@@ -49,11 +49,6 @@ export interface Surroundings {
   users?: string[]
 }
 
-/** One node with less lowers no network of which others leave as much (RFC 8200 section 5). */
-const leastMtu = 1280
-/** Links take no less (RFC 791). */
-const smallestMtu = 68
-
 /**
  * The MTU of a network: the smallest of its member nodes' NICs less the
  * tunnel's overhead, or less where its spec says so; unknown while no node
@@ -66,7 +61,7 @@ export function mtuFor(network: Network, around: Surroundings): number | undefin
   const most = physical?.spec.mtu ?? 65535
   const room = wires.map((w) => Math.min(w.mtu ?? 0, most) - tunnelBytes(network, w))
   const mtu = room.length > 0 ? Math.min(network.spec.mtu ?? 65535, ...room) : 0
-  return mtu < smallestMtu ? undefined : mtu
+  return mtu < leastMtu[4] ? undefined : mtu
 }
 
 const tunnelBytes = ({ spec }: Network, { address = '' }: MemberWire): number =>
@@ -91,8 +86,8 @@ interface MemberWires {
 function wiresOf(network: Network, hosts: HostPhysicalNetwork[]): MemberWires {
   const known = wiresOfHosts.get(hosts) ?? new Map<string, MemberWires>()
   wiresOfHosts.set(hosts, known)
-  // Less only where the network has less, or shall have.
-  const least = Math.min(leastMtu, network.status?.mtu ?? network.spec.mtu ?? leastMtu)
+  // One node with less lowers no network of which others leave as much, but where the network has less, or shall have.
+  const least = Math.min(leastMtu[6], network.status?.mtu ?? network.spec.mtu ?? leastMtu[6])
   const key = `${network.spec.topology === 'Direct'} ${least} ${network.spec.physicalNetwork ?? ''}`
   let wires = known.get(key)
   if (!wires) {
@@ -172,32 +167,23 @@ export function networkReady(network: Network, around: Surroundings, vni: number
     )
   if (topology !== 'Direct' && vni === undefined)
     return no('NoIdentifier', 'all VXLAN identifiers are taken; delete networks that are not used')
-  const full = exhausted(around.usage)
-  const lowered = loweredText(network)
+  const limits = [
+    { reason: 'Exhausted', sentences: exhausted(around.usage) },
+    { reason: 'NotOnEveryNode', sentences: broken.map((w) => `node ${w.node}: ${w.message}`) },
+    { reason: 'MTULowered', sentences: lowered(network) },
+  ].filter(({ sentences }) => sentences.length > 0)
+  const reached = broken.length > 0 ? `${usable.length} of ${wires.length}` : usable.length
   return {
     type: 'Ready',
     status: 'True',
-    reason:
-      full !== undefined
-        ? 'Exhausted'
-        : broken.length > 0
-          ? 'NotOnEveryNode'
-          : lowered !== undefined
-            ? 'MTULowered'
-            : 'Ready',
-    message: [
-      broken.length > 0
-        ? `reached by ${usable.length} of ${wires.length} nodes`
-        : `reached by ${usable.length} nodes`,
-      ...(full ?? []),
-      ...broken.map((w) => `node ${w.node}: ${w.message}`),
-      ...(lowered ?? []),
-    ].join('; '),
+    reason: limits[0]?.reason ?? 'Ready',
+    message: [`reached by ${reached} nodes`, ...limits.flatMap(({ sentences }) => sentences)].join('; '),
   }
 }
 
-function loweredText({ spec, status }: Network): string[] | undefined {
-  if (spec.mtu === undefined || status?.mtu === undefined || spec.mtu <= status.mtu) return undefined
+/** What of its MTU pods do not get. */
+function lowered({ spec, status }: Network): string[] {
+  if (spec.mtu === undefined || status?.mtu === undefined || spec.mtu <= status.mtu) return []
   return [
     `spec.mtu: ${spec.mtu} is more than the wires carry, so pods get ${status.mtu}`,
     `make another Network with spec.mtu ${status.mtu}, or none, or one after the NICs have more`,
@@ -271,9 +257,9 @@ function overlappingTwin(network: Network, networks: Network[]): string | undefi
 }
 
 /** What it means for pods that a family has no block left: nodes go on with what is free in theirs. */
-function exhausted(usages: Usage[]): string[] | undefined {
+function exhausted(usages: Usage[]): string[] {
   const full = usages.filter(({ blocks }) => blocks.leased >= blocks.all)
-  if (full.length === 0) return undefined
+  if (full.length === 0) return []
   return [
     ...full.map(({ family, oneByOne, blocks, singles }) => {
       const all = `spec.subnets: all ${blocks.all} IPv${family}`

@@ -6,6 +6,9 @@ import { isIPv6 } from 'node:net'
  */
 export type Family = 4 | 6
 
+/** The MTU that every link has at least that carries the family (RFC 791, RFC 8200 section 5). */
+export const leastMtu = { 4: 68, 6: 1280 } as const
+
 export interface Address {
   family: Family
   value: bigint

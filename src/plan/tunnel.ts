@@ -1,5 +1,5 @@
 import type { Network } from '../api/network.ts'
-import { contains, type Family, parseAddress, parsePrefix } from '../lib/ip.ts'
+import { contains, type Family, leastMtu, parseAddress, parsePrefix } from '../lib/ip.ts'
 import { tunnelMac } from '../lib/mac.ts'
 import { namespaceName, tunnelName } from './names.ts'
 import type { Vxlan } from './node-plan.ts'
@@ -8,10 +8,8 @@ import type { NetworkView } from './view.ts'
 /** UDP port of tunnels between the nodes' own addresses; PhysicalNetworks get the ones above it. */
 export const nodeTunnelPort = 14789
 
-/** What the controller has not said yet is the smallest that carries IPv6 (RFC 8200 section 5). */
-const smallestMtu = 1280
-
-export const mtuOf = (network: Network): number => network.status?.mtu ?? smallestMtu
+/** What the controller has not said yet is the smallest that carries both families. */
+export const mtuOf = (network: Network): number => network.status?.mtu ?? leastMtu[6]
 
 export const familiesOf = (network: Network): Set<Family> =>
   new Set((network.spec.subnets ?? []).flatMap((s) => parsePrefix(s.cidr)?.family ?? []))

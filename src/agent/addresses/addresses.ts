@@ -271,7 +271,7 @@ export class NodeAddresses implements Addresses {
     this.#closed = true
     this.#blocks.close()
     this.#tidying?.wake.abort()
-    await this.#turns.alone(async () => {})
+    await this.#turns.over()
   }
 
   #see(network: Network): NetworkStock {
