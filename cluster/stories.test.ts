@@ -6,7 +6,7 @@ import { type Page, stories } from '../scenarios/pages.ts'
 import { play } from '../scenarios/play.ts'
 import { type ConnectedKube, connect } from '../src/kube/cluster/connect.ts'
 import { type Cluster, startCluster } from './cluster.ts'
-import { installPolynet } from './install.ts'
+import { chart, helm, installPolynet } from './install.ts'
 import { findings, kubectlOf } from './kubectl.ts'
 import { clusterPlace } from './place.ts'
 import { tidy } from './tidy.ts'
@@ -77,7 +77,8 @@ suite('stories on a real Kubernetes', { concurrency: 1 }, () => {
 
   played('as Polynet is installed', false)
   test('the webhook is taken away', async () => {
-    await Promise.all(stages.map(({ cluster }) => installPolynet(cluster, ['webhook.enabled=false'])))
+    const without = ['upgrade', 'polynet', chart, '--reset-then-reuse-values', '--set=webhook.enabled=false']
+    await Promise.all(stages.map(({ cluster }) => helm(cluster, without)))
   })
   played('past the webhook', true)
 
