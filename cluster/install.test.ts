@@ -4,7 +4,7 @@ import { after, before, suite, test } from 'node:test'
 import { buildImage } from '../images/images.ts'
 import type { Node } from '../src/api/core.ts'
 import { type Cluster, startCluster } from './cluster.ts'
-import { chart, helm } from './install.ts'
+import { chart, helm, webhookAnswers } from './install.ts'
 import { agentPods, blueAndRed, eventually, findings, idlePod, type Kubectl, kubectlOf } from './kubectl.ts'
 
 const manifest = join(import.meta.dirname, '../deploy/polynet.yaml')
@@ -32,6 +32,7 @@ const byManifest = {
     await kubectl(['apply', '-f', manifest])
     await kubectl(['-n', 'polynet-system', 'rollout', 'status', 'daemonset/polynet-agent', '--timeout=90s'])
     await kubectl(['-n', 'polynet-system', 'rollout', 'status', 'deploy/polynet-webhook', '--timeout=90s'])
+    await webhookAnswers(kubectl)
   },
   remove: async (_: Cluster, kubectl: Kubectl) => {
     await agentsGo(kubectl)

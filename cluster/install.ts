@@ -4,6 +4,7 @@ import { outputOf } from '../lab/output.ts'
 import { Fault } from '../src/lib/fault.ts'
 import { toolDir } from './build.ts'
 import type { Cluster } from './cluster.ts'
+import { eventually, type Kubectl, kubectlOf } from './kubectl.ts'
 
 export const chart = join(import.meta.dirname, '../deploy/chart')
 
@@ -41,12 +42,28 @@ export async function tagImage(cluster: Cluster, name: string, other: string): P
   }
 }
 
-/** A command of helm's on the release, and on the cluster; it waits until what that makes is ready, or what it takes away is gone. */
+/** A command of helm's on the release, and on the cluster; it waits until what that makes is ready and asked, or what it takes away is gone. */
 export async function helm(cluster: Cluster, args: string[]): Promise<void> {
   const on = ['--namespace', 'polynet-system', '--kubeconfig', cluster.kubeconfig]
   const program = join(await toolDir('helm'), 'helm')
   const { exit, output } = await outputOf([program, ...args, ...on, '--wait', '--timeout', '300s'])
   if (exit !== 0) throw new Fault('unavailable', `helm ${args[0]}`, output.trim())
+  if (args[0] !== 'uninstall') await webhookAnswers(kubectlOf(cluster))
+}
+
+/** Resolves when the API server gets to the webhook by its Service: the node through which it does hears of ready pods a moment later. */
+export async function webhookAnswers(kubectl: Kubectl): Promise<void> {
+  const network = JSON.stringify({
+    apiVersion: 'polynet.dev/v1alpha1',
+    kind: 'Network',
+    metadata: { name: 'asked', namespace: 'default' },
+    spec: { subnets: [{ cidr: '10.1.0.0/16' }] },
+  })
+  const asked = 'network.polynet.dev/asked'
+  const said = await eventually(asked, () =>
+    kubectl(['create', '--dry-run=server', '-o', 'name', '-f', '-'], network),
+  )
+  if (said !== asked) throw new Fault('unavailable', 'wait for the webhook', said)
 }
 
 const dualStack = ['defaultNetwork.subnets={10.244.0.0/16,fd00:10:244::/56}']

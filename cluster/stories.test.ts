@@ -61,7 +61,7 @@ suite('stories on a real Kubernetes', { concurrency: 1 }, () => {
   const played = (title: string, pastWebhook: boolean) =>
     suite(title, { concurrency: stageCount }, () => {
       for (const each of playable.filter(({ story }) => Boolean(story.pastWebhook) === pastWebhook))
-        test(`${each.story.title} (${each.page} on a cluster)`, { timeout: 300_000 }, async () => {
+        test(`${each.story.title} (${each.page} on a cluster)`, { timeout: 600_000 }, async () => {
           const stage = await freeOne()
           try {
             // A busy machine delays what a page waits for: what comes out differently twice is wrong.

@@ -20,10 +20,19 @@ export interface Output {
  * describe, apply, create, delete, wait, label, annotate, patch, scale and logs,
  * with the flags that the manual uses. No kubectl needs to be installed.
  */
-export async function kubectl(place: Pick<Place, 'api'>, argv: string[], stdin = ''): Promise<Output> {
+export async function kubectl(
+  place: Pick<Place, 'api' | 'kind'>,
+  argv: string[],
+  stdin = '',
+): Promise<Output> {
   const { words, flags } = parseFlags(argv)
   const [verb = '', ...rest] = words
-  const session: Session = { discovery: new Discovery(place.api), flags, stdin }
+  const session: Session = {
+    discovery: new Discovery(place.api),
+    flags,
+    stdin,
+    waitS: place.kind === 'cluster' ? 120 : 30,
+  }
   const run = verbs[verb]
   if (!run) return { exit: 1, output: `error: unknown command "${verb}" for "kubectl"` }
   try {
@@ -35,7 +44,7 @@ export async function kubectl(place: Pick<Place, 'api'>, argv: string[], stdin =
 }
 
 /** What kubectl prints for a line that has to succeed. Rejects with what it prints where it does not. */
-export async function say(place: Pick<Place, 'api'>, line: string, stdin = ''): Promise<string> {
+export async function say(place: Pick<Place, 'api' | 'kind'>, line: string, stdin = ''): Promise<string> {
   const { exit, output } = await kubectl(place, line.split(' '), stdin)
   if (exit !== 0) throw new Error(`kubectl ${line}: ${output}`)
   return output
@@ -45,6 +54,8 @@ interface Session {
   discovery: Discovery
   flags: Map<string, string>
   stdin: string
+  /** How long to wait where the command does not say; kubectl's own is 30 s, and real nodes share the machine's processors. */
+  waitS: number
 }
 
 const verbs: Record<string, (session: Session, rest: string[]) => Promise<string>> = {
@@ -351,7 +362,8 @@ async function remove(session: Session, rest: string[]): Promise<string> {
 }
 
 async function until(session: Session, late: string, holds: () => Promise<boolean>): Promise<void> {
-  const [, amount = '30', unit = 's'] = /^(\d+)(s|m|ms)?$/.exec(session.flags.get('--timeout') ?? '') ?? []
+  const [, amount = String(session.waitS), unit = 's'] =
+    /^(\d+)(s|m|ms)?$/.exec(session.flags.get('--timeout') ?? '') ?? []
   const ms = Number(amount) * { ms: 1, s: 1000, m: 60_000 }[unit]!
   for (let [waited, pause] = [0, 50]; ; waited += pause) {
     if (await holds()) return
