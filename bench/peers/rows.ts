@@ -24,17 +24,17 @@ export interface Row {
 /** What can be measured beside the peers, in the order it is. */
 export const rows: Record<string, Row> = {
   idle: { about: 'what is in memory before the first pod', minutes: 0.2, measure: idle },
-  attach: { about: 'ADD and DEL as the runtime sees them', minutes: 8, measure: attach },
-  pods: { about: 'pods from their creation to Ready', minutes: 8, measure: pods },
+  attach: { about: 'ADD and DEL as the runtime sees them', minutes: 7, measure: attach },
+  pods: { about: 'pods from their creation to Ready', minutes: 6, measure: pods },
   requests: {
     about: 'what is asked of the API server for a pod; a hundred at once',
-    minutes: 11,
+    minutes: 10,
     measure: requests,
   },
-  addresses: { about: 'a thousand addresses for ten nodes', minutes: 3, measure: addresses },
-  killed: { about: 'fewer while allocators are killed', minutes: 2, measure: killed },
+  addresses: { about: 'a thousand addresses for ten nodes', minutes: 4, measure: addresses },
+  killed: { about: 'fewer while allocators are killed', minutes: 1, measure: killed },
   memory: { about: 'what stays in memory', minutes: 2, measure: memory },
   throughput: { about: 'packets from pod to pod', minutes: 3, measure: throughput },
   reachable: { about: 'a new pod, seen from another node', minutes: 1, measure: reachable },
-  restart: { about: 'what restarts do to pods', minutes: 2, measure: restart },
+  restart: { about: 'what restarts do to pods', minutes: 3, measure: restart },
 }
