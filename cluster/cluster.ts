@@ -25,6 +25,8 @@ export interface ClusterOptions {
   kubernetes?: KubernetesVersion
   /** Of the API server on 127.0.0.1; 0 or absent: any that is free. */
   port?: number
+  /** containerd looks every second at what each container uses, as it does by default: for those who measure. Else nobody pays for that. */
+  metered?: boolean
   /** It goes on when this process ends; else it ends with it, however that ends. */
   stay?: boolean
   /** Hears what takes long. */
@@ -41,7 +43,7 @@ export interface Cluster extends Connected {
 /** A real Kubernetes on this machine, its nodes Ready. The first one builds what it needs, which takes minutes. */
 export async function startCluster(options: ClusterOptions = {}): Promise<Cluster> {
   const { name = 'cluster', nodes = 2, nics = ['eth1', 'eth2'], kubernetes = versionAsked() } = options
-  const { defaultNetwork = 'bridge', port, stay, say = () => {} } = options
+  const { defaultNetwork = 'bridge', metered = false, port, stay, say = () => {} } = options
   const way = wayOfRoot()
   ensureDebian(say)
   ensureWatchers(name, nodes)
@@ -57,7 +59,16 @@ export async function startCluster(options: ClusterOptions = {}): Promise<Cluste
   const cache = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'polynet')
   const images = await baseImages(cache, say)
   const wiring = { nodes: Array.from({ length: nodes }, (_, i) => `n${i + 1}`), nics }
-  const booted = await bootCluster(way, { name, wiring, defaultNetwork, programs, images, port, stay })
+  const booted = await bootCluster(way, {
+    name,
+    wiring,
+    defaultNetwork,
+    programs,
+    images,
+    metered,
+    port,
+    stay,
+  })
   return { ...booted, name, kubeconfig: kubeconfigOf(name), kubectl: join(programs.kubernetes, 'kubectl') }
 }
 

@@ -24,6 +24,8 @@ export interface KubeletOptions {
   api: { server: string; certificate: string; token: string; proxyToken: string; kubeletClients: string }
   /** `docker save` files that its containerd has from the start, the one of pause first. */
   images: string[]
+  /** Whether containerd looks every second at what each container uses, as it does where nobody says otherwise. */
+  metered: boolean
 }
 
 /** What Kubernetes runs on a node: containerd, kubelet, kube-proxy. */
@@ -113,7 +115,7 @@ export class Kubelet {
   }
 
   #configure(): void {
-    const { node, programs, api, cgroup } = this.#options
+    const { node, programs, api, cgroup, metered } = this.#options
     const dir = '/var/lib/polynet-cluster'
     const write = (name: string, content: string) => {
       const path = node.path(join(dir, name))
@@ -127,7 +129,7 @@ export class Kubelet {
       kubeconfigText({ name: 'kube-proxy', server, certificate, token: api.proxyToken }),
     )
     write('kubelet-clients.crt', api.kubeletClients)
-    write('containerd.toml', containerdConfig)
+    write('containerd.toml', containerdConfig(metered))
     write('kubelet.yaml', stringify(kubeletConfig({ cgroup, dir })))
     for (const name of [
       'loopback',
@@ -181,7 +183,7 @@ export function place(from: string, to: string): void {
   renameSync(`${to}.new`, to)
 }
 
-const containerdConfig = `version = 3
+const containerdConfig = (metered: boolean): string => `version = 3
 root = "/var/lib/containerd"
 state = "/run/containerd"
 
@@ -190,7 +192,7 @@ state = "/run/containerd"
 
 [plugins."io.containerd.cri.v1.runtime"]
   # Not every machine's root may make a process safer from the kernel than it is itself.
-  restrict_oom_score_adj = true
+  restrict_oom_score_adj = true${metered ? '' : unmetered}
   [plugins."io.containerd.cri.v1.runtime".cni]
     bin_dirs = ["/opt/cni/bin"]
     conf_dir = "/etc/cni/net.d"
@@ -202,6 +204,10 @@ state = "/run/containerd"
 [plugins."io.containerd.cri.v1.images".pinned_images]
   sandbox = "${pauseImage}"
 `
+
+const unmetered = `
+  stats_collect_period = "1h"
+  stats_retention_period = "2h"`
 
 const kubeletConfig = (options: { cgroup: string; dir: string }) => ({
   apiVersion: 'kubelet.config.k8s.io/v1beta1',

@@ -44,6 +44,8 @@ export interface MachinesOptions {
     flannel?: { flannel: string; plugin: string }
   }
   images: string[]
+  /** Of containerd (`KubeletOptions`). */
+  metered: boolean
   /** Of the API server on the loopback of those who started the cluster. */
   port: number
 }
@@ -306,6 +308,7 @@ export class Machines {
       programs,
       cgroup: this.#cgroupOf(name),
       images,
+      metered: this.#options.metered,
       api: {
         server: apiServer,
         certificate,

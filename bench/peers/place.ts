@@ -44,7 +44,14 @@ export async function startPlace(say: (line: string) => void, hurried = false): 
   let cluster: Cluster | undefined
   try {
     const tars = await peerImages(dir, say)
-    cluster = await startCluster({ name, nodes: 4, nics: ['eth1'], defaultNetwork: 'bridge', say })
+    cluster = await startCluster({
+      name,
+      nodes: 4,
+      nics: ['eth1'],
+      defaultNetwork: 'bridge',
+      metered: true,
+      say,
+    })
     const { kubectl: path, kubeconfig } = cluster
     const kubectl = async (args: string[], input?: string) => {
       const asked = run(path, [`--kubeconfig=${kubeconfig}`, ...args], { maxBuffer: 64 << 20 })
