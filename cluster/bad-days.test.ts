@@ -132,7 +132,8 @@ suite('bad days', { concurrency: 1 }, () => {
     timeout: 200_000,
   }, async () => {
     await apply(keepers)
-    await ready('db-0', 'vm')
+    await kubectl(['rollout', 'status', 'statefulset/db', '--timeout=90s'])
+    await ready('vm')
     const kept = async () =>
       [await addresses('db-0'), await addresses('vm')].map((each) =>
         each.find((text) => text.startsWith('net1')),

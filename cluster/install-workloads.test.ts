@@ -16,8 +16,9 @@ suite('workloads', { concurrency: 1 }, () => {
     kubectl = kubectlOf(cluster)
     await installPolynet(cluster)
     await kubectl(['apply', '-f', '-'], blueAndRed + workloads)
-    await kubectl(['rollout', 'status', 'deploy/web', '--timeout=90s'])
-    await kubectl(['wait', 'pods', 'client', 'on-node', 'db-0', '--for=condition=Ready', '--timeout=90s'])
+    for (const made of ['deploy/web', 'statefulset/db'])
+      await kubectl(['rollout', 'status', made, '--timeout=90s'])
+    await kubectl(['wait', 'pods', 'client', 'on-node', '--for=condition=Ready', '--timeout=90s'])
   })
   after(async () => {
     await cluster?.close()

@@ -208,7 +208,7 @@ function inSlices({ name: node, sandboxes, holdings }: SeenNode, { slices }: Vie
         what: `${a.interface} of ${sandboxText(record)}, with ${ips.join(' and ')} of network ${a.network.namespace}/${a.network.name}`,
       })
     }
-  const remedy = `the agent writes it within seconds; when it does not, restart the agent of ${node}`
+  const remedy = `the agent writes it within ten minutes, at once where nodes need it; when it does not, restart the agent of ${node}`
   return [
     ...[...held.values()].flatMap(({ isThere, what }) =>
       isThere ? [] : [{ node, problem: `no AttachmentSlice has ${what}`, remedy }],
