@@ -159,7 +159,7 @@ const damages: Damage[] = [
       await lab.start('n1')
     },
     found: [
-      /^node n1: AttachmentSlice .* which the journal does not have; the agent writes it within seconds/,
+      /^node n1: AttachmentSlice .* which the journal does not have; the agent writes it within ten minutes/,
     ],
   },
 ]
