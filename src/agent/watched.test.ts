@@ -41,3 +41,17 @@ test('once closed nothing is said to be in view, and nothing more is asked for',
     ['blue addressblocks'],
   )
 })
+
+test('whoever compares own slices hears when a namespace comes into view, also where none of them is there', async () => {
+  const kube = new MemoryKube()
+  for (const crd of crds()) await kube.create(customResourceDefinitions, crd)
+  const watched = watch({ kube, clock: realClock, log: silentLog, node: 'n1' })
+  await watched.synced()
+  const heard = Promise.withResolvers<boolean>()
+  watched.onOwnSlice(() => heard.resolve(watched.slicesIn('blue') !== undefined))
+  watched.render([{ metadata: { namespace: 'blue', name: 'net' }, spec: { topology: 'Layer2' } } as Network])
+  const late = setTimeout(() => heard.reject(new Error('nobody was told')), 10_000)
+  assert.equal(await heard.promise, true)
+  clearTimeout(late)
+  watched.close()
+})

@@ -48,7 +48,7 @@ export interface Watched {
   onChange(changed: (kind: WatchedKind) => void): () => void
   /** Calls back with each block in view that comes, changes or goes. Returns how to stop. */
   onBlock(changed: (block: AddressBlock, gone: boolean) => void): () => void
-  /** Calls back when one of this node's own slices changed. Returns how to stop. */
+  /** Calls back when one of this node's own slices changed, or may have before its namespace came into view. Returns how to stop. */
   onOwnSlice(changed: () => void): () => void
   close(): void
 }
@@ -108,10 +108,12 @@ export function watch(deps: { kube: Kube; clock: Clock; log: Log; node: string }
   const slicesIn = (namespace: string) => {
     const all = mirror(kube, resources.attachmentSlices, { namespace }, { clock, log })
     const byNetwork = new Grouped(all, (s) => (s.node === deps.node ? undefined : s.networkUID))
-    all.onChange(({ object }) => {
-      if (object.node !== deps.node) changed('slices')
-      else for (const listener of ownSliceListeners) listener()
-    })
+    const tellOwn = () => {
+      for (const listener of ownSliceListeners) listener()
+    }
+    all.onChange(({ object }) => (object.node !== deps.node ? changed('slices') : tellOwn()))
+    // What is not there when it comes into view is not seen to go.
+    void all.synced.then(tellOwn)
     return { all, byNetwork }
   }
   const blocksIn = (namespace: string) => {
