@@ -6,7 +6,17 @@ import { after, before, suite, test } from 'node:test'
 import { peerImages } from '../bench/peers/images.ts'
 import { type Cluster, startCluster } from './cluster.ts'
 import { installPolynet } from './install.ts'
-import { agentPods, blueAndRed, eventually, findings, idlePod, type Kubectl, kubectlOf } from './kubectl.ts'
+import {
+  agentPods,
+  blueAndRed,
+  eventually,
+  findings,
+  idlePod,
+  type Kubectl,
+  kubectlOf,
+  ptp,
+  side,
+} from './kubectl.ts'
 
 /** A node whose default network is another plugin's, on which Multus was installed as its quick start says. */
 suite('beside Multus', { concurrency: 1 }, () => {
@@ -95,8 +105,7 @@ suite('beside Multus', { concurrency: 1 }, () => {
   test('a definition without a configuration is that of the node’s file of its name', {
     timeout: 100_000,
   }, async () => {
-    const conf = JSON.stringify({ cniVersion: '1.0.0', name: 'filed', ...ptp('10.98.0.0/24') })
-    await on(`echo '${conf}' > /etc/cni/net.d/90-filed.conf`)
+    await on(`echo '${ptp('filed', '10.98.0.0/24')}' > /etc/cni/net.d/90-filed.conf`)
     await apply(`
 apiVersion: k8s.cni.cncf.io/v1
 kind: NetworkAttachmentDefinition
@@ -128,12 +137,3 @@ END`)
     assert.equal(await eventually('', async () => (await findings(kubectl)).join('\n')), '')
   })
 })
-
-const ptp = (subnet: string) => ({ type: 'ptp', ipam: { type: 'host-local', ranges: [[{ subnet }]] } })
-
-const side = `
-apiVersion: k8s.cni.cncf.io/v1
-kind: NetworkAttachmentDefinition
-metadata: { name: side }
-spec: { config: '${JSON.stringify({ cniVersion: '1.0.0', name: 'side', ...ptp('10.99.0.0/24') })}' }
----`

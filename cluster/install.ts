@@ -51,6 +51,13 @@ export async function helm(cluster: Cluster, args: string[]): Promise<void> {
   if (args[0] !== 'uninstall') await webhookAnswers(kubectlOf(cluster))
 }
 
+/** Has the release use another chart, or other values than it has (`key=value`). */
+export const upgradePolynet = (cluster: Cluster, values: string[] = [], to = chart): Promise<void> =>
+  helm(cluster, [
+    ...['upgrade', 'polynet', to, '--reset-then-reuse-values'],
+    ...values.flatMap((value) => ['--set', value]),
+  ])
+
 /** Resolves when the API server gets to the webhook by its Service: the node through which it does hears of ready pods a moment later. */
 export async function webhookAnswers(kubectl: Kubectl): Promise<void> {
   const network = JSON.stringify({

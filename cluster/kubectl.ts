@@ -61,6 +61,23 @@ spec:
   containers: [{ name: main, image: busybox, imagePullPolicy: IfNotPresent }]
 ---`
 
+/** A configuration of the reference plugin ptp, whose addresses are of `subnet`. */
+export const ptp = (name: string, subnet: string): string =>
+  JSON.stringify({
+    cniVersion: '1.0.0',
+    name,
+    type: 'ptp',
+    ipam: { type: 'host-local', ranges: [[{ subnet }]] },
+  })
+
+/** A network `side` that a plugin carries, of 10.99.0.0/24 on each node. */
+export const side = `
+apiVersion: k8s.cni.cncf.io/v1
+kind: NetworkAttachmentDefinition
+metadata: { name: side }
+spec: { config: '${ptp('side', '10.99.0.0/24')}' }
+---`
+
 /** Networks blue and red, each with both families. */
 export const blueAndRed = [
   ['blue', 1],

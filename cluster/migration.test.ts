@@ -6,11 +6,12 @@ import { after, before, suite, test } from 'node:test'
 import { peerImages } from '../bench/peers/images.ts'
 import { buildImage } from '../images/images.ts'
 import { outputOf } from '../lab/output.ts'
+import { endpointsOf } from '../lab/reach.ts'
 import type { Pod } from '../src/api/core.ts'
 import { toolDir } from './build.ts'
 import { type Cluster, startCluster } from './cluster.ts'
 import { systemPath } from './debian.ts'
-import { eventually, findings, type Kubectl, kubectlOf } from './kubectl.ts'
+import { eventually, findings, type Kubectl, kubectlOf, side } from './kubectl.ts'
 
 const root = join(import.meta.dirname, '..')
 const page = readFileSync(join(root, 'docs/migration.md'), 'utf8')
@@ -46,7 +47,7 @@ suite('from Multus to Polynet', { concurrency: 1 }, () => {
       await kubectl(['apply', '--server-side', '-f', join(root, manifest)])
     await kubectl(['wait', 'crd', definitions, '--for=condition=Established', '--timeout=30s'])
     await kubectl(['-n', 'kube-system', 'rollout', 'status', 'daemonset/kube-multus-ds', '--timeout=120s'])
-    await kubectl(['apply', '-f', '-'], app)
+    await kubectl(['apply', '-f', '-'], side + app)
   })
   after(async () => {
     await cluster?.close()
@@ -77,7 +78,12 @@ suite('from Multus to Polynet', { concurrency: 1 }, () => {
         items: Pod[]
       }
       return items
-        .map(({ metadata, spec }) => `${spec.nodeName}: ${interfacesOf(metadata).join(' ')}`)
+        .map(
+          (pod) =>
+            `${pod.spec.nodeName}: ${endpointsOf(pod)
+              .map((each) => each.interface)
+              .join(' ')}`,
+        )
         .sort()
         .join('; ')
     }
@@ -111,27 +117,9 @@ suite('from Multus to Polynet', { concurrency: 1 }, () => {
   })
 })
 
-/** By their names, as `network-status` has them. */
-const interfacesOf = ({ annotations }: Pod['metadata']): string[] =>
-  (JSON.parse(annotations?.['k8s.v1.cni.cncf.io/network-status'] ?? '[]') as { interface: string }[]).map(
-    (each) => each.interface,
-  )
-
 const definitions = 'network-attachment-definitions.k8s.cni.cncf.io'
 
-const side = JSON.stringify({
-  cniVersion: '1.0.0',
-  name: 'side',
-  type: 'ptp',
-  ipam: { type: 'host-local', ranges: [[{ subnet: '10.99.0.0/24' }]] },
-})
-
 const app = `
-apiVersion: k8s.cni.cncf.io/v1
-kind: NetworkAttachmentDefinition
-metadata: { name: side }
-spec: { config: '${side}' }
----
 apiVersion: apps/v1
 kind: Deployment
 metadata: { name: app }

@@ -6,7 +6,7 @@ import { type Page, stories } from '../scenarios/pages.ts'
 import { play } from '../scenarios/play.ts'
 import { type ConnectedKube, connect } from '../src/kube/cluster/connect.ts'
 import { type Cluster, startCluster } from './cluster.ts'
-import { chart, helm, installPolynet } from './install.ts'
+import { installPolynet, upgradePolynet } from './install.ts'
 import { findings, kubectlOf } from './kubectl.ts'
 import { clusterPlace } from './place.ts'
 import { tidy } from './tidy.ts'
@@ -77,8 +77,7 @@ suite('stories on a real Kubernetes', { concurrency: 1 }, () => {
 
   played('as Polynet is installed', false)
   test('the webhook is taken away', async () => {
-    const without = ['upgrade', 'polynet', chart, '--reset-then-reuse-values', '--set=webhook.enabled=false']
-    await Promise.all(stages.map(({ cluster }) => helm(cluster, without)))
+    await Promise.all(stages.map(({ cluster }) => upgradePolynet(cluster, ['webhook.enabled=false'])))
   })
   played('past the webhook', true)
 

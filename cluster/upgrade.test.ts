@@ -8,7 +8,7 @@ import { endpointsOf } from '../lab/reach.ts'
 import type { Pod } from '../src/api/core.ts'
 import { clusterDir } from './boot.ts'
 import { type Cluster, startCluster } from './cluster.ts'
-import { chart, helm, installPolynet, tagImage } from './install.ts'
+import { chart, installPolynet, tagImage, upgradePolynet } from './install.ts'
 import { startTcp } from './iperf.ts'
 import { agentPods, blueAndRed, eventually, findings, idlePod, type Kubectl, kubectlOf } from './kubectl.ts'
 import { type Stream, startStreams } from './stream.ts'
@@ -93,13 +93,7 @@ suite('agents come and go under traffic', { concurrency: 1 }, () => {
       assert.equal(onTwo.length, 2)
       const tcp = startTcp(cluster, uids, onTwo)
       try {
-        await helm(cluster, [
-          'upgrade',
-          'polynet',
-          chart,
-          '--reset-then-reuse-values',
-          '--set=image.tag=next',
-        ])
+        await upgradePolynet(cluster, ['image.tag=next'])
         await kubectl(['-n', 'polynet-system', 'rollout', 'status', 'daemonset/polynet-agent'])
         assert.equal(await agents('spec.containers[0].image'), `${next} ${next}`)
       } finally {
@@ -114,15 +108,14 @@ suite('agents come and go under traffic', { concurrency: 1 }, () => {
   test('definitions are upgraded under objects that were stored by older ones', {
     timeout: 300_000,
   }, async () => {
-    const upgrade = (to: string) => helm(cluster, ['upgrade', 'polynet', to, '--reset-then-reuse-values'])
     const older = olderChart()
     try {
       await during(async () => {
-        await upgrade(older)
+        await upgradePolynet(cluster, [], older)
         await kubectl(['apply', '-f', '-'], green + idlePod('stored', 'n1', 'green'))
         await kubectl(['wait', 'pod', 'stored', '--for=condition=Ready', '--timeout=60s'])
         assert.equal(await spec(), '{"subnets":[{"cidr":"10.1.0.0/16"}]}')
-        await upgrade(chart)
+        await upgradePolynet(cluster)
         await kubectl(['apply', '-f', '-'], idlePod('read', 'n2', 'green,blue'))
         await kubectl(['wait', 'pod', 'read', '--for=condition=Ready', '--timeout=60s'])
         assert.equal(

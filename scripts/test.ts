@@ -1,5 +1,6 @@
 import { spawnSync } from 'node:child_process'
-import { existsSync, globSync, readFileSync, statfsSync } from 'node:fs'
+import { existsSync, globSync, statfsSync } from 'node:fs'
+import { freemem } from 'node:os'
 import { join, relative, resolve } from 'node:path'
 import { run } from 'node:test'
 import { inspect } from 'node:util'
@@ -63,29 +64,25 @@ const tools = [
  * `npm run test:cluster`: on real Kubernetes, which is built when there is none yet. The pages have two clusters, and the other
  * files one after another: three clusters at once are what two processors carry.
  */
-const clusters: Stage[] = [
-  {
-    title: 'real clusters',
-    patterns: [
-      ...['stories', 'install', 'bad-days', 'upgrade'].map((name) => `cluster/${name}.test.ts`),
-      'cluster/!(peers).test.ts',
-    ],
-    concurrency: 2,
-    timeoutMs: 1_800_000,
-    tools,
-  },
-]
+const clusters: Stage = {
+  title: 'real clusters',
+  patterns: [
+    ...['stories', 'install', 'bad-days', 'upgrade'].map((name) => `cluster/${name}.test.ts`),
+    'cluster/!(peers).test.ts',
+  ],
+  concurrency: 2,
+  timeoutMs: 1_800_000,
+  tools,
+}
 
 /** Four nodes, and as many plugins at once. */
-const peers: Stage[] = [
-  {
-    title: 'beside the peers',
-    patterns: ['cluster/peers.test.ts'],
-    concurrency: 1,
-    timeoutMs: 1_800_000,
-    tools,
-  },
-]
+const peers: Stage = {
+  title: 'beside the peers',
+  patterns: ['cluster/peers.test.ts'],
+  concurrency: 1,
+  timeoutMs: 1_800_000,
+  tools,
+}
 
 /** Runs one tool; its output is shown when it complains. */
 function check(title: string, command: string, args: string[]): Tally {
@@ -110,13 +107,8 @@ function made(tools: string[]): Tally {
 /** Clusters are Go's garbage and containerd's files: where there is memory enough, it is used instead of processors. */
 function spendMemory(): void {
   if (!existsSync('/dev/shm')) return
-  const { MemAvailable = '0' } = Object.fromEntries(
-    readFileSync('/proc/meminfo', 'utf8')
-      .split('\n')
-      .map((line) => line.split(/:\s+/)),
-  )
   const shm = statfsSync('/dev/shm', { bigint: true })
-  if (Number.parseInt(MemAvailable, 10) < 16 << 20 || shm.bavail * shm.bsize < 8n << 30n) return
+  if (freemem() < 16 * 2 ** 30 || shm.bavail * shm.bsize < 8n << 30n) return
   process.env.GOGC ??= '800'
   process.env.TMPDIR ??= '/dev/shm'
 }
@@ -127,7 +119,6 @@ async function tests(
   { concurrency, timeoutMs, timed = false }: { concurrency: number; timeoutMs: number; timed?: boolean },
   reasons: Reasons,
 ): Promise<Map<string, Tally>> {
-  // Node counts a file that ends early as one test, which may even have passed.
   const tallies = new Map<string, Tally>()
   const execArgv = ['--import', join(import.meta.dirname, 'left-open.ts')]
   const stream = run({ files, concurrency, timeout: timeoutMs, cwd: root, execArgv })
@@ -167,6 +158,7 @@ async function tests(
   for await (const _ of stream);
   progress.over()
   if (timed) for (const line of progress.lines()) console.log(line)
+  // Node counts a file that ends early as one test, which may even have passed.
   for (const file of files) {
     if (tallies.has(file)) continue
     console.log(`FAIL ${relative(root, file)}: ended before its last test`)
@@ -252,8 +244,8 @@ const [flags, paths] = [true, false].map((flag) =>
 const everything = flags.includes('--all')
 const stages = [
   ...(everything || flags.length === 0 ? ordinary : []),
-  ...(everything || flags.includes('--cluster') ? clusters : []),
-  ...(everything || flags.includes('--peers') ? peers : []),
+  ...(everything || flags.includes('--cluster') ? [clusters] : []),
+  ...(everything || flags.includes('--peers') ? [peers] : []),
 ]
 const tallies: Tally[] = []
 const reasons = new Reasons()

@@ -13,7 +13,6 @@ import { startController } from '../controller/start.ts'
 import { memoryDatapath } from '../datapath/memory/datapath.ts'
 import { MemoryFabric } from '../datapath/memory/fabric.ts'
 import type { Datapath } from '../datapath/port.ts'
-import { customResourceDefinitions } from '../kube/memory/crd.ts'
 import { MemoryKube } from '../kube/memory/store.ts'
 import { realClock } from '../lib/clock.ts'
 import { Fault } from '../lib/fault.ts'
@@ -77,8 +76,7 @@ esac`,
     chmodSync(join(dir, name), 0o755)
   }
 
-  const kube = new MemoryKube()
-  for (const crd of crds()) await kube.create(customResourceDefinitions, crd)
+  const kube = new MemoryKube({ crds: crds() })
   const make = <T extends KubeObject>(resource: Resource<T>, object: object) =>
     kube.create(resource, { apiVersion: version(resource), kind: resource.kind, ...object } as T)
   await make(resources.namespaces, { metadata: { name: 'polynet-system' } })
@@ -250,6 +248,14 @@ async function elsewhere(kube: MemoryKube): Promise<void> {
     spec: { subnets: [{ cidr: '10.2.0.0/16' }], allowedNamespaces: { from: 'All' } },
   })
 }
+
+/** What a runtime says with GC: which attachments stay, or nothing of that. */
+const collecting = (valid?: { containerID: string; ifname: string }[]) => ({
+  cniVersion: '1.1.0',
+  name: 'polynet',
+  type: 'polynet-cni',
+  ...(valid && { 'cni.dev/valid-attachments': valid }),
+})
 
 test('when the third of four attachments fails, all are taken away in reverse order, and pod and runtime are told', async () => {
   const { kube, pod, cni, calls, left } = await node()
@@ -544,16 +550,10 @@ test('GC takes away what the runtime does not name, of all networks, and leaves 
     await pod(name, 'good@net1')
     assert.equal((await cni('ADD', name)).exit, 0)
   }
-  const valid = [
+  const config = collecting([
     { containerID: 'sandbox-of-stays', ifname: 'eth0' },
     { containerID: 'a-stranger', ifname: 'eth0' },
-  ]
-  const config = {
-    cniVersion: '1.1.0',
-    name: 'polynet',
-    type: 'polynet-cni',
-    'cni.dev/valid-attachments': valid,
-  }
+  ])
   assert.equal((await cni('GC', '', { config })).exit, 0)
   assert.deepEqual(calls().slice(2), ['DEL good net1'])
   const lines = await left()
@@ -568,12 +568,8 @@ test('GC takes nothing away that came while it was under way, nor anything when 
   await cni('ADD', 'stays')
   const before = await left()
   const gc = (valid?: string[]) => {
-    const config = { cniVersion: '1.1.0', name: 'polynet', type: 'polynet-cni' }
     const told = valid?.map((name) => ({ containerID: `sandbox-of-${name}`, ifname: 'eth0' }))
-    return cni('GC', '', {
-      containerID: '',
-      config: { ...config, ...(told && { 'cni.dev/valid-attachments': told }) },
-    })
+    return cni('GC', '', { containerID: '', config: collecting(told) })
   }
   const blind = await gc()
   assert.equal(blind.exit, 1)
@@ -593,18 +589,12 @@ test('GC takes nothing away that came while it was under way, nor anything when 
 
 test('a GC behind plugins that hang holds up no other pod, and nothing that comes to a sandbox meanwhile is taken away', async () => {
   const { pod, cni, calls, free, left } = await node()
-  const config = {
-    cniVersion: '1.1.0',
-    name: 'polynet',
-    type: 'polynet-cni',
-    'cni.dev/valid-attachments': [],
-  }
   const hanging = Array.from({ length: 8 }, (_, i) => `hangs-${i}`)
   for (const name of hanging) await pod(name, 'slow@net1')
   await pod('waits')
   for (const name of [...hanging, 'waits']) assert.equal((await cni('ADD', name)).exit, 0)
   const before = calls().length
-  const collected = cni('GC', '', { containerID: '', config })
+  const collected = cni('GC', '', { containerID: '', config: collecting([]) })
   await until(async () => calls().length === before + 8)
   await pod('other', 'good@net1')
   assert.equal((await cni('ADD', 'other')).exit, 0)
@@ -619,18 +609,12 @@ test('a GC behind plugins that hang holds up no other pod, and nothing that come
 
 test('a GC waits for nothing that is under way for another sandbox', async () => {
   const { pod, cni, calls, free } = await node()
-  const config = {
-    cniVersion: '1.1.0',
-    name: 'polynet',
-    type: 'polynet-cni',
-    'cni.dev/valid-attachments': [],
-  }
   await pod('stale')
   await pod('goes', 'slow@net1')
   for (const name of ['stale', 'goes']) assert.equal((await cni('ADD', name)).exit, 0)
   const going = cni('DEL', 'goes')
   await until(async () => calls().includes('DEL slow net1'))
-  assert.equal((await cni('GC', '', { containerID: '', config })).exit, 0)
+  assert.equal((await cni('GC', '', { containerID: '', config: collecting([]) })).exit, 0)
   assert.equal((await cni('CHECK', 'stale')).exit, 1)
   free()
   assert.equal((await going).exit, 0)

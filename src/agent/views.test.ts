@@ -4,7 +4,6 @@ import { crds } from '../api/crds.ts'
 import type { Network } from '../api/network.ts'
 import { resources } from '../api/resources.ts'
 import { blockObject } from '../ipam/block.ts'
-import { customResourceDefinitions } from '../kube/memory/crd.ts'
 import { MemoryKube } from '../kube/memory/store.ts'
 import { ManualClock } from '../lib/clock.ts'
 import { silentLog } from '../lib/log.ts'
@@ -13,8 +12,7 @@ import { watch } from './watched.ts'
 
 test('a wire that is dedicated to tenants carries no network of a namespace that nobody knows to be theirs', async () => {
   const clock = new ManualClock()
-  const kube = new MemoryKube({ clock })
-  for (const crd of crds()) await kube.create(customResourceDefinitions, crd)
+  const kube = new MemoryKube({ clock, crds: crds() })
   for (const [name, tenants] of [
     ['phy-net0', ['gold']],
     ['phy-net1', []],
@@ -48,8 +46,7 @@ test('a wire that is dedicated to tenants carries no network of a namespace that
 
 test('what a network overlaps is looked for again when networks come, change their subnets or go', async () => {
   const clock = new ManualClock()
-  const kube = new MemoryKube({ clock })
-  for (const crd of crds()) await kube.create(customResourceDefinitions, crd)
+  const kube = new MemoryKube({ clock, crds: crds() })
   const watched = watch({ kube, clock, log: silentLog, node: 'n1' })
   await watched.synced()
   const views = new Views(watched, 'n1')
@@ -93,8 +90,7 @@ const always = [
 
 test('Services are closed to logical networks, and no network that overlaps them is an eth0', async () => {
   const clock = new ManualClock()
-  const kube = new MemoryKube({ clock })
-  for (const crd of crds()) await kube.create(customResourceDefinitions, crd)
+  const kube = new MemoryKube({ clock, crds: crds() })
   const watched = watch({ kube, clock, log: silentLog, node: 'n1' })
   const woken: string[] = []
   watched.onChange((kind) => woken.push(kind))

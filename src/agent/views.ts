@@ -1,5 +1,5 @@
 import type { HostPhysicalNetwork, Nic, NicMapping } from '../api/host-physical-network.ts'
-import { defaultNetwork, isDefaultNetwork, type Network } from '../api/network.ts'
+import { defaultNetwork, isDefaultNetwork, lacksRoomForIPv6, type Network } from '../api/network.ts'
 import { sharedByDefault } from '../attach/asking.ts'
 import { checked } from '../attach/making.ts'
 import { overlapOf, overlapWith, subnetsOverlap } from '../attach/overlap.ts'
@@ -305,8 +305,7 @@ function problemOf(network: Network): string | undefined {
   const parsed = checked(network)
   if (!parsed.ok) return sentence(parsed.problems)
   const { mtu } = network.status ?? {}
-  const small = mtu !== undefined && mtu < leastMtu[6]
-  return small && (network.spec.subnets ?? []).some(({ cidr }) => cidr.includes(':'))
+  return lacksRoomForIPv6(mtu, network.spec.subnets)
     ? `its MTU of ${mtu} is too small for IPv6, which takes ${leastMtu[6]}; make another with IPv4 alone, or once the NICs of all nodes have more`
     : undefined
 }

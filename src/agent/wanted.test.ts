@@ -4,7 +4,6 @@ import type { NetworkAttachmentDefinition, Pod } from '../api/core.ts'
 import { crds } from '../api/crds.ts'
 import type { Network } from '../api/network.ts'
 import { resources } from '../api/resources.ts'
-import { customResourceDefinitions } from '../kube/memory/crd.ts'
 import { MemoryKube } from '../kube/memory/store.ts'
 import { ManualClock } from '../lib/clock.ts'
 import { silentLog } from '../lib/log.ts'
@@ -51,8 +50,7 @@ const definitions: [name: string, config: string | undefined][] = [
 
 async function asked(annotations: Record<string, string>, allowed: string | undefined): Promise<string> {
   const clock = new ManualClock()
-  const kube = new MemoryKube({ clock })
-  for (const crd of crds()) await kube.create(customResourceDefinitions, crd)
+  const kube = new MemoryKube({ clock, crds: crds() })
   for (const name of ['polynet-system', 'tenant-a', 'tenant-b'])
     await kube.create(resources.namespaces, {
       apiVersion: 'v1',

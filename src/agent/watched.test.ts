@@ -2,7 +2,6 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { crds } from '../api/crds.ts'
 import type { Network } from '../api/network.ts'
-import { customResourceDefinitions } from '../kube/memory/crd.ts'
 import { MemoryKube } from '../kube/memory/store.ts'
 import { realClock } from '../lib/clock.ts'
 import { isFault } from '../lib/fault.ts'
@@ -10,8 +9,7 @@ import { silentLog } from '../lib/log.ts'
 import { watch } from './watched.ts'
 
 test('once closed nothing is said to be in view, and nothing more is asked for', async () => {
-  const kube = new MemoryKube()
-  for (const crd of crds()) await kube.create(customResourceDefinitions, crd)
+  const kube = new MemoryKube({ crds: crds() })
   const asked: string[] = []
   const list = kube.list.bind(kube)
   // Of blocks, the API server says nothing.
@@ -43,8 +41,7 @@ test('once closed nothing is said to be in view, and nothing more is asked for',
 })
 
 test('whoever compares own slices hears when a namespace comes into view, also where none of them is there', async () => {
-  const kube = new MemoryKube()
-  for (const crd of crds()) await kube.create(customResourceDefinitions, crd)
+  const kube = new MemoryKube({ crds: crds() })
   const watched = watch({ kube, clock: realClock, log: silentLog, node: 'n1' })
   await watched.synced()
   const heard = Promise.withResolvers<boolean>()

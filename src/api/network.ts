@@ -230,8 +230,12 @@ function dnsProblems({ dns }: Network['spec']): Problem[] {
   return problems
 }
 
-const mtuProblems = ({ mtu, subnets = [] }: Network['spec']): Problem[] =>
+/** Whether one of the subnets is of IPv6, and the MTU less than that takes. */
+export const lacksRoomForIPv6 = (mtu: number | undefined, subnets: Subnet[] = []): boolean =>
   mtu !== undefined && mtu < leastMtu[6] && subnets.some((s) => s.cidr.includes(':'))
+
+const mtuProblems = ({ mtu, subnets }: Network['spec']): Problem[] =>
+  lacksRoomForIPv6(mtu, subnets)
     ? [{ path: 'spec.mtu', problem: `${mtu} is too small for IPv6; use at least ${leastMtu[6]}` }]
     : []
 
