@@ -190,32 +190,45 @@ test('what happened during an outage is told when it ends, deletions among it', 
   )
 })
 
-test('after a short outage it goes on where it was', async () => {
+test('a watch that the server ends is gone on with, one that breaks off is not', async () => {
   const memory = new MemoryKube()
-  const server = await serve(memory)
-  const kube = await connect(server.url)
-  open.push(server.close, () => kube.close())
-  let lists = 0
-  const counting = {
+  const asked: string[] = []
+  let current = Promise.withResolvers<void>()
+  const kube = {
     list: (...args: Parameters<Kube['list']>) => {
-      // It asks for the server's version, too.
-      if (!args[1]?.fields) lists++
-      return kube.list(...args)
+      asked.push('list')
+      return memory.list(...args)
     },
-    watch: (...args: Parameters<Kube['watch']>) => kube.watch(...args),
-  } as Kube
-  const { all, told } = watched(counting)
+    async *watch(resource: Resource, since: string, selection: Selection & { signal: AbortSignal }) {
+      asked.push('watch')
+      current = Promise.withResolvers<void>()
+      const signal = AbortSignal.any([selection.signal, aborted(current.promise)])
+      yield* memory.watch(resource, since, { ...selection, signal })
+      await current.promise
+    },
+  } as Pick<Kube, 'list' | 'watch'> as Kube
+  const { all, told } = watched(kube)
   await all.synced
-  await memory.create(configMaps, configMap('a'))
-  await until(() => told.length === 1)
-  // From where it began it could not go on.
-  memory.compact()
-  await server.outage(true)
-  await memory.delete(configMaps, ref('a'))
-  await server.outage(false)
-  await until(() => told.length === 2)
-  assert.deepEqual([told, lists], [['ADDED a=1', 'DELETED a=1 was 1'], 1])
+  for (const [name, end] of [
+    ['a', () => current.resolve()],
+    ['b', () => current.reject(new Fault('unavailable', 'watch', 'the connection broke off'))],
+    ['c', () => {}],
+  ] as const) {
+    await memory.create(configMaps, configMap(name))
+    await until(() => told.includes(`ADDED ${name}=1`))
+    end()
+  }
+  await until(() => asked.length === 5)
+  assert.deepEqual([asked, told.length], [['list', 'watch', 'watch', 'list', 'watch'], 3])
 })
+
+/** Once the promise is settled. */
+function aborted(promise: Promise<void>): AbortSignal {
+  const controller = new AbortController()
+  const abort = () => controller.abort()
+  promise.then(abort, abort)
+  return controller.signal
+}
 
 test('a kind that is not there yet is waited for', async () => {
   const clock = new ManualClock()

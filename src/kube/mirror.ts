@@ -32,7 +32,11 @@ export interface MirrorDeps {
   random?: () => number
 }
 
-/** A mirror of what `selection` matches: a list, then a watch from its version, again for ever until `close`. */
+/**
+ * A mirror of what `selection` matches, until `close`: a list, then a watch
+ * from its version, and the next one from where the server ended that. After
+ * one that broke off or was refused, everything is listed again.
+ */
 export function mirror<T extends KubeObject>(
   kube: Kube,
   resource: Resource<T>,
@@ -110,24 +114,12 @@ export function mirror<T extends KubeObject>(
     }
   }
 
-  /**
-   * Whether the server has less than we have seen: its etcd was restored from an older snapshot. A watch from our
-   * version would say nothing until it has got there again (versions are compared as Kubernetes 1.35 allows, KEP-5504).
-   * That it has as much proves nothing.
-   */
-  async function wentBack(seen: string): Promise<boolean> {
-    const fields = [selection.fields, 'metadata.name=none'].filter(Boolean).join(',')
-    const { resourceVersion } = await kube.list(resource, { ...selection, fields })
-    return /^\d+$/.test(seen) && /^\d+$/.test(resourceVersion) && BigInt(resourceVersion) < BigInt(seen)
-  }
-
   async function run(): Promise<void> {
     let failures = 0
     while (!signal.aborted) {
       const started = clock.now()
       progress = false
       try {
-        if (position !== undefined && failures > 0 && (await wentBack(position))) position = undefined
         if (position === undefined) position = await relist()
         else await follow(position)
         // A server that ends every watch at once must not be asked without pause.
@@ -137,9 +129,9 @@ export function mirror<T extends KubeObject>(
         if (signal.aborted) return
         failures = progress ? 1 : failures + 1
         const fault = asFault(error, `watch ${nameOf(resource)}`)
-        // The server no longer knows our version; or it has been away for long enough to come back with another past,
-        // whose versions get to ours within seconds. (One that has restarted knows no older versions than its own start.)
-        if (isFault(fault, 'expired', 'invalid', 'missing') || failures > 1) position = undefined
+        // Whoever answers next may have another past, as with an etcd that was restored from an older snapshot, whose versions
+        // get to ours within seconds: a watch from ours would leave out what came till then.
+        position = undefined
         if (isFault(fault, 'expired') && failures === 1) continue
         log[failures === 3 ? 'warn' : 'debug']('the API server does not answer; trying again', {
           resource: nameOf(resource),

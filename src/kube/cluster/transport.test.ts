@@ -155,7 +155,7 @@ test('pages are fetched until there are no more; when the server forgets them, a
     },
   ))
 
-test('a watch reads changes however the bytes are cut, and drops half a line at its end', () => {
+test('a watch reads changes however the bytes are cut, drops half a line, and says that it broke off', () => {
   const change = (name: string) => ({
     type: 'ADDED',
     object: { ...web, metadata: { name, annotations: { note: 'grüße 漢字 🦊' } } },
@@ -182,7 +182,9 @@ test('a watch reads changes however the bytes are cut, and drops half a line at 
     async (kube) => {
       const seen: unknown[] = []
       const { signal } = new AbortController()
-      for await (const c of kube.watch(resources.pods, '5', { signal })) seen.push(c)
+      await assert.rejects(async () => {
+        for await (const c of kube.watch(resources.pods, '5', { signal })) seen.push(c)
+      }, /the connection broke off; is the API server there\?/)
       assert.deepEqual(seen, [change('a'), { type: 'BOOKMARK', resourceVersion: '9' }, change('b')])
     },
   )

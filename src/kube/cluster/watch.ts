@@ -8,8 +8,8 @@ import { type Request, statusIn, type Transport } from './transport.ts'
 
 /**
  * One watch, from its request to its end: changes as the server streams
- * them, one JSON object per line. Ends when the server ends it or the
- * connection breaks; rejects when the server refuses.
+ * them, one JSON object per line. Ends when the server ends it; rejects when
+ * the server refuses, or the connection breaks.
  */
 export async function* watchLines<T extends KubeObject>(
   transport: Transport,
@@ -59,6 +59,7 @@ class Stream {
   readonly #answered = Promise.withResolvers<Head>()
   #pieces: Buffer[] = []
   #ended = false
+  #broken: Error | undefined
   #wake = () => {}
 
   /** Resolves when its status is there; rejects where it never comes. */
@@ -75,13 +76,14 @@ class Stream {
     this.#wake()
   }
 
-  end(error = new Error('the connection broke off')): void {
+  end(error?: Error): void {
     this.#ended = true
+    this.#broken = error
     this.#answered.reject(error)
     this.#wake()
   }
 
-  /** What has come of the body since the last time, once there is any; undefined at its end, which may be early. */
+  /** What has come of the body since the last time, once there is any; undefined at its end. Rejects where it broke off. */
   async next(): Promise<Buffer | undefined> {
     while (this.#pieces.length === 0 && !this.#ended)
       await new Promise<void>((resolve) => {
@@ -89,6 +91,7 @@ class Stream {
       })
     const pieces = this.#pieces
     this.#pieces = []
+    if (pieces.length === 0 && this.#broken) throw this.#broken
     return pieces.length > 0 ? Buffer.concat(pieces) : undefined
   }
 }
@@ -99,7 +102,7 @@ async function refusal(stream: Stream, code: number, doing: string): Promise<Fau
   return faultOf(statusIn(Buffer.concat(pieces).toString(), code), doing)
 }
 
-/** Whole lines, however the bytes were cut; without the half line at the end of a stream that broke off. */
+/** Whole lines, however the bytes were cut. */
 async function* linesOf(stream: Stream): AsyncIterable<string> {
   const decoder = new StringDecoder('utf8')
   let pieces: string[] = []
