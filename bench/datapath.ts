@@ -5,7 +5,6 @@ import { blue, flat, home, nicAddress, plan, port, red } from '../src/datapath/c
 import { linuxDatapath } from '../src/datapath/linux/linux.ts'
 import { applyNamespaces } from '../src/datapath/linux/namespaces.ts'
 import { createNamespace, removeNamespace } from '../src/datapath/linux/netns.ts'
-import { silentLog } from '../src/lib/log.ts'
 import { emptyNamespace } from '../src/plan/node-plan.ts'
 
 /**
@@ -35,7 +34,7 @@ applyNamespaces(
   ],
   { host, wire: join(dir, 'wire') },
 )
-const datapath = await linuxDatapath({ runDir: dir, hostNetns: host, log: silentLog })
+const datapath = await linuxDatapath({ runDir: dir, hostNetns: host })
 const networks = [blue, red, flat, home]
 await datapath.replace(plan('n1', networks))
 

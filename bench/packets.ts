@@ -6,7 +6,6 @@ import type { Network } from '../src/api/network.ts'
 import { linuxDatapath } from '../src/datapath/linux/linux.ts'
 import { applyNamespaces } from '../src/datapath/linux/namespaces.ts'
 import { createNamespace, ownNetns, removeNamespace } from '../src/datapath/linux/netns.ts'
-import { silentLog } from '../src/lib/log.ts'
 import { emptyNamespace, type Link, type NamespacePlan } from '../src/plan/node-plan.ts'
 import { planNode } from '../src/plan/plan-node.ts'
 import type { Chain, Table } from '../src/plan/ruleset.ts'
@@ -232,7 +231,7 @@ try {
   for (const n of numbers) apply([theirs(n), ...podsOf(n).map((pod) => theirPod(n, pod))], place(`their${n}`))
   for (const n of numbers) {
     const runDir = join(dir, `run${n}`)
-    const datapath = await linuxDatapath({ runDir, hostNetns: place(`our${n}`), log: silentLog })
+    const datapath = await linuxDatapath({ runDir, hostNetns: place(`our${n}`) })
     ending.push(() => {
       for (const name of readdirSync(join(runDir, 'netns'))) removeNamespace(join(runDir, 'netns', name))
     })

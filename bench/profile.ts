@@ -4,12 +4,11 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 /**
- * Profiles a program that runs, all its threads, until `stop`: then there is
- * `<dir>/<name>.<thread>.cpuprofile` of each, for the developer tools of
- * Chrome and for https://www.speedscope.app. `into`: how to get where the
- * program is, in its network and among its processes. Never rejects: without
- * a profile (the program was restarted meanwhile) it says so, and the bench
- * goes on.
+ * Profiles a program that runs until `stop`: then there is
+ * `<dir>/<name>.cpuprofile`, for the developer tools of Chrome and for
+ * https://www.speedscope.app. `into`: how to get where the program is, in its
+ * network and among its processes. Never rejects: without a profile (the
+ * program was restarted meanwhile) it says so, and the bench goes on.
  */
 export async function profiling(
   program: { word: string; into?: string[] },
@@ -34,13 +33,11 @@ export async function profiling(
       await ended.catch(() => {})
       try {
         const [, text = ''] = Buffer.concat(chunks).toString().split('\n', 2)
-        const threads = Object.entries(JSON.parse(text))
+        JSON.parse(text)
         mkdirSync(dir, { recursive: true })
-        for (const [thread, profile] of threads)
-          writeFileSync(join(dir, `${name}.${thread}.cpuprofile`), JSON.stringify(profile))
-        console.error(
-          `profiles of ${word} are in ${dir}: ${name}.{${threads.map(([t]) => t).join()}}.cpuprofile`,
-        )
+        const file = join(dir, `${name}.cpuprofile`)
+        writeFileSync(file, text)
+        console.error(`the profile of ${word} is ${file}`)
       } catch {
         console.error(`there is no profile of ${word} for ${name}: it ended meanwhile, or could not be asked`)
       }

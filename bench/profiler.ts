@@ -5,9 +5,8 @@ import { argumentsOf, everyProcess } from '../cluster/processes.ts'
 /**
  * Profiles a program that runs: `profiler.ts <pid, or an argument of its
  * command line>`, in its network namespace. Prints `profiling`, and when its
- * stdin ends the profile of each of the program's threads, as one JSON object
- * by the names of threads. The program needs no flag: it opens Node's
- * inspector, on its own loopback, when SIGUSR1 comes.
+ * stdin ends the profile of the program's main thread. The program needs no
+ * flag: it opens Node's inspector, on its own loopback, when SIGUSR1 comes.
  */
 const port = 9229
 /** Of an ADD that takes milliseconds. */
@@ -16,38 +15,29 @@ const intervalUs = 250
 /** As far as it is read here. */
 interface Message {
   id?: number
-  method?: string
-  params?: { sessionId: string; message: string }
   result?: { profile?: unknown }
   error?: { message: string }
 }
 
 type Call = (method: string, params?: object) => Promise<NonNullable<Message['result']>>
 
-interface Session {
-  call: Call
-  hear(text: string): void
-}
-
-/** Speaks the inspector's protocol by `send`; gives how to call, and how to hear. */
-function session(send: (text: string) => void, heard: (message: Message) => void = () => {}): Session {
+/** Speaks the inspector's protocol over `socket`. */
+function callerOf(socket: WebSocket): Call {
   const waiting = new Map<number, PromiseWithResolvers<NonNullable<Message['result']>>>()
   let last = 0
-  const call: Call = (method, params = {}) => {
+  socket.onmessage = ({ data }) => {
+    const { id = 0, result = {}, error } = JSON.parse(String(data)) as Message
+    const answer = waiting.get(id)
+    waiting.delete(id)
+    if (error) answer?.reject(new Error(error.message))
+    else answer?.resolve(result)
+  }
+  return (method, params = {}) => {
     const answer = Promise.withResolvers<NonNullable<Message['result']>>()
     waiting.set(++last, answer)
-    send(JSON.stringify({ id: last, method, params }))
+    socket.send(JSON.stringify({ id: last, method, params }))
     return answer.promise
   }
-  const hear = (text: string) => {
-    const message = JSON.parse(text) as Message
-    const answer = waiting.get(message.id ?? 0)
-    if (!answer) return heard(message)
-    waiting.delete(message.id!)
-    if (message.error) answer.reject(new Error(message.error.message))
-    else answer.resolve(message.result ?? {})
-  }
-  return { call, hear }
 }
 
 /** The socket of its inspector, which opens a moment after it was asked to. */
@@ -71,38 +61,17 @@ async function inspectorOf(pid: number): Promise<WebSocket> {
   }
 }
 
-/** Starts to profile every thread; `stop` gives what was found, and closes the inspector. */
-async function profile(pid: number): Promise<{ stop(): Promise<Record<string, unknown>> }> {
-  const socket = await inspectorOf(pid)
-  const threads = new Map<string, Session>()
-  const main: Session = session(
-    (text) => socket.send(text),
-    ({ method, params }) => {
-      if (!params) return
-      const { sessionId, message } = params
-      if (method === 'NodeWorker.receivedMessageFromWorker') threads.get(sessionId)?.hear(message)
-      if (method !== 'NodeWorker.attachedToWorker') return
-      const send = (message: string) =>
-        void main.call('NodeWorker.sendMessageToWorker', { sessionId, message })
-      threads.set(sessionId, session(send))
-    },
-  )
-  socket.onmessage = ({ data }) => main.hear(String(data))
-  // It answers when it has told of all threads.
-  await main.call('NodeWorker.enable', { waitForDebuggerOnStart: false })
-  const all = [main, ...threads.values()]
-  for (const { call } of all) {
-    await call('Profiler.enable')
-    await call('Profiler.setSamplingInterval', { interval: intervalUs })
-    await call('Profiler.start')
-  }
+/** Starts to profile; `stop` gives what was found, and closes the inspector. */
+async function profile(pid: number): Promise<{ stop(): Promise<unknown> }> {
+  const call = callerOf(await inspectorOf(pid))
+  await call('Profiler.enable')
+  await call('Profiler.setSamplingInterval', { interval: intervalUs })
+  await call('Profiler.start')
   return {
     async stop() {
-      const found: Record<string, unknown> = {}
-      for (const [i, { call }] of all.entries())
-        found[i === 0 ? 'main' : `thread-${i}`] = (await call('Profiler.stop')).profile
+      const found = (await call('Profiler.stop')).profile
       // Nobody is to find it open. It does not answer any more.
-      void main.call('Runtime.evaluate', { expression: "process.getBuiltinModule('inspector').close()" })
+      void call('Runtime.evaluate', { expression: "process.getBuiltinModule('inspector').close()" })
       return found
     },
   }

@@ -125,7 +125,7 @@ const inImage = (path: string): string => `polynet/${path.replace(/^build\//, ''
  * Makes a main file a program: there is no shell to start it. What Node gets
  * is what `programArgs` of scripts/build.ts says.
  */
-const interpreter = Buffer.from('#!/usr/bin/node --max-semi-space-size=1\n')
+const interpreter = Buffer.from('#!/usr/bin/node --max-semi-space-size=4\n')
 
 /** Of Debian's packages: shared libraries, what dpkg says of them, and who has the rights to them. */
 const isForNode = ({ path, kind }: Entry): boolean =>

@@ -11,8 +11,8 @@ import { run } from './run.js'
 // './gone.js' is no file`,
   'build/src/agent/run.js': `import { readFileSync } from 'node:fs'
 import {      } from '../lib/log.js'
-new Worker(new URL(import.meta.url.endsWith('.ts') ? './hands.ts' : './hands.js', import.meta.url))`,
-  'build/src/agent/hands.js': "const { native } = await import('@scope/native/fast')",
+await import('./clean.js')`,
+  'build/src/agent/clean.js': "const { native } = await import('@scope/native/fast')",
   'build/src/lib/log.js': "export * from '../agent/run.js'",
   'build/src/kube/memory.js': "import 'cel'",
   'node_modules/commander/package.json': '{"version":"1.0.0","license":"MIT"}',
@@ -31,7 +31,7 @@ new Worker(new URL(import.meta.url.endsWith('.ts') ? './hands.ts' : './hands.js'
   'node_modules/cel/package.json': '{"version":"1.0.0"}',
 }
 
-test('a program is what its main file reaches: imports, workers, and the packages of those', () => {
+test('a program is what its main file reaches: imports, and the packages of those', () => {
   const root = mkdtempSync(join(tmpdir(), 'polynet-programs-'))
   try {
     for (const [path, text] of Object.entries(tree)) {
@@ -45,7 +45,7 @@ test('a program is what its main file reaches: imports, workers, and the package
     assert.equal(
       [...files, ...lines].join('\n'),
       `\
-build/src/agent/hands.js
+build/src/agent/clean.js
 build/src/agent/main.js
 build/src/agent/run.js
 build/src/lib/log.js

@@ -30,7 +30,7 @@ export function reachedFrom(root: string, mains: string[]): Reached {
     if (files.has(path)) return
     files.add(path)
     const text = readFileSync(join(root, path), 'utf8')
-    // Every literal that is a file beside it: imports, and workers, whose names are given to new URL().
+    // Every literal that is a file beside it, however it is imported.
     for (const [, near = ''] of text.matchAll(/'(\.{1,2}\/[^'\n]+\.js)'/g)) {
       const target = join(dirname(path), near)
       if (existsSync(join(root, target))) follow(target)

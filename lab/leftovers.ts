@@ -2,12 +2,11 @@ import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { readJournal } from '../src/agent/journal/file.ts'
 import { linuxDatapath } from '../src/datapath/linux/linux.ts'
-import { silentLog } from '../src/lib/log.ts'
 import { heldLines } from './held.ts'
 
 /** Prints everything that Polynet owns on the machine it runs on, a line each: `leftovers.ts <root>`. */
 const [root = '/'] = process.argv.slice(2)
-const datapath = await linuxDatapath({ runDir: join(root, 'run/polynet'), log: silentLog })
+const datapath = await linuxDatapath({ runDir: join(root, 'run/polynet') })
 for (const line of await datapath.describe()) console.log(line)
 await datapath.close()
 for (const line of heldLines(await readJournal(join(root, 'var/lib/polynet/journal')))) console.log(line)

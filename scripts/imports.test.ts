@@ -17,7 +17,7 @@ import {
 } from '../lib/fault.ts'
 import './journal.ts'
 export * from '../kube/memory/server.ts'
-const worker = await import('../datapath/linux/hands.ts')
+const linux = await import('../datapath/linux/linux.ts')
 // import { not } from '../ipam/pool.ts'
 `,
     ],

@@ -28,7 +28,7 @@ const folderOf = (path: string): string => dirname(path).replace(/^src\/?/, '') 
 /** The relative imports of a file; `types` when they leave nothing behind once types are erased. */
 function importsOf(source: string): { specifier: string; types: boolean }[] {
   const statements = source.matchAll(/^(?:import|export)\s+(type\s)?([^'"`;]*?\sfrom\s+)?'(\.[^']+)'/gm)
-  const dynamic = source.matchAll(/\b(?:import|new Worker|new URL)\(\s*'(\.[^']+\.ts)'/g)
+  const dynamic = source.matchAll(/\bimport\(\s*'(\.[^']+\.ts)'/g)
   return [
     ...[...statements].map(([, type, names = '', specifier]) => ({
       specifier: specifier!,

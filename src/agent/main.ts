@@ -9,7 +9,8 @@ import { foreignPlugins } from '../cni/exec.ts'
 import { linuxDatapath } from '../datapath/linux/linux.ts'
 import { connect } from '../kube/cluster/connect.ts'
 import { realClock } from '../lib/clock.ts'
-import { answers, asFault } from '../lib/fault.ts'
+import { asFault } from '../lib/fault.ts'
+import { giveBackFreed } from '../lib/freed.ts'
 import { formatPrefix } from '../lib/ip.ts'
 import { jsonLog, type Log } from '../lib/log.ts'
 import { serveProbes } from '../lib/probes.ts'
@@ -54,14 +55,10 @@ async function run(options: Options): Promise<void> {
   await mkdir(at('var/lib/polynet'), { recursive: true, mode: 0o700 })
   if (options.hostRoot) refuseUnsharedMounts(at('run/polynet'))
   raiseNeighbourTables(log)
+  giveBackFreed()
   const kube = await connect(options.api)
   const journal = await openJournal(at('var/lib/polynet/journal'), { fsync: options.fsync, log })
-  const datapath = await linuxDatapath({
-    runDir: at('run/polynet'),
-    log,
-    // Nothing can be done without it; started again, the agent goes on where it was.
-    failed: () => process.exit(answers.kernel.exit),
-  })
+  const datapath = await linuxDatapath({ runDir: at('run/polynet') })
   // In a container, paths on the host; else paths here.
   const hostRoot = options.hostRoot ?? '/'
   const hostsAt = options.hostRoot ? (path: string) => join('/', path) : at
@@ -237,7 +234,7 @@ const program = new Command('polynet-agent')
   .addOption(logLevelOption)
   .option('--fsync', 'let the journal survive a power cut, not only a crash of the agent', false)
 
-// Young objects are 1 MB: waking other threads to collect them takes longer than collecting them, and on a busy node the
+// Young objects are few MB: waking other threads to collect them takes longer than collecting them, and on a busy node the
 // pod waits for those threads. What is done for each pod is worth compiling well before there were thousands of pods.
 setFlagsFromString('--no-parallel-scavenge')
 setFlagsFromString('--invocation-count-for-maglev=30')

@@ -129,9 +129,9 @@ export class Sandboxes {
       await this.#deps.rendered(wanted.flatMap(({ by }) => (by.kind === 'polynet' ? [by.network] : [])))
       at('add:rendered')
       did?.(record.containerID, 'networks rendered')
-      const making = this.#make(record)
+      // The API server works on it while this thread waits for the kernel.
       const early = foreign ? undefined : this.#deps.report(record)
-      record = await making
+      record = await this.#make(record)
       at('add:attached')
       if (foreign) record = { ...record, ...outcomeOf(record, wanted, pod) }
       await (foreign

@@ -9,7 +9,6 @@ import { isConfName, readConfDir } from '../cni/conf.ts'
 import { linuxDatapath } from '../datapath/linux/linux.ts'
 import type { Datapath } from '../datapath/port.ts'
 import type { Kube } from '../kube/port.ts'
-import { silentLog } from '../lib/log.ts'
 import type { SeenNode, View } from './view.ts'
 
 /** What the API server shows, and what is seen on the nodes. Whoever may not read all of it gets the `forbidden` fault. */
@@ -26,7 +25,7 @@ export async function lookAt(kube: Kube, seen: SeenNode[] = []): Promise<View> {
 
 /** What is on the node that this runs on, its files below `root`, its conf directory `confDir`. Changes nothing, and the agent goes on. */
 export async function lookAtNode(root: string, confDir: string): Promise<SeenNode> {
-  const datapath = await linuxDatapath({ runDir: join(root, 'run/polynet'), log: silentLog })
+  const datapath = await linuxDatapath({ runDir: join(root, 'run/polynet') })
   try {
     return await seenNode({
       entries: await readJournal(join(root, 'var/lib/polynet/journal')),

@@ -81,7 +81,7 @@ export async function giveBack(
 
 async function emptyKernel(run: string): Promise<string[]> {
   await mkdir(run, { recursive: true, mode: 0o700 })
-  const datapath = await linuxDatapath({ runDir: run, log: silentLog })
+  const datapath = await linuxDatapath({ runDir: run })
   try {
     const { changes } = await datapath.replace({ namespaces: [emptyNamespace('host')], ports: [] })
     return changes

@@ -4,7 +4,6 @@ import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, test } from 'node:test'
-import { silentLog } from '../../lib/log.ts'
 import { emptyNamespace } from '../../plan/node-plan.ts'
 import { blue, home, plan, port, type TestNetwork } from '../conformance-plan.ts'
 import type { Datapath } from '../port.ts'
@@ -79,7 +78,7 @@ describe('connections of pods that are gone', { skip }, () => {
       ],
       { host: at('host'), wire: at('wire') },
     )
-    datapath = await linuxDatapath({ runDir: at('run'), hostNetns: at('host'), log: silentLog })
+    datapath = await linuxDatapath({ runDir: at('run'), hostNetns: at('host') })
   })
 
   afterEach(async () => {

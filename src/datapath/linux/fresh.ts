@@ -1,3 +1,4 @@
+import { leastMtu } from '../../lib/ip.ts'
 import type { PortPlan } from '../../plan/node-plan.ts'
 import { addressLine, forwardingLine, neighbourLine, routeLine, ruleLine } from '../lines.ts'
 import { move } from './links.ts'
@@ -44,11 +45,10 @@ export function makePorts(ports: PortPlan[], place: (netns: string) => Place, ma
     )
   for (const node of nodes) configureNode(node)
   for (const pod of pods) configurePod(pod)
-  for (const { netns, link, inside } of ports)
-    if (link.kind === 'veth') {
-      place(netns).settle(link.name)
-      place(inside.netns).settle(inside.name)
-    }
+  for (const { netns, link, inside } of ports) {
+    if (link.kind === 'veth') place(netns).settle(link.name)
+    if (link.kind === 'veth' || link.kind === 'host-device') place(inside.netns).settle(inside.name)
+  }
   return macs
 }
 
@@ -120,7 +120,7 @@ function createLinks(
     asked.push(port)
     if (link.kind === 'veth') {
       const master = link.bridge === undefined ? undefined : node.index(link.bridge)
-      const ours = { name: link.name, mac: link.mac, mtu, noarp: link.noarp, master, up: true }
+      const ours = { name: link.name, mac: link.mac, mtu, noarp: link.noarp, master }
       rt.newVeth(batch, what, ours, theirs)
     } else rt.newUpper(batch, what, { ...theirs, parent: node.index(link.parent) }, link)
   }
@@ -142,9 +142,19 @@ function lookUp({ key, netns, link, inside }: PortPlan, place: (netns: string) =
   return inside.mac ?? mac
 }
 
+/**
+ * Links come up by a message of their own: one that is made up and without
+ * ARP at once has the kernel look at every IPv6 route of the namespace
+ * (rt6_sync_down_dev). Those for IPv4 alone need no IPv6 address, which takes
+ * the kernel longer than the message.
+ */
 function configureNode({ netns, place, ports }: Shared): void {
   const batch = new Batch()
-  for (const { key, link, forwarding, neighbours, routes } of ports) {
+  for (const { key, link, inside, forwarding, neighbours, routes } of ports) {
+    if (link.kind === 'veth') {
+      const what = () => `${key}: set link ${link.name} in ${netns}: up`
+      rt.setLink(batch, what, { index: place.index(link.name), up: true, noLinkLocal: sparesIPv6(inside) })
+    }
     if (link.kind === 'veth' && link.isolated)
       rt.setBridgePort(
         batch,
@@ -158,6 +168,10 @@ function configureNode({ netns, place, ports }: Shared): void {
   }
   place.route.send(batch)
 }
+
+/** Whether its links are for IPv4 alone. With an MTU too small for IPv6 the kernel has nothing to leave out, and refuses to. */
+const sparesIPv6 = ({ addresses, mtu = leastMtu[6] }: PortPlan['inside']): boolean =>
+  mtu >= leastMtu[6] && !addresses.some((address) => address.includes(':'))
 
 /** What leads to the port, or out of it, on one of its sides. */
 function addWays(

@@ -28,8 +28,9 @@ import { wantsOf } from './want.ts'
 const mostInPod = 2 << 20
 
 /**
- * One node's kernel, as the thread that works on it sees it. Calls take effect
- * in the order they are made. All but waiting for deletions is synchronous.
+ * One node's kernel. Calls take effect in the order they are made. What the
+ * kernel has to be waited for long is done on threads of the pool: deleting
+ * links, and forgetting connections.
  */
 export class Kernel {
   readonly #dir: string
@@ -58,7 +59,7 @@ export class Kernel {
    * `unchanged` are not looked into either, unless one lacks its node's side: that
    * is made together with the other.
    */
-  replace({ plan, unchanged }: { plan: NodePlan; unchanged: string[] }): Promise<Report> {
+  replace(plan: NodePlan, unchanged: string[]): Promise<Report> {
     return this.#inTurn(async () => {
       await Promise.allSettled(this.#deleting.values())
       const gone = new Set(plan.ports.map((port) => port.inside.netns))

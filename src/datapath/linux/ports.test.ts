@@ -5,7 +5,6 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, test } from 'node:test'
 import { isFault } from '../../lib/fault.ts'
-import { silentLog } from '../../lib/log.ts'
 import { macBytes } from '../../lib/mac.ts'
 import { emptyNamespace, type NamespacePlan, type PortPlan } from '../../plan/node-plan.ts'
 import { beside, blue, direct, plan, port, red } from '../conformance-plan.ts'
@@ -48,7 +47,7 @@ describe('ports on this kernel', { skip: impossible() ?? false }, () => {
       { ...emptyNamespace('wire'), addresses: [{ link: 'eth2', address: '192.168.20.1/24' }] },
     ]
     applyNamespaces(wiring, { host: namespace('host'), wire: namespace('wire') })
-    datapath = await linuxDatapath({ runDir: at('run'), hostNetns: at('host'), log: silentLog })
+    datapath = await linuxDatapath({ runDir: at('run'), hostNetns: at('host') })
     await datapath.replace(plan('n1', []))
   })
 
@@ -451,6 +450,42 @@ describe('ports on this kernel', { skip: impossible() ?? false }, () => {
     taken.inside = { ...made.inside, name: 'net1', sysctls: { 'ipv6/conf/net1/disable_ipv6': '1' } }
     await assert.rejects(datapath.attach([taken]), /missing/)
     assert.equal(setting('default'), '0')
+  })
+
+  test('the node’s end of a port has an IPv6 address only where the pod has one', async () => {
+    const both = port(blue, 'n1', 1, namespace('both'))
+    const withoutIPv6 = (n: number, mtu: number): PortPlan => {
+      const made = port(blue, 'n1', n, namespace(`pod${n}`))
+      const isV4 = (text: string) => !text.includes(':')
+      const { addresses, routes, neighbours } = made.inside
+      return {
+        ...made,
+        routes: made.routes.filter(({ to }) => isV4(to)),
+        neighbours: made.neighbours.filter(({ address }) => isV4(address)),
+        inside: {
+          ...made.inside,
+          mtu,
+          addresses: addresses.filter(isV4),
+          routes: routes.filter(({ to }) => isV4(to)),
+          neighbours: neighbours.filter(({ address }) => isV4(address)),
+        },
+      }
+    }
+    // With 1000 the kernel has no IPv6 on the link at all.
+    const ports = [both, withoutIPv6(2, 1450), withoutIPv6(3, 1000)]
+    await datapath.replace(plan('n1', [blue]))
+    await datapath.attach(ports)
+    const place = new Place(at(`run/netns/${blue.netns}`))
+    const addresses = place.route.dump(rt.dumpAddresses).map(rt.seenAddress)
+    const of = ({ link }: PortPlan) => {
+      const index = link.kind === 'veth' && place.index(link.name)
+      return addresses.filter((seen) => seen.index === index).map(({ address }) => address)
+    }
+    const found = ports.map(of)
+    place.close()
+    assert.deepEqual(found, [['fe80::858:a9ff:fefe:101/64'], [], []])
+    assert.deepEqual(await datapath.check(ports), [])
+    assert.deepEqual((await datapath.replace(plan('n1', [blue], ports))).changes, [])
   })
 
   test('pods whose ports are unchanged are not looked into, unless one lost its node’s side', async () => {

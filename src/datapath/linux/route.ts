@@ -55,6 +55,7 @@ const IFLA = {
   PROTINFO: 12,
   LINKINFO: 18,
   IFALIAS: 20,
+  AF_SPEC: 26,
   GROUP: 27,
   NET_NS_FD: 28,
   EXT_MASK: 29,
@@ -64,6 +65,8 @@ const IFLA = {
   PARENT_DEV_NAME: 56,
   PARENT_DEV_BUS_NAME: 57,
 } as const
+/** IN6_ADDR_GEN_MODE_NONE (linux/if_link.h). */
+const [INET6_ADDR_GEN_MODE, GEN_NONE] = [8, 1]
 const INFO_KIND = 1
 const INFO_DATA = 2
 const INFO_SLAVE_DATA = 5
@@ -85,6 +88,8 @@ export interface LinkMessage {
   noarp?: boolean
   group?: number
   alias?: string
+  /** It gets no link-local address by itself. Of a link that is there. */
+  noLinkLocal?: boolean
   /** Descriptor of the namespace it goes to. */
   netns?: number
   /** Index of the link it stands on. */
@@ -117,6 +122,10 @@ function linkBody(batch: Batch, link: LinkMessage): void {
   if (link.group !== undefined) batch.attribute32(IFLA.GROUP, link.group)
   if (link.alias !== undefined) batch.attribute(IFLA.IFALIAS, Buffer.from(link.alias))
   if (link.netns !== undefined) batch.attribute32(IFLA.NET_NS_FD, link.netns)
+  if (link.noLinkLocal)
+    batch.nest(IFLA.AF_SPEC, () =>
+      batch.nest(AF_INET6, () => batch.attribute8(INET6_ADDR_GEN_MODE, GEN_NONE)),
+    )
 }
 
 function newLink(

@@ -4,7 +4,6 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
-import { silentLog } from '../../lib/log.ts'
 import { portTaken } from '../../plan/foreign-tunnel.ts'
 import { emptyNamespace, type Link, type NodePlan } from '../../plan/node-plan.ts'
 import type { Datapath } from '../port.ts'
@@ -69,7 +68,7 @@ describe('VXLAN devices of others', { skip: impossible() ?? false }, () => {
     for (const nic of ['eth0', 'eth1']) ip(`link add ${nic} up type veth peer name far-${nic}`)
     ip(`address add ${endpoint}/24 dev eth1`)
     ip('address add fd00:20::11/64 dev eth1 nodad')
-    datapath = await linuxDatapath({ runDir: dir, hostNetns: host, log: silentLog })
+    datapath = await linuxDatapath({ runDir: dir, hostNetns: host })
   })
   after(async () => {
     await datapath.close()

@@ -2,7 +2,6 @@ import { randomBytes } from 'node:crypto'
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { silentLog } from '../../lib/log.ts'
 import { macBytes } from '../../lib/mac.ts'
 import { emptyNamespace, type NamespacePlan } from '../../plan/node-plan.ts'
 import type { Bench, Datagram, RawFrame, Seen } from '../conformance.ts'
@@ -26,8 +25,7 @@ export async function twoNodes(): Promise<Bench> {
   for (const name of [...nodes, 'switch']) createNamespace(path(name))
   const paths = Object.fromEntries([...nodes, 'switch'].map((name) => [name, path(name)]))
   applyNamespaces(wiring(nodes), paths)
-  const start = (node: NodeName) =>
-    linuxDatapath({ runDir: runDir(node), hostNetns: path(node), log: silentLog })
+  const start = (node: NodeName) => linuxDatapath({ runDir: runDir(node), hostNetns: path(node) })
   const datapaths = new Map<NodeName, Datapath>()
   for (const node of nodes) datapaths.set(node, await start(node))
   const pods = new Set<string>()
