@@ -1,0 +1,3 @@
+import { playStories } from './stories.ts'
+
+playStories(2, 2)
