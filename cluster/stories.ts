@@ -11,7 +11,7 @@ import { clusterPlace } from './place.ts'
 import { tidy } from './tidy.ts'
 
 /** The longest pages come first, so that each part has some of them. */
-const longest = ['statefulset', 'replicaset', 'statefulset-reclaims', 'whereabouts-exhausted'].map(
+const longest = ['statefulset', 'replicaset', 'whereabouts-exhausted', 'statefulset-reclaims'].map(
   (name) => `/${name}.md`,
 )
 const rank = ({ page }: Page): number => {
