@@ -11,6 +11,7 @@ import { connect } from '../kube/cluster/connect.ts'
 import { realClock } from '../lib/clock.ts'
 import { asFault } from '../lib/fault.ts'
 import { giveBackFreed } from '../lib/freed.ts'
+import { openInspectorWhenAsked } from '../lib/inspector.ts'
 import { formatPrefix } from '../lib/ip.ts'
 import { jsonLog, type Log } from '../lib/log.ts'
 import { serveProbes } from '../lib/probes.ts'
@@ -56,6 +57,7 @@ async function run(options: Options): Promise<void> {
   if (options.hostRoot) refuseUnsharedMounts(at('run/polynet'))
   raiseNeighbourTables(log)
   giveBackFreed()
+  openInspectorWhenAsked()
   const kube = await connect(options.api)
   const journal = await openJournal(at('var/lib/polynet/journal'), { fsync: options.fsync, log })
   const datapath = await linuxDatapath({ runDir: at('run/polynet') })

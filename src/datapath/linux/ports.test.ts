@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -631,5 +632,35 @@ describe('ports on this kernel', { skip: impossible() ?? false }, () => {
     const threads = readdirSync('/proc/self/task').filter((id) => existsSync(`/proc/self/task/${id}/ns/net`))
     assert.ok(threads.length > 4)
     for (const id of threads) assert.equal(readlinkSync(`/proc/self/task/${id}/ns/net`), own)
+  })
+
+  test('an inspector that is asked for while the thread is in a pod’s namespace opens outside', () => {
+    const module = (path: string) => JSON.stringify(new URL(path, import.meta.url).href)
+    const script = `
+      import { readdirSync, readlinkSync } from 'node:fs'
+      import inspector from 'node:inspector'
+      import { setTimeout as sleep } from 'node:timers/promises'
+      const { inside, ownNetns } = await import(${module('./netns.ts')})
+      const { openInspectorWhenAsked } = await import(${module('../../lib/inspector.ts')})
+      const own = readlinkSync(ownNetns)
+      openInspectorWhenAsked(0)
+      inside(${JSON.stringify(namespace('pod'))}, () => {
+        process.kill(process.pid, 'SIGUSR1')
+        const until = performance.now() + 300
+        while (performance.now() < until) JSON.stringify(own)
+      })
+      while (!inspector.url()) await sleep(10)
+      const elsewhere = readdirSync('/proc/self/task').filter((id) => readlinkSync('/proc/self/task/' + id + '/ns/net') !== own)
+      console.log(elsewhere.length)
+      inspector.close()
+      process.exit(0)`
+    const { stdout } = spawnSync(
+      process.execPath,
+      ['--inspect-port=0', '--input-type=module', '-e', script],
+      {
+        encoding: 'utf8',
+      },
+    )
+    assert.equal(stdout, '0\n')
   })
 })
