@@ -50,6 +50,7 @@ interface Options {
 
 /** The agent of one node: answers the shim until it is told to end by SIGTERM or SIGINT. */
 async function run(options: Options): Promise<void> {
+  const ended = toldToEnd()
   const log = jsonLog('agent', options.logLevel)
   const at = (path: string) => join(options.root, path)
   await mkdir(at('run/polynet'), { recursive: true, mode: 0o700 })
@@ -134,7 +135,7 @@ async function run(options: Options): Promise<void> {
     log,
   })
 
-  await toldToEnd()
+  await ended
   const unknown = { removed: false, why: 'nobody said which DaemonSet it is of' }
   const { removed, why } = (await removal?.ask()) ?? unknown
   log.info('closing', { removed, why })

@@ -25,6 +25,7 @@ const steadyClock: Clock = { now: () => performance.now(), sleep: realClock.slee
 
 /** A controller, until it is told to end by SIGTERM or SIGINT, or another one may lead. */
 async function run(options: Options): Promise<void> {
+  const ended = toldToEnd()
   const log = jsonLog('controller', options.logLevel)
   const lost = (why: string) => {
     log.error(`lead the controllers: ${why}; ends, and stands again when it is started again`)
@@ -47,7 +48,7 @@ async function run(options: Options): Promise<void> {
   const probes = options.probes
     ? await serveProbes(options.probes, candidate.unready, controllerMetrics(candidate))
     : undefined
-  await toldToEnd()
+  await ended
   log.info('closing')
   await candidate.close()
   await probes?.close()

@@ -16,7 +16,7 @@ export const logLevelOption = new Option('--log-level <level>', 'debug, info, wa
   process.env.POLYNET_LOG ?? 'info',
 )
 
-/** Resolves when the process is told to end, by SIGTERM or SIGINT. */
+/** Resolves when the process is told to end, by SIGTERM or SIGINT; called first of all, so that it does not end half started. */
 export const toldToEnd = (): Promise<void> =>
   new Promise((resolve) => {
     process.once('SIGTERM', () => resolve())

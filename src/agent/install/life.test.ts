@@ -82,6 +82,7 @@ suite('an agent on its node', { skip }, () => {
     agent = spawn('nsenter', [`--net=${host}`, '--', process.execPath, ...args], { env, stdio: 'ignore' })
   }
   const ended = async () => {
+    assert.deepEqual([agent?.exitCode, agent?.signalCode], [null, null], 'it ended before it was told to')
     const exit = new Promise((resolve) => agent?.on('exit', resolve))
     agent?.kill('SIGTERM')
     assert.equal(await exit, 0)
