@@ -64,6 +64,9 @@ suite('an agent on its node', { skip }, () => {
     })
     controller = await startController({ kube, clock: realClock, log: silentLog })
     server = serveKube(kube)
+    server.on('request', ({ url }, response) => {
+      if (url?.includes('/daemonsets/')) response.on('finish', () => (looked = true))
+    })
     await new Promise<void>((resolve) => server.listen(api, resolve))
   })
   after(async () => {
@@ -76,7 +79,10 @@ suite('an agent on its node', { skip }, () => {
   })
 
   const main = (program: string) => join(import.meta.dirname, `../../${program}/main.ts`)
+  /** Whether the agent that was installed last has seen its DaemonSet: one that it never saw is not missed. */
+  let looked = false
   const install = () => {
+    looked = false
     const args = [main('agent'), '--node', 'n1', '--api', `unix:${api}`, '--root', root, '--install', shim]
     const env = { ...process.env, POLYNET_DAEMONSET: `${ref.namespace}/${ref.name}`, POLYNET_LOG: 'warn' }
     agent = spawn('nsenter', [`--net=${host}`, '--', process.execPath, ...args], { env, stdio: 'ignore' })
@@ -127,7 +133,7 @@ suite('an agent on its node', { skip }, () => {
     for (const late = Date.now() + 20_000; !holds(); await realClock.sleep(20))
       assert.ok(Date.now() < late, 'it takes too long')
   }
-  const installed = () => until(() => confs().includes('00-polynet.conflist'))
+  const installed = () => until(() => looked && confs().includes('00-polynet.conflist'))
   const daemonSet = () => make(daemonSets, { metadata: ref })
 
   test('makes the node ready for pods, and only then puts its conf there', async () => {
@@ -148,6 +154,7 @@ suite('an agent on its node', { skip }, () => {
     assert.equal(confs(), '00-polynet.conflist')
     install()
     await succeeds('STATUS')
+    await installed()
   })
 
   test('removed where no other plugin is, it leaves pods, and a sentence for those to come', async () => {
@@ -171,6 +178,7 @@ suite('an agent on its node', { skip }, () => {
     await until(() => readdirSync(at('var/lib/polynet/spool')).length === 0)
     assert.equal(addresses(), undefined)
     await succeeds('ADD')
+    await installed()
   })
 
   test('not wanted on its node any more, it makes way for another plugin, and comes back when it is', async () => {
