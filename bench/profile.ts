@@ -33,6 +33,7 @@ export async function profiling(
       await ended.catch(() => {})
       try {
         const [, text = ''] = Buffer.concat(chunks).toString().split('\n', 2)
+        // One that was cut short is none.
         JSON.parse(text)
         mkdirSync(dir, { recursive: true })
         const file = join(dir, `${name}.cpuprofile`)

@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
-import { build } from '../scripts/build.ts'
+import { build, nodeFlag } from '../scripts/build.ts'
 import { buildShim } from '../src/cni/shim/build.ts'
 import { Fault } from '../src/lib/fault.ts'
 import type { Image } from './archive.ts'
@@ -121,11 +121,8 @@ const manifestOf = (root: string): { name: string; version: string; license: str
 /** `build/src/agent/main.js` is `polynet/src/agent/main.js` there; packages keep their places beside it. */
 const inImage = (path: string): string => `polynet/${path.replace(/^build\//, '')}`
 
-/**
- * Makes a main file a program: there is no shell to start it. What Node gets
- * is what `programArgs` of scripts/build.ts says.
- */
-const interpreter = Buffer.from('#!/usr/bin/node --max-semi-space-size=4\n')
+/** Makes a main file a program: there is no shell to start it. */
+const interpreter = Buffer.from(`#!/usr/bin/node ${nodeFlag}\n`)
 
 /** Of Debian's packages: shared libraries, what dpkg says of them, and who has the rights to them. */
 const isForNode = ({ path, kind }: Entry): boolean =>

@@ -237,7 +237,7 @@ const program = new Command('polynet-agent')
   .addOption(logLevelOption)
   .option('--fsync', 'let the journal survive a power cut, not only a crash of the agent', false)
 
-// Young objects are few MB: waking other threads to collect them takes longer than collecting them, and on a busy node the
+// Young objects are a few MB: waking other threads to collect them takes longer than collecting them, and on a busy node the
 // pod waits for those threads. What is done for each pod is worth compiling well before there were thousands of pods.
 setFlagsFromString('--no-parallel-scavenge')
 setFlagsFromString('--invocation-count-for-maglev=30')

@@ -16,7 +16,8 @@ export interface Kube {
   /**
    * Changes after `since`, until `signal` aborts (then it ends) or the server
    * ends it (then it ends too; watch again from the last version seen, which
-   * bookmarks keep fresh). Rejects with `expired` when `since` is too old.
+   * bookmarks keep fresh). Rejects with `expired` when `since` is too old, and
+   * with `unavailable` when it breaks off.
    */
   watch<T extends KubeObject>(
     resource: Resource<T>,

@@ -153,15 +153,11 @@ function configureNode({ netns, place, ports }: Shared): void {
   for (const { key, link, inside, forwarding, neighbours, routes } of ports) {
     if (link.kind === 'veth') {
       const what = () => `${key}: set link ${link.name} in ${netns}: up`
-      rt.setLink(batch, what, { index: place.index(link.name), up: true, noLinkLocal: sparesIPv6(inside) })
+      const index = place.index(link.name)
+      rt.setLink(batch, what, { index, up: true, noLinkLocal: sparesIPv6(inside) })
+      if (link.isolated)
+        rt.setBridgePort(batch, () => `${key}: set bridge port ${link.name} in ${netns}`, index, true)
     }
-    if (link.kind === 'veth' && link.isolated)
-      rt.setBridgePort(
-        batch,
-        () => `${key}: set bridge port ${link.name} in ${netns}`,
-        place.index(link.name),
-        true,
-      )
     for (const f of forwarding)
       rt.newForwarding(batch, () => `${key}: add ${forwardingLine(netns, f)}`, place.index(f.link), f)
     addWays(batch, key, { netns, place }, { neighbours, routes })
