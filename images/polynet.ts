@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
-import { build, nodeFlag } from '../scripts/build.ts'
+import { build, nodeFlags } from '../scripts/build.ts'
 import { buildShim } from '../src/cni/shim/build.ts'
 import { Fault } from '../src/lib/fault.ts'
 import type { Image } from './archive.ts'
@@ -103,7 +103,7 @@ export const polynet: Recipe = async ({ root, pins, cache, epochS }, say) => {
     name: polynetImage(root),
     layers: [base, own],
     entrypoint: ['/usr/bin/polynet-agent'],
-    env: ['PATH=/usr/bin', 'NODE_ENV=production'],
+    env: ['PATH=/usr/bin', 'NODE_ENV=production', `NODE_OPTIONS=${flagInEnvironment}`],
     user: `${user}:${user}`,
     labels: {
       'org.opencontainers.image.title': name,
@@ -121,8 +121,11 @@ const manifestOf = (root: string): { name: string; version: string; license: str
 /** `build/src/agent/main.js` is `polynet/src/agent/main.js` there; packages keep their places beside it. */
 const inImage = (path: string): string => `polynet/${path.replace(/^build\//, '')}`
 
+/** The kernel hands on one argument of a first line, and Node takes not every flag from NODE_OPTIONS. */
+const [flagInProgram, flagInEnvironment] = nodeFlags
+
 /** Makes a main file a program: there is no shell to start it. */
-const interpreter = Buffer.from(`#!/usr/bin/node ${nodeFlag}\n`)
+const interpreter = Buffer.from(`#!/usr/bin/node ${flagInProgram}\n`)
 
 /** Of Debian's packages: shared libraries, what dpkg says of them, and who has the rights to them. */
 const isForNode = ({ path, kind }: Entry): boolean =>
