@@ -26,12 +26,17 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { CONFIG_LIMIT = 1 << 20, REPLY_LIMIT = 4 << 20, SPOOL_LIMIT = 10000, CHUNK = 1 << 16 };
+enum { CONFIG_LIMIT = 1 << 20, REPLY_LIMIT = 4 << 20, SPOOL_LIMIT = 10000, CHUNK = 1 << 16, QUEUE_MS = 5000 };
 
+/* Room that nobody needs takes no memory: the kernel gives pages when they are touched. */
 struct bytes {
   char *at;
-  size_t length, room;
+  size_t length, limit;
 };
+
+static char config_room[CONFIG_LIMIT + CHUNK], frame_room[2 * CONFIG_LIMIT + CHUNK], reply_room[REPLY_LIMIT + CHUNK];
+static struct bytes config = {config_room, 0, CONFIG_LIMIT}, frame = {frame_room, 0, 2 * CONFIG_LIMIT},
+                    reply = {reply_room, 0, REPLY_LIMIT};
 
 extern char **environ;
 static long long deadline;
@@ -57,12 +62,10 @@ static void fail(int code, const char *message, const char *details) {
 }
 
 static void append(struct bytes *b, const void *from, size_t length) {
-  if (b->length + length > b->room) {
-    b->room = (b->length + length) * 2;
-    if (!(b->at = realloc(b->at, b->room))) fail(5, "out of memory", "free memory on this node");
-  }
-  if (from) memcpy(b->at + b->length, from, length);
-  b->length += from ? length : 0;
+  if (b->length + length > b->limit)
+    fail(4, "the CNI_ variables are larger than 1 MiB", "the container runtime sets them; report it to its makers");
+  memcpy(b->at + b->length, from, length);
+  b->length += length;
 }
 
 static long long now_ms(void) {
@@ -83,24 +86,23 @@ static int ready(int fd, short events) {
   }
 }
 
-static int read_all(int fd, struct bytes *into, size_t limit) {
+static int read_all(int fd, struct bytes *into) {
   for (;;) {
-    append(into, NULL, CHUNK);
     if (ready(fd, POLLIN) < 0) return -1;
     ssize_t n = read(fd, into->at + into->length, CHUNK);
     if (n == 0) return 0;
     if (n < 0 && (errno == EINTR || errno == EAGAIN)) continue;
     if (n < 0) return -1;
     into->length += n;
-    if (into->length > limit) return errno = EFBIG, -1;
+    if (into->length > into->limit) return errno = EFBIG, -1;
   }
 }
 
 static int write_all(int fd, const char *from, size_t length) {
   while (length > 0) {
-    if (ready(fd, POLLOUT) < 0) return -1;
     ssize_t n = write(fd, from, length);
-    if (n < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+    if (n < 0 && errno == EAGAIN && ready(fd, POLLOUT) == 0) continue;
+    if (n < 0 && errno == EINTR) continue;
     if (n < 0) return -1;
     from += n;
     length -= n;
@@ -148,44 +150,44 @@ static void nap(void) {
   nanosleep(&t, NULL);
 }
 
-/* Connects to the agent, which may be away until `late`; the socket, or -1 with errno. */
-static int reach(const struct sockaddr_un *to, long long late) {
-  struct timeval queue = {5, 0}; /* how long connect() waits for a place in the agent's queue */
-  for (;;) {
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+/* Polynet was removed from the node on purpose. */
+static int is_removed(void) { return !access(setting("POLYNET_REMOVED", "/var/lib/polynet/removed"), F_OK); }
+
+/* Connects to the agent, which may be away for `away` ms, or have no place in its queue; the socket, or -1 with errno. */
+static int reach(const struct sockaddr_un *to, int away) {
+  for (long long began = 0;;) {
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0) return -1;
-    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &queue, sizeof queue);
-    int failed;
-    while ((failed = connect(fd, (const struct sockaddr *)to, sizeof *to)) < 0 && errno == EINTR) continue;
-    if (!failed) return fd;
+    if (!connect(fd, (const struct sockaddr *)to, sizeof *to)) return fd;
     int why = errno;
     close(fd);
+    if (!began) began = now_ms();
+    long long wait = why == EAGAIN ? QUEUE_MS : (why == ENOENT || why == ECONNREFUSED) && !is_removed() ? away : 0;
     errno = why;
-    if ((why != ENOENT && why != ECONNREFUSED) || now_ms() >= late || now_ms() >= deadline) return -1;
+    if (now_ms() >= began + wait || now_ms() >= deadline) return -1;
     nap();
   }
 }
 
 /* Asks the agent; 0 when `reply` is whole, else -1 with errno. */
-static int ask(const char *path, const struct bytes *frame, struct bytes *reply, long long late) {
+static int ask(const char *path, int away) {
   struct sockaddr_un to = {.sun_family = AF_UNIX};
   if (strlen(path) >= sizeof to.sun_path) return errno = ENAMETOOLONG, -1;
   strcpy(to.sun_path, path);
-  int fd = reach(&to, late);
+  int fd = reach(&to, away);
   if (fd < 0) return -1;
-  fcntl(fd, F_SETFL, O_NONBLOCK);
   /* An agent that refuses a frame may answer and close before it has read all of it. */
-  if (write_all(fd, frame->at, frame->length) < 0 && errno != EPIPE && errno != ECONNRESET) return -1;
+  if (write_all(fd, frame.at, frame.length) < 0 && errno != EPIPE && errno != ECONNRESET) return -1;
   shutdown(fd, SHUT_WR);
-  if (read_all(fd, reply, REPLY_LIMIT) < 0 && errno != ECONNRESET) return -1;
-  const char *r = reply->at;
-  size_t n = reply->length;
+  if (read_all(fd, &reply) < 0 && errno != ECONNRESET) return -1;
+  const char *r = reply.at;
+  size_t n = reply.length;
   if (n < 2 || !isdigit((unsigned char)r[0]) || r[1] != '\n' || r[n - 1] != '\n') return errno = EPROTO, -1;
   return 0;
 }
 
 /* Writes the frame into the spool, durably; files sort by when they were written. */
-static int spool(const char *path, const struct bytes *frame) {
+static int spool(const char *path) {
   char parent[256], temporary[64];
   snprintf(parent, sizeof parent, "%s", path);
   char *slash = strrchr(parent, '/');
@@ -201,7 +203,7 @@ static int spool(const char *path, const struct bytes *frame) {
   snprintf(temporary, sizeof temporary, ".%012lld%09ld-%d", (long long)t.tv_sec, t.tv_nsec, (int)getpid());
   int fd = openat(dir, temporary, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
   if (fd < 0) return -1;
-  if (write_all(fd, frame->at, frame->length) == 0 && fsync(fd) == 0 && close(fd) == 0 &&
+  if (write_all(fd, frame.at, frame.length) == 0 && fsync(fd) == 0 && close(fd) == 0 &&
       renameat(dir, temporary, dir, temporary + 1) == 0)
     return fsync(dir);
   int why = errno;
@@ -217,8 +219,7 @@ int main(int argc, char **argv) {
   if (!*command)
     fail(4, "CNI_COMMAND is not set", "the container runtime executes this program; see the CNI specification, section 2");
 
-  struct bytes config = {0}, frame = {0}, reply = {0};
-  if (read_all(STDIN_FILENO, &config, CONFIG_LIMIT) < 0) {
+  if (read_all(STDIN_FILENO, &config) < 0) {
     if (errno == EFBIG) fail(7, "the network configuration on stdin is larger than 1 MiB", "make it smaller");
     fail(5, "cannot read the network configuration from stdin", strerror(errno));
   }
@@ -237,9 +238,7 @@ int main(int argc, char **argv) {
   append(&frame, config.at, config.length);
 
   const char *path = setting("POLYNET_SOCKET", "/run/polynet/agent.sock");
-  int removed = !access(setting("POLYNET_REMOVED", "/var/lib/polynet/removed"), F_OK);
-  long long late = removed ? 0 : now_ms() + patience(command, program);
-  if (ask(path, &frame, &reply, late) == 0) {
+  if (ask(path, patience(command, program)) == 0) {
     int code = reply.at[0] - '0';
     return write_all(STDOUT_FILENO, reply.at + 2, reply.length - 2) < 0 ? 1 : code;
   }
@@ -248,13 +247,13 @@ int main(int argc, char **argv) {
   if (!strcmp(command, "GC")) return 0;
   if (strcmp(command, "DEL")) {
     int code = !strcmp(command, "STATUS") ? 50 : 11;
-    if (removed)
+    if (is_removed())
       fail(code, "polynet was removed from this node", "install it again, or replace its conf in the CNI directory by another plugin's");
     fail(code, "the polynet agent on this node does not answer", why);
   }
   const char *dir = setting("POLYNET_SPOOL", "/var/lib/polynet/spool");
   deadline = now_ms() + 5000;
-  if (spool(dir, &frame) == 0) return 0;
+  if (spool(dir) == 0) return 0;
   snprintf(why, sizeof why, "%s: %s; make room there, or start the polynet agent on this node", dir, strerror(errno));
   fail(11, "the polynet agent does not answer and the DEL cannot be kept for it", why);
 }
