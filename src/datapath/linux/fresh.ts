@@ -112,17 +112,21 @@ function createLinks(
     const { name, mac, mtu } = inside
     const pod = place(inside.netns)
     const what = () => `${key}: create link ${name} in ${inside.netns}`
-    const theirs = { name, mac, mtu, netns: pod === node ? undefined : pod.fd }
+    const theirs = { name, mac, mtu, group: rt.portGroup, netns: pod === node ? undefined : pod.fd }
     if (link.kind === 'host-device') {
       move(node, pod, link.device, name)
       continue
     }
     asked.push(port)
-    if (link.kind === 'veth') {
-      const master = link.bridge === undefined ? undefined : node.index(link.bridge)
-      const ours = { name: link.name, mac: link.mac, mtu, noarp: link.noarp, master }
-      rt.newVeth(batch, what, ours, theirs)
-    } else rt.newUpper(batch, what, { ...theirs, parent: node.index(link.parent) }, link)
+    // A veth carries nothing before its other end is up, too.
+    if (link.kind === 'veth')
+      rt.newVeth(
+        batch,
+        what,
+        { ...theirs, up: true },
+        { name: link.name, mac: link.mac, mtu, noarp: link.noarp },
+      )
+    else rt.newUpper(batch, what, { ...theirs, parent: node.index(link.parent) }, link)
   }
   const { refusals } = node.route.try(batch)
   made.push(...asked.filter((_, index) => !refusals.some((refusal) => refusal.index === index)))
@@ -143,8 +147,8 @@ function lookUp({ key, netns, link, inside }: PortPlan, place: (netns: string) =
 }
 
 /**
- * Links come up by a message of their own: one that is made up and without
- * ARP at once has the kernel look at every IPv6 route of the namespace
+ * Links come up by a message of their own here: one that is made up and
+ * without ARP at once has the kernel look at every IPv6 route of the namespace
  * (rt6_sync_down_dev). Those for IPv4 alone need no IPv6 address, which takes
  * the kernel longer than the message.
  */
@@ -154,7 +158,10 @@ function configureNode({ netns, place, ports }: Shared): void {
     if (link.kind === 'veth') {
       const what = () => `${key}: set link ${link.name} in ${netns}: up`
       const index = place.index(link.name)
-      rt.setLink(batch, what, { index, up: true, noLinkLocal: sparesIPv6(inside) })
+      const master = link.bridge === undefined ? undefined : place.index(link.bridge)
+      // Within one message the kernel would bring it up first.
+      if (sparesIPv6(inside)) rt.setLink(batch, what, { index, noLinkLocal: true })
+      rt.setLink(batch, what, { index, master, up: true })
       if (link.isolated)
         rt.setBridgePort(batch, () => `${key}: set bridge port ${link.name} in ${netns}`, index, true)
     }
@@ -189,9 +196,9 @@ function configurePod({ netns, place, ports }: Shared): void {
     const { name, mac, mtu } = inside
     const index = place.index(name)
     const what = () => `${key}: set link ${name} in ${netns}: up`
-    // A NIC has its own settings, and says where it came from; the others' mark tells them from those of other plugins.
-    if (link.kind === 'host-device') rt.setLink(batch, what, { index, mac, mtu, up: true })
-    else rt.setLink(batch, what, { index, up: true, alias: 'polynet' })
+    // A NIC has settings of its own.
+    const settings = link.kind === 'host-device' ? { mac, mtu } : {}
+    if (link.kind !== 'veth') rt.setLink(batch, what, { index, ...settings, up: true })
   }
   for (const { key, inside } of ports) {
     const index = place.index(inside.name)

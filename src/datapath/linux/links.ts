@@ -72,7 +72,7 @@ function doomedOf(job: Job, { want, owned }: Side): string[] {
     const w = wanted.get(seen.name)
     const unwanted = w ? !fits(job, w, seen) : mayDelete(owned, seen)
     if (!unwanted) continue
-    if (w && (seen.kind === undefined || (owned === 'ports' && !seen.alias.startsWith('polynet'))))
+    if (w && (seen.kind === undefined || (owned === 'ports' && !isMarked(seen))))
       throw new Fault(
         'kernel',
         `${named(w)}make link ${seen.name} in ${want.netns}`,
@@ -82,6 +82,10 @@ function doomedOf(job: Job, { want, owned }: Side): string[] {
   }
   return names
 }
+
+/** A NIC that was moved has its mark in the alias. */
+const isMarked = ({ group, alias }: rt.SeenLink): boolean =>
+  group === rt.portGroup || alias.startsWith('polynet')
 
 function mayDelete(owned: Side['owned'], seen: rt.SeenLink): boolean {
   if (seen.loopback || seen.kind === undefined) return false
@@ -333,7 +337,7 @@ export function adjust(side: Side, job: Job, wanted: WantedLink, batch: Batch): 
   if (!seen.up) differs('up', { up: true })
   // Tells a pod's links of ours from those of others.
   const mark = (wanted.origin.kind === 'peer' || wanted.origin.kind === 'upper') && wanted.port !== undefined
-  if (mark && seen.alias === '') message.alias = 'polynet'
+  if (mark && !isMarked(seen)) message.group = rt.portGroup
   if (details.length > 0) {
     rt.setLink(batch, `${named(wanted)}set link ${wanted.name} in ${netns}: ${details.join(' ')}`, message)
     Object.assign(seen, { mac: message.mac ?? seen.mac, mtu: message.mtu ?? seen.mtu, up: true })

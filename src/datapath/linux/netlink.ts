@@ -40,7 +40,7 @@ export type What = string | (() => string)
 
 /** Messages on their way to the kernel. */
 export class Batch {
-  bytes = Buffer.allocUnsafe(8192)
+  bytes = Buffer.allocUnsafe(1024)
   length = 0
   readonly #what: What[] = []
   #lastMessage = 0
@@ -217,6 +217,17 @@ export function attributes(bytes: Buffer, from = 0): Attributes {
     at += align(length)
   }
   return found
+}
+
+/** The first attribute of that type, where others are of no interest. */
+export function attribute(bytes: Buffer, type: number, from = 0): Buffer | undefined {
+  for (let at = from; at + 4 <= bytes.length; ) {
+    const length = bytes.readUInt16LE(at)
+    if (length < 4) return undefined
+    if ((bytes.readUInt16LE(at + 2) & TYPE_MASK) === type) return bytes.subarray(at + 4, at + length)
+    at += align(length)
+  }
+  return undefined
 }
 
 /** A nested attribute's list of attributes, in order, types repeated. */
@@ -417,6 +428,6 @@ function words(type: number, flags: number, payload: Buffer): string {
   if (!(flags & ACK_TLVS)) return ''
   let from = 4
   if (type === NLMSG_ERROR) from = flags & CAPPED ? 20 : 4 + align(payload.readUInt32LE(4))
-  const text = attributes(payload, from).get(1)
+  const text = attribute(payload, 1, from)
   return text ? textOf(text) : ''
 }

@@ -87,6 +87,8 @@ export function concernsNics(message: Message): boolean {
   // A bridge's word about its ports, which does not say what they are; each change of a link comes for itself.
   if (message.payload[0] === AF_BRIDGE) return false
   if (message.type === NEWLINK || message.type === DELLINK) {
+    // Each of Polynet's own links comes and goes with several messages.
+    if (rt.nameIn(message).startsWith('pn')) return false
     const link = rt.seenLink(message)
     return isNic(link) || isForeignTunnel(link)
   }

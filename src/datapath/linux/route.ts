@@ -4,6 +4,7 @@ import { ipBytes, ipText, macText, prefixBytes } from './bytes.ts'
 import {
   APPEND,
   type Attributes,
+  attribute,
   attributes,
   Batch,
   CREATE,
@@ -24,6 +25,8 @@ export const AF_INET6 = 10
 export const ours = 80
 /** Links of this group are about to be deleted, all of them by one message. */
 export const doomedGroup = 0x706e0001
+/** Links of this group in a pod are Polynet's, unless the pod has put others there. A link can be made in it, which it cannot with an alias. */
+export const portGroup = 0x706e0002
 
 const NEWLINK = 16
 const DELLINK = 17
@@ -157,8 +160,8 @@ export const newBridge = (batch: Batch, what: What, link: LinkMessage): void =>
   )
 
 /**
- * The peer cannot be brought up here: the kernel refuses that as long as the
- * other end is not. One queue each: a veth hands packets to the receiving
+ * The peer is not brought up here: the kernel refuses that as long as it does
+ * not know the other end. One queue each: a veth hands packets to the receiving
  * CPU's backlog whatever its queues are, but each queue costs a sysfs object
  * and an event, and the kernel's own choice is one per CPU (0.55 ms instead
  * of 0.30 ms to make a pair on two CPUs).
@@ -259,6 +262,10 @@ export interface SeenVxlan {
   /** Takes its settings packet by packet from elsewhere. */
   external: boolean
 }
+
+/** The name of the link that a message is about, for who need not know more of it. The kernel says it first. */
+export const nameIn = ({ payload }: Message): string =>
+  textOf(attribute(payload, IFLA.IFNAME, 16) ?? Buffer.alloc(0))
 
 export function seenLink(message: Message): SeenLink {
   const { payload } = message
