@@ -1,13 +1,8 @@
-import { mergeResults } from '../cni/merge.ts'
 import type { CniResult } from '../cni/result.ts'
 import type { SandboxRecord } from './journal/record.ts'
 import type { Wanted } from './wanted.ts'
 
-/** The whole pod's result: every attachment's, in order, so that a runtime finds eth0's addresses under eth0. */
-export const resultOf = (record: SandboxRecord, wanted: Wanted[]): CniResult =>
-  mergeResults(attachmentResults(record, wanted))
-
-/** What each attachment came to, in CNI's words. */
+/** What each attachment came to, in CNI's words and in their order: so a runtime finds eth0's addresses under eth0. */
 export function attachmentResults(record: SandboxRecord, wanted: Wanted[]): CniResult[] {
   return record.attachments.map((a, index): CniResult => {
     if (a.kind === 'plugin') return a.result ?? { cniVersion: '1.1.0' }

@@ -1,6 +1,7 @@
 import type { Pod } from '../api/core.ts'
 import type { Network } from '../api/network.ts'
 import type { AttachmentRequest } from '../attach/request.ts'
+import { mergeResults } from '../cni/merge.ts'
 import type { Plugins } from '../cni/plugins.ts'
 import type { CniRequest } from '../cni/request.ts'
 import type { CniResult } from '../cni/result.ts'
@@ -16,7 +17,7 @@ import type { HeldAttachment, NetworkView } from '../plan/view.ts'
 import { invocationOf } from './invocation.ts'
 import type { Journal } from './journal/journal.ts'
 import { type AttachmentRecord, recordKey, recordsIn, type SandboxRecord } from './journal/record.ts'
-import { resultOf } from './results.ts'
+import { attachmentResults } from './results.ts'
 import { statusAnnotations } from './status.ts'
 import type { Wanted } from './wanted.ts'
 
@@ -472,10 +473,10 @@ function macOfPeer(
 }
 
 /** What an ADD comes to, once it is known what each attachment does. */
-const outcomeOf = (record: SandboxRecord, wanted: Wanted[], pod: Pod) => ({
-  result: resultOf(record, wanted),
-  unreported: statusAnnotations(record, wanted, pod),
-})
+function outcomeOf(record: SandboxRecord, wanted: Wanted[], pod: Pod) {
+  const results = attachmentResults(record, wanted)
+  return { result: mergeResults(results), unreported: statusAnnotations(record, results, pod) }
+}
 
 /** With its port, which may send what the pod's other interfaces on the same network have. */
 function planned(

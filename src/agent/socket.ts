@@ -95,7 +95,8 @@ function serve(socket: Socket, handle: Handle, log: Log): void {
     if (answered) return
     answered = true
     socket.setTimeout(0)
-    socket.end(replyOf(reply), () => socket.destroy())
+    // The shim has said all that it has to say, so the end of the connection is that of the answer.
+    socket.write(replyOf(reply), () => socket.destroy())
   }
   socket.setTimeout(sendingMs, () => {
     if (!answered && length > 0) log.warn(`answer a shim: it sent no whole request in ${sendingMs} ms`)

@@ -1,12 +1,14 @@
 import type { Pod } from '../api/core.ts'
 import { networkStatus } from '../attach/network-status.ts'
+import type { CniResult } from '../cni/result.ts'
 import type { SandboxRecord } from './journal/record.ts'
-import { attachmentResults } from './results.ts'
-import type { Wanted } from './wanted.ts'
 
 /** The annotations that tell people and other tools what a pod came to. Polynet never reads them back. */
-export function statusAnnotations(record: SandboxRecord, wanted: Wanted[], pod: Pod): Record<string, string> {
-  const results = attachmentResults(record, wanted)
+export function statusAnnotations(
+  record: SandboxRecord,
+  results: CniResult[],
+  pod: Pod,
+): Record<string, string> {
   return networkStatus(
     record.attachments.map((a, index) => ({
       name: a.kind === 'polynet' ? `${a.network.namespace}/${a.network.name}` : a.name,

@@ -27,13 +27,19 @@ const mostBytes = 256 << 10
 const mostSteps = 48
 const mostText = 253
 
+/** One as it was said; few are ever looked at. */
+interface Trace extends Omit<Traced, 'asked'> {
+  /** Milliseconds since the epoch. */
+  asked: number
+}
+
 /** The last ADD and the last DEL of each pod, as long as there is room for them. */
 export class Traces {
   readonly #clock: Clock
-  readonly #kept = new Map<string, Traced>()
-  readonly #begun = new WeakMap<CniRequest, { trace: Traced; at: number }>()
+  readonly #kept = new Map<string, Trace>()
+  readonly #begun = new WeakMap<CniRequest, { trace: Trace; at: number }>()
   /** Whose turn it is, by container. */
-  readonly #open = new Map<string, { trace: Traced; at: number }>()
+  readonly #open = new Map<string, { trace: Trace; at: number }>()
   #bytes = 0
 
   constructor(clock: Clock) {
@@ -44,12 +50,12 @@ export class Traces {
   begin(request: CniRequest): void {
     const { command, program, args, containerID } = request
     if ((command !== 'ADD' && command !== 'DEL') || program === 'polynet-ipam') return
-    const trace: Traced = {
+    const trace: Trace = {
       command,
-      namespace: printable(args.K8S_POD_NAMESPACE ?? ''),
-      pod: printable(args.K8S_POD_NAME ?? ''),
-      container: printable(containerID),
-      asked: new Date(this.#clock.now()).toISOString(),
+      namespace: cut(args.K8S_POD_NAMESPACE ?? ''),
+      pod: cut(args.K8S_POD_NAME ?? ''),
+      container: cut(containerID),
+      asked: this.#clock.now(),
       steps: [],
     }
     this.#begun.set(request, { trace, at: performance.now() })
@@ -67,7 +73,7 @@ export class Traces {
   did(containerID: string, what: string): void {
     const open = this.#open.get(containerID)
     if (!open || open.trace.steps.length === mostSteps) return
-    open.trace.steps.push({ ms: performance.now() - open.at, did: printable(what) })
+    open.trace.steps.push({ ms: performance.now() - open.at, did: cut(what) })
   }
 
   /** To be called with the answer, or why there is none. */
@@ -76,16 +82,16 @@ export class Traces {
     if (!open) return
     if (this.#open.get(request.containerID) === open) this.#open.delete(request.containerID)
     open.trace.ms = performance.now() - open.at
-    if (problem !== undefined) open.trace.problem = printable(problem)
+    if (problem !== undefined) open.trace.problem = cut(problem)
     this.#keep(open.trace)
   }
 
   /** Oldest first; those under way last. */
   list(): Traced[] {
-    return [...this.#kept.values(), ...Array.from(this.#open.values(), ({ trace }) => trace)]
+    return [...this.#kept.values(), ...Array.from(this.#open.values(), ({ trace }) => trace)].map(shown)
   }
 
-  #keep(trace: Traced): void {
+  #keep(trace: Trace): void {
     const key = `${trace.command} ${trace.namespace}/${trace.pod}`
     this.#forget(key)
     this.#kept.set(key, trace)
@@ -102,11 +108,23 @@ export class Traces {
   }
 }
 
+const cut = (text: string): string => (text.length > mostText ? text.slice(0, mostText) : text)
+
 /** As far as a terminal shows it. */
-const printable = (text: string): string => text.slice(0, mostText).replaceAll(/[^\x20-\x7e]/g, '?')
+const printable = (text: string): string => text.replaceAll(/[^\x20-\x7e]/g, '?')
+
+const shown = ({ asked, ...trace }: Trace): Traced => ({
+  ...trace,
+  namespace: printable(trace.namespace),
+  pod: printable(trace.pod),
+  container: printable(trace.container),
+  asked: new Date(asked).toISOString(),
+  steps: trace.steps.map(({ ms, did }) => ({ ms, did: printable(did) })),
+  ...(trace.problem === undefined ? {} : { problem: printable(trace.problem) }),
+})
 
 /** About what it takes in memory. */
-const sizeOf = ({ namespace, pod, container, problem = '', steps }: Traced): number =>
+const sizeOf = ({ namespace, pod, container, problem = '', steps }: Trace): number =>
   200 +
   namespace.length +
   pod.length +

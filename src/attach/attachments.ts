@@ -29,8 +29,8 @@ interface Dialect {
   key: string
   read(text: string, problems: Problem[]): Selection[]
   find(selection: Selection): Found
-  /** The name of the `position`th attachment, counted from 0, when the ones before it are taken. */
-  automatic(position: number): string[]
+  /** The first name that the `position`th attachment, counted from 0, may have by itself: those after it follow by number. */
+  automatic(position: number): [prefix: string, from: number]
 }
 
 function dialectOf(asking: Asking): Dialect | undefined {
@@ -41,14 +41,14 @@ function dialectOf(asking: Asking): Dialect | undefined {
       key: networksKey,
       read: (text, problems) => npwgSelections(text, networksKey, problems),
       find: ({ namespace = home, name }) => definitionOrNetwork(asking, namespace, name),
-      automatic: (position) => numbered('net', position + 1),
+      automatic: (position) => ['net', position + 1],
     }
   if (said(annotations, 'cni'))
     return {
       key: 'cni',
       read: (text, problems) => selectionsOf(text, pluginWords, problems),
       find: ({ name }) => pluginNamed(asking, name),
-      automatic: () => numbered('eth', 0),
+      automatic: () => ['eth', 0],
     }
   if (!said(annotations, 'networks')) return undefined
   return {
@@ -56,12 +56,13 @@ function dialectOf(asking: Asking): Dialect | undefined {
     read: (text, problems) => selectionsOf(text, talkWords, problems),
     find: ({ namespace = home, name }) => networkNamed(asking, namespace, name),
     // Beside a blank `cni` it is CNI-Genie's annotation, whose first interface is eth0.
-    automatic: () => numbered('eth', Object.hasOwn(annotations, 'cni') ? 0 : 1),
+    automatic: () => ['eth', Object.hasOwn(annotations, 'cni') ? 0 : 1],
   }
 }
 
-const numbered = (prefix: string, from: number): string[] =>
-  Array.from({ length: 2 * maxAttachments }, (_, i) => `${prefix}${from + i}`)
+function firstFree([prefix, from]: [prefix: string, from: number], taken: Set<string | undefined>): string {
+  for (let number = from; ; number++) if (!taken.has(`${prefix}${number}`)) return `${prefix}${number}`
+}
 
 /** What the pod itself asks for, with a name each. */
 function askedFor(asking: Asking, problems: Problem[]): Placed[] {
@@ -73,7 +74,7 @@ function askedFor(asking: Asking, problems: Problem[]): Placed[] {
   const names = new Set(selections.map((s) => s.interface))
   const asked: Placed[] = []
   for (const [position, selection] of selections.entries()) {
-    const name = selection.interface ?? dialect.automatic(position).find((free) => !names.has(free))!
+    const name = selection.interface ?? firstFree(dialect.automatic(position), names)
     names.add(name)
     const place = placed(selection.path, dialect.key, dialect.find(selection), problems, selection)
     if (place)
@@ -157,7 +158,8 @@ function few(problems: Problem[]): Problem[] {
   return [...problems.slice(0, most), { path: '', problem: `and ${problems.length - most} more` }]
 }
 
-const withoutAbsent = (request: AttachmentRequest): AttachmentRequest =>
-  Object.fromEntries(
-    Object.entries(request).filter(([, value]) => value !== undefined),
-  ) as unknown as AttachmentRequest
+function withoutAbsent(request: AttachmentRequest): AttachmentRequest {
+  const there: Record<string, unknown> = {}
+  for (const [name, value] of Object.entries(request)) if (value !== undefined) there[name] = value
+  return there as unknown as AttachmentRequest
+}

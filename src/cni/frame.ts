@@ -134,9 +134,11 @@ function limited(stdin: Uint8Array): Uint8Array {
   return stdin
 }
 
+const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
+
 function utf8(bytes: Uint8Array, what: string): string {
   try {
-    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes)
+    return decoder.decode(bytes)
   } catch {
     throw new Refusal(6, `${what} is not UTF-8`)
   }

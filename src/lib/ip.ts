@@ -21,6 +21,9 @@ export interface Prefix {
   length: number
 }
 
+/** Of a text that is known to be an address or a prefix. */
+export const familyOf = (text: string): Family => (text.includes(':') ? 6 : 4)
+
 export const bitsOf = (family: Family): number => (family === 4 ? 32 : 128)
 
 /** The address that `text` writes, or undefined. Takes no zone, no prefix, no leading zeros in IPv4. */

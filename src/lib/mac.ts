@@ -16,14 +16,14 @@ export const gatewayMac = '0a:58:a9:fe:01:01'
  * hash. Forwarding entries on other nodes follow from addresses alone.
  */
 export function macOf(address: Address): string {
-  if (address.family === 4) return text([0x0a, 0x58, ...bytes(address.value, 4)])
+  if (address.family === 4) return text([0x0a, 0x58, ...bytes(address.value)])
   const hash = createHash('sha256').update(address.value.toString(16)).digest()
   return text([0x0a, 0x56, ...hash.subarray(0, 4)])
 }
 
 /** The MAC of a node's tunnel device in one network, from the node's tunnel address. */
 export function tunnelMac(address: Address): string {
-  if (address.family === 4) return text([0x0a, 0x54, ...bytes(address.value, 4)])
+  if (address.family === 4) return text([0x0a, 0x54, ...bytes(address.value)])
   const hash = createHash('sha256')
     .update(`tunnel ${address.value.toString(16)}`)
     .digest()
@@ -51,7 +51,10 @@ export function macBytes(mac: string): Uint8Array {
 /** What the character of a hexadecimal digit says: 0 to 9, or a to f in either case. */
 const digit = (code: number): number => (code < 58 ? code - 48 : (code & 7) + 9)
 
-const bytes = (value: bigint, count: number): number[] =>
-  Array.from({ length: count }, (_, i) => Number((value >> BigInt(8 * (count - 1 - i))) & 255n))
+/** The four bytes of an IPv4 address. */
+const bytes = (address: bigint): number[] => {
+  const value = Number(address)
+  return [value >>> 24, (value >>> 16) & 255, (value >>> 8) & 255, value & 255]
+}
 
 const text = (parts: number[]): string => parts.map((p) => p.toString(16).padStart(2, '0')).join(':')

@@ -2,6 +2,7 @@ import type { Network } from '../api/network.ts'
 import {
   type Address,
   type Family,
+  familyOf,
   formatPrefix,
   parseAddress,
   parsePrefix,
@@ -44,7 +45,7 @@ export function podPort({ network }: NetworkView, held: HeldAttachment): PodPort
 
 /** The gateway of the subnet that the pod's address of this family is in. */
 export const leasedGateway = (held: HeldAttachment, family: Family): string | undefined =>
-  held.addresses.find((a) => parsePrefix(a.address)?.family === family)?.gateway
+  held.addresses.find((a) => familyOf(a.address) === family)?.gateway
 
 /**
  * Routes and source rules inside a pod for one of its interfaces. The main
@@ -59,7 +60,7 @@ export function podRouting(
   via: (family: Family) => string | undefined,
   subnets: 'routed' | 'on-link' = 'routed',
 ): Pick<PortPlan['inside'], 'routes' | 'rules'> {
-  const asked = (family: Family) => held.defaultRoute?.find((g) => parseAddress(g)?.family === family)
+  const asked = (family: Family) => held.defaultRoute?.find((g) => familyOf(g) === family)
   const own: Wanted[] =
     subnets === 'routed' ? (network.spec.subnets ?? []).map(({ cidr }) => ({ to: cidr })) : []
   const declared: Wanted[] = network.spec.routes ?? []
@@ -69,8 +70,8 @@ export function podRouting(
   ]
   const routesTo = (wanted: Wanted[], more: Pick<Route, 'metric' | 'table'>): Route[] =>
     wanted.flatMap(({ to, via: asked }): Route[] => {
-      const family = parsePrefix(to)?.family
-      if (family === undefined || !families.has(family)) return []
+      const family = familyOf(to)
+      if (!families.has(family)) return []
       const hop = subnets === 'on-link' && asked ? asked : via(family)
       return hop === undefined ? [] : [{ to, link: held.interface, via: hop, ...more }]
     })

@@ -31,7 +31,7 @@ interface State {
 
 interface Waiting {
   changes: Change[]
-  /** The same, as they stand in a record. */
+  /** The same, as they stand in a record's list. */
   text: string
   done: () => void
   failed: (fault: Fault) => void
@@ -286,7 +286,7 @@ class FileJournal implements Journal {
 
   #append(changes: Change[]): Promise<void> {
     if (changes.length === 0) return Promise.resolve()
-    const text = JSON.stringify(changes)
+    const text = changes.map((change) => JSON.stringify(change)).join(',')
     return new Promise((done, failed) => {
       this.#waiting.push({ changes, text, done, failed })
       this.#writing ??= this.#writeAll()
@@ -301,7 +301,7 @@ class FileJournal implements Journal {
       this.#waiting = []
       try {
         if (this.#broken) throw this.#broken
-        await this.#writeRecord(recordOf(`[${batch.map((w) => w.text.slice(1, -1)).join(',')}]`))
+        await this.#writeRecord(recordOf(`[${batch.map(({ text }) => text).join(',')}]`))
         for (const { changes } of batch) for (const change of changes) apply(this.#state, change)
         for (const { done } of batch) done()
       } catch (error) {

@@ -30,6 +30,9 @@ export interface Journal {
 
 /** The object with these fields, less those that are null. */
 export function amended(value: unknown, fields: Record<string, unknown>): Record<string, unknown> {
-  const all = { ...(value as object), ...fields }
-  return Object.fromEntries(Object.entries(all).filter(([, field]) => field !== null))
+  const all: Record<string, unknown> = { ...(value as object) }
+  for (const [name, field] of Object.entries(fields))
+    if (field === null) delete all[name]
+    else all[name] = field
+  return all
 }
