@@ -11,8 +11,11 @@ import { recordKey, recordsOf, type SandboxRecord } from './journal/record.ts'
 const acknowledgedWithinMs = 300
 
 export interface Reporter {
-  /** Writes what the record says is unreported; resolves when it is there, or after `acknowledgedWithinMs`. Never rejects. */
-  report(record: SandboxRecord): Promise<void>
+  /**
+   * Writes what the record says is unreported. Whether it is there within `acknowledgedWithinMs`, which is then for the
+   * caller to note; else it is noted here once it is. Never rejects.
+   */
+  report(record: SandboxRecord): Promise<boolean>
   close(): Promise<void>
 }
 
@@ -68,12 +71,12 @@ export function startReporter(deps: { kube: Kube; journal: Journal; clock: Clock
       const failed: unknown[] = []
       for (const record of recordsOf(journal)) {
         if (closed) return
-        if (!record.unreported || record.state === 'deleting') continue
         // Its ADD is under way, and its first write may have failed already.
         if (record.state === 'adding') {
           late.wake()
           continue
         }
+        if (!record.unreported || record.state === 'deleting') continue
         // One that is refused does not keep the others waiting.
         await write(record)
           .then(() => settle(record))
@@ -86,16 +89,19 @@ export function startReporter(deps: { kube: Kube; journal: Journal; clock: Clock
 
   return {
     async report(record) {
-      const written = write(record)
-        .then(() => settle(record))
-        .catch((error) => {
-          log.warn(asFault(error, 'write network-status').message, {
-            pod: `${record.pod.namespace}/${record.pod.name}`,
-          })
-          late.wake()
+      const failed = (error: unknown) => {
+        log.warn(asFault(error, 'write network-status').message, {
+          pod: `${record.pod.namespace}/${record.pod.name}`,
         })
+        late.wake()
+        return false
+      }
+      const written = write(record).then(() => true, failed)
       // The timer is left to run out: ending it early takes more than that.
-      await Promise.race([written, clock.sleep(acknowledgedWithinMs)])
+      const timeIsUp = clock.sleep(acknowledgedWithinMs).then(() => undefined)
+      const inTime = await Promise.race([written, timeIsUp])
+      if (inTime === undefined) void written.then((is) => (is ? settle(record) : undefined)).catch(failed)
+      return inTime ?? false
     },
     close() {
       closed = true

@@ -15,7 +15,7 @@ import { macOf } from '../lib/mac.ts'
 import { planPort } from '../plan/plan-node.ts'
 import type { HeldAttachment, NetworkView } from '../plan/view.ts'
 import { invocationOf } from './invocation.ts'
-import type { Journal } from './journal/journal.ts'
+import { amended, type Journal } from './journal/journal.ts'
 import { type AttachmentRecord, recordKey, recordsIn, type SandboxRecord } from './journal/record.ts'
 import { attachmentResults } from './results.ts'
 import { statusAnnotations } from './status.ts'
@@ -31,8 +31,8 @@ export interface SandboxDeps {
   view: (network: Network) => NetworkView
   /** Resolves when the namespaces of the networks that records use are in the kernel. */
   rendered: (networks: Network[]) => Promise<void>
-  /** Writes what the record says is unreported; resolves when it is there or when waiting longer is not worth it. */
-  report: (record: SandboxRecord) => Promise<void>
+  /** Writes what the record says is unreported. Whether it is there; false also when waiting longer is not worth it. */
+  report: (record: SandboxRecord) => Promise<boolean>
   /** Called with what has been done for a container that people have a name for. */
   did?: (containerID: string, what: string) => void
   /** Called at every step by name; tests die there. */
@@ -135,17 +135,13 @@ export class Sandboxes {
       record = await this.#make(record)
       at('add:attached')
       if (foreign) record = { ...record, ...outcomeOf(record, wanted, pod) }
-      await (foreign
-        ? journal.put(key, { ...record, state: 'added' })
-        : journal.amend(key, { state: 'added' }))
+      const reported = await (early ?? this.#deps.report(record))
+      did?.(record.containerID, reported ? 'network-status written' : 'network-status not taken yet')
+      const settled = { state: 'added', ...(reported && { unreported: null }) }
+      await (foreign ? journal.put(key, amended(record, settled)) : journal.amend(key, settled))
       did?.(record.containerID, 'journal settled')
       this.#deps.changed(record)
-      await (early ?? this.#deps.report(record))
       this.#left.delete(record.containerID)
-      did?.(
-        record.containerID,
-        this.#isReported(record) ? 'network-status written' : 'network-status not taken yet',
-      )
       at('add:done')
       return record.result as CniResult
     } catch (error) {
@@ -160,10 +156,6 @@ export class Sandboxes {
       for (const [key, { containerID }] of this.#macs)
         if (containerID === record.containerID) this.#macs.delete(key)
     }
-  }
-
-  #isReported({ containerID }: SandboxRecord): boolean {
-    return this.find(containerID)?.unreported === undefined
   }
 
   /** Takes away everything the sandbox has. Nothing known of it is success. Goes on after an error and throws all of them at the end. */

@@ -22,6 +22,8 @@ interface Shared {
  * was done till then stays, and `made` has the ports whose links it created.
  */
 export function makePorts(ports: PortPlan[], place: (netns: string) => Place, made: PortPlan[]): string[] {
+  const [first] = ports
+  if (!first) return []
   const nodes = shared(ports, (port) => port.netns, place)
   const pods = shared(ports, (port) => port.inside.netns, place)
   // What a port may send is said before there is a link.
@@ -34,8 +36,10 @@ export function makePorts(ports: PortPlan[], place: (netns: string) => Place, ma
       place,
       ports.flatMap(({ inside }) => inside.tables.filter((table) => !hangsOnDevices(table))),
     )
+  // One message can make a pair whose ends are elsewhere, and one batch all of them.
+  const senders = shared(ports, ({ netns, link }) => (link.kind === 'veth' ? first.netns : netns), place)
   startingWith(pods, () => {
-    for (const node of nodes) createLinks(node, place, made)
+    for (const sender of senders) createLinks(sender, place, made)
   })
   const macs = ports.map((port) => lookUp(port, place))
   for (const { place, ports } of pods)
@@ -101,7 +105,7 @@ function linkSettings(ports: PortPlan[]): { common: [string, string][]; single: 
 }
 
 function createLinks(
-  { place: node, ports }: Shared,
+  { place: sender, ports }: Shared,
   place: (netns: string) => Place,
   made: PortPlan[],
 ): void {
@@ -112,23 +116,19 @@ function createLinks(
     const { name, mac, mtu } = inside
     const pod = place(inside.netns)
     const what = () => `${key}: create link ${name} in ${inside.netns}`
-    const theirs = { name, mac, mtu, group: rt.portGroup, netns: pod === node ? undefined : pod.fd }
+    const theirs = { name, mac, mtu, group: rt.portGroup, netns: pod.fd }
     if (link.kind === 'host-device') {
-      move(node, pod, link.device, name)
+      move(sender, pod, link.device, name)
       continue
     }
     asked.push(port)
     // A veth carries nothing before its other end is up, too.
-    if (link.kind === 'veth')
-      rt.newVeth(
-        batch,
-        what,
-        { ...theirs, up: true },
-        { name: link.name, mac: link.mac, mtu, noarp: link.noarp },
-      )
-    else rt.newUpper(batch, what, { ...theirs, parent: node.index(link.parent) }, link)
+    if (link.kind === 'veth') {
+      const ours = { name: link.name, mac: link.mac, mtu, noarp: link.noarp, netns: place(port.netns).fd }
+      rt.newVeth(batch, what, { ...theirs, up: true }, ours)
+    } else rt.newUpper(batch, what, { ...theirs, parent: sender.index(link.parent) }, link)
   }
-  const { refusals } = node.route.try(batch)
+  const { refusals } = sender.route.try(batch)
   made.push(...asked.filter((_, index) => !refusals.some((refusal) => refusal.index === index)))
   if (refusals[0]) throw refused(refusals[0])
 }

@@ -62,6 +62,7 @@ export function inside<T>(namespace: string | number, f: () => T): T {
   try {
     current ??= open(ownNetns)
     const home = current
+    if (there === home) return f()
     const code = setns(there, CLONE_NEWNET)
     if (code !== 0)
       throw new Fault(

@@ -30,8 +30,8 @@ function requestOf(name: string): Buffer {
 export class Place {
   readonly path: string
   readonly fd: number
-  readonly route: Netlink
   readonly #mostListed: number | undefined
+  #route: Netlink | undefined
   #nft: Netlink | undefined
   /** Indexes of links that were looked up; wrong once somebody replaces a link behind our back. */
   readonly indexes = new Map<string, number>()
@@ -40,17 +40,16 @@ export class Place {
   #deletes: Netlink | undefined
   #connections: Netlink | undefined
 
-  /** Throws a `kernel` fault when there is no namespace at `path`. `mostListed`: as a `Netlink`'s. */
+  /** Throws a `kernel` fault when nothing is at `path`; one that is no namespace is noticed on the first visit. `mostListed`: as a `Netlink`'s. */
   constructor(path: string, mostListed?: number) {
     this.path = path
     this.#mostListed = mostListed
     this.fd = open(path)
-    try {
-      this.route = inside(this.fd, () => new Netlink(NETLINK_ROUTE, 0, mostListed))
-    } catch (error) {
-      close(this.fd)
-      throw error
-    }
+  }
+
+  get route(): Netlink {
+    this.#route ??= inside(this.fd, () => new Netlink(NETLINK_ROUTE, 0, this.#mostListed))
+    return this.#route
   }
 
   get nft(): Netlink {
@@ -126,7 +125,12 @@ export class Place {
       }
     }
     try {
-      if (settings.length > 0) inside(this.fd, () => settings.forEach(change))
+      if (settings.length > 0)
+        inside(this.fd, () => {
+          settings.forEach(change)
+          // What follows takes it, and being here once is enough.
+          void this.route
+        })
       make()
     } finally {
       for (const { file, before } of changed) {
@@ -159,7 +163,7 @@ export class Place {
   }
 
   close(): void {
-    this.route.close()
+    this.#route?.close()
     this.#nft?.close()
     this.#deletes?.close()
     this.#connections?.close()
