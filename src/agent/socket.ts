@@ -91,18 +91,21 @@ function serve(socket: Socket, handle: Handle, log: Log): void {
   const chunks: Buffer[] = []
   let length = 0
   let answered = false
+  const late = setTimeout(() => {
+    if (length > 0) log.warn(`answer a shim: it sent no whole request in ${sendingMs} ms`)
+    socket.destroy()
+  }, sendingMs)
   const answer = (reply: CniAnswer) => {
     if (answered) return
     answered = true
-    socket.setTimeout(0)
+    clearTimeout(late)
     // The shim has said all that it has to say, so the end of the connection is that of the answer.
     socket.write(replyOf(reply), () => socket.destroy())
   }
-  socket.setTimeout(sendingMs, () => {
-    if (!answered && length > 0) log.warn(`answer a shim: it sent no whole request in ${sendingMs} ms`)
-    socket.destroy()
+  socket.on('error', (error) => {
+    clearTimeout(late)
+    log.debug('answer a shim: it went away', { error: error.message })
   })
-  socket.on('error', (error) => log.debug('answer a shim: it went away', { error: error.message }))
   socket.on('data', (chunk: Buffer) => {
     length += chunk.length
     if (length <= frameLimit) chunks.push(chunk)
@@ -112,7 +115,7 @@ function serve(socket: Socket, handle: Handle, log: Log): void {
       )
   })
   socket.on('end', () => {
-    socket.setTimeout(0)
+    clearTimeout(late)
     // An empty one is somebody looking whether an agent is here.
     if (length === 0) socket.destroy()
     else if (!answered) void answerTo(Buffer.concat(chunks), handle, log).then(answer)

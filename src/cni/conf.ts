@@ -148,32 +148,44 @@ export const isConfName = (name: string): boolean => /^[^.].*\.(conf|conflist|js
 
 /** As `readConfDir`, for who asks often: the files are read again when one of them has changed. */
 export function confDirReader(dir: string, root = '/'): () => Promise<ConfDir> {
-  let known: { state: string; found: Promise<ConfDir> } | undefined
+  let known: { look: Look; found: Promise<ConfDir> } | undefined
   return () => {
-    const { state, changedAt } = stateOf(dir, root)
-    if (state === known?.state) return known.found
+    const look = lookAt(dir, root, known?.look)
+    if (known && look?.state === known.look.state) return known.found
     const found = readConfDir(dir, root)
     // A file that changes twice within one tick of the kernel's clock looks the same afterwards.
-    known = changedAt < Date.now() - 1000 ? { state, found } : undefined
+    known = look && look.changedAt < Date.now() - 1000 ? { look, found } : undefined
     return found
   }
 }
 
-/** What of the directory's files differs when one of them has changed, and when the last did. Takes 20 µs. */
-function stateOf(dir: string, root: string): { state: string; changedAt: number } {
+interface Look {
+  names: string[]
+  /** Differs when another directory is there, or another file in it. */
+  directory: string
+  /** Differs also when one of its files has changed. */
+  state: string
+  /** When the last of all did; milliseconds since the epoch. */
+  changedAt: number
+}
+
+/** The directory and its files from outside; undefined when one went away meanwhile, or there is no directory. */
+function lookAt(dir: string, root: string, before: Look | undefined): Look | undefined {
   try {
     const there = inRoot(root, dir)
-    const files = readdirSync(there).filter(isConfName).sort()
-    const seen = files.map((name) => ({
-      name,
-      ...statSync(inRoot(root, join(dir, name)), { bigint: true }),
-    }))
-    const state = seen.map(({ name, ino, size, ctimeNs }) => `${name} ${ino} ${size} ${ctimeNs}`).join('\n')
-    const changedAt = Math.max(statSync(there).ctimeMs, ...seen.map(({ ctimeNs }) => Number(ctimeNs) / 1e6))
-    return { state, changedAt }
+    const { ino, ctimeMs } = statSync(there)
+    const directory = `${ino} ${ctimeMs}`
+    const names =
+      before?.directory === directory ? before.names : readdirSync(there).filter(isConfName).sort()
+    const look = { names, directory, state: directory, changedAt: ctimeMs }
+    for (const name of names) {
+      const { ino, size, ctimeMs } = statSync(inRoot(root, join(dir, name)))
+      look.state += `\n${name} ${ino} ${size} ${ctimeMs}`
+      look.changedAt = Math.max(look.changedAt, ctimeMs)
+    }
+    return look
   } catch {
-    // One went away meanwhile, or there is no directory.
-    return { state: '', changedAt: Number.POSITIVE_INFINITY }
+    return undefined
   }
 }
 

@@ -1,7 +1,6 @@
-import { type Address, formatAddress } from '../lib/ip.ts'
-import { macOf } from '../lib/mac.ts'
+import { familyOf } from '../lib/ip.ts'
 import type { PortLink, PortPlan } from './node-plan.ts'
-import { leasedGateway, podPort, podRouting } from './pod-port.ts'
+import { leasedGateway, macOfPort, podPort, podRouting } from './pod-port.ts'
 import type { Element, Table } from './ruleset.ts'
 import { mtuOf } from './tunnel.ts'
 import type { HeldAttachment, NetworkView } from './view.ts'
@@ -15,7 +14,7 @@ export function planDirectPort(view: NetworkView, held: HeldAttachment): PortPla
   const { head, addresses, families, sysctls } = podPort(view, held)
   const link = linkOf(view)
   // ipvlan and host devices have the MAC that they have.
-  const mac = link.kind === 'macvlan' ? (held.mac ?? (addresses[0] && macOf(addresses[0]))) : held.mac
+  const mac = link.kind === 'macvlan' && addresses.length > 0 ? macOfPort(held, addresses) : held.mac
   return {
     ...head,
     netns: 'host',
@@ -52,9 +51,9 @@ function linkOf(view: NetworkView): PortLink {
   }
 }
 
-function ownAddressesOnly(device: string, mac: string | undefined, addresses: Address[]): Table {
+function ownAddressesOnly(device: string, mac: string | undefined, addresses: string[]): Table {
   const keys = (family: 4 | 6): Element[] =>
-    addresses.filter((a) => a.family === family).map((a) => ({ key: [formatAddress(a)] }))
+    addresses.filter((a) => familyOf(a) === family).map((a) => ({ key: [a] }))
   return {
     family: 'netdev',
     name: `polynet-${device}`,

@@ -1,10 +1,10 @@
 import { gatewayOf } from '../ipam/pool.ts'
-import { type Address, formatAddress, parseAddress, parsePrefix } from '../lib/ip.ts'
+import { familyOf, formatAddress, parseAddress, parsePrefix } from '../lib/ip.ts'
 import { gatewayMac, macBytes, macOf } from '../lib/mac.ts'
 import { ceiling } from './ceiling.ts'
 import { bridgeName, portName, tunnelName } from './names.ts'
 import type { Forwarding, NamespacePlan, PortElement, PortPlan } from './node-plan.ts'
-import { leasedGateway, podPort, podRouting } from './pod-port.ts'
+import { leasedGateway, macOfPort, podPort, podRouting } from './pod-port.ts'
 import type { Table } from './ruleset.ts'
 import { mtuOf, netnsOf, routable, tunnelOf } from './tunnel.ts'
 import { uplinkWithin } from './uplink.ts'
@@ -77,13 +77,13 @@ function upTable(up: Pick<Table, 'sets' | 'chains'>): Table {
 export function planLayer2Port(view: NetworkView, held: HeldAttachment): PortPlan {
   const { head, addresses, sources, families, sysctls } = podPort(view, held)
   const link = portName(head.key)
-  const mac = held.mac ?? macOf(addresses[0] as Address)
+  const mac = macOfPort(held, addresses)
   const elements: PortElement[] = [{ family: 'bridge', set: 'links', key: [link] }]
-  for (const a of sources) {
-    if (a.family === 4) {
-      elements.push({ family: 'bridge', set: 'ports', key: [link, mac, formatAddress(a)] })
-      elements.push({ family: 'bridge', set: 'arps', key: [link, mac, mac, formatAddress(a)] })
-    } else elements.push({ family: 'bridge', set: 'ports6', key: [link, mac, formatAddress(a)] })
+  for (const address of sources) {
+    if (familyOf(address) === 4) {
+      elements.push({ family: 'bridge', set: 'ports', key: [link, mac, address] })
+      elements.push({ family: 'bridge', set: 'arps', key: [link, mac, mac, address] })
+    } else elements.push({ family: 'bridge', set: 'ports6', key: [link, mac, address] })
   }
   if (families.has(6)) {
     elements.push({ family: 'bridge', set: 'ports6', key: [link, mac, eui64LinkLocal(mac)] })

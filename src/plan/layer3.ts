@@ -1,10 +1,10 @@
-import { type Address, formatAddress, formatPrefix, hostPrefix } from '../lib/ip.ts'
-import { gatewayMac, macOf } from '../lib/mac.ts'
+import { bitsOf, familyOf } from '../lib/ip.ts'
+import { gatewayMac } from '../lib/mac.ts'
 import { ceiling } from './ceiling.ts'
 import { gateway, portName, tunnelName, tunnelTo } from './names.ts'
 import type { Forwarding, NamespacePlan, Neighbour, PortElement, PortPlan, Route } from './node-plan.ts'
 import { outwards } from './outwards.ts'
-import { podPort, podRouting } from './pod-port.ts'
+import { macOfPort, podPort, podRouting } from './pod-port.ts'
 import type { Rule, Statement, Table } from './ruleset.ts'
 import { mtuOf, netnsOf, routable, tunnelOf } from './tunnel.ts'
 import { tunnelled } from './tunnel-guard.ts'
@@ -66,7 +66,7 @@ export function planLayer3(view: NetworkView): NamespacePlan {
 export function planLayer3Port(view: NetworkView, held: HeldAttachment): PortPlan {
   const { head, addresses, sources, families, sysctls } = podPort(view, held)
   const link = portName(head.key)
-  const mac = held.mac ?? macOf(addresses[0] as Address)
+  const mac = macOfPort(held, addresses)
   const inside: Neighbour[] = []
   if (families.has(4)) inside.push({ link: held.interface, address: gateway.ipv4, mac: gatewayMac })
   if (families.has(6)) inside.push({ link: held.interface, address: gateway.ipv6, mac: gatewayMac })
@@ -79,27 +79,30 @@ export function planLayer3Port(view: NetworkView, held: HeldAttachment): PortPla
       name: held.interface,
       mac,
       mtu: mtuOf(view.network),
-      addresses: addresses.map((a) => formatPrefix(hostPrefix(a))),
+      addresses: addresses.map(alone),
       ...podRouting(view.network, held, families, (family) => (family === 4 ? gateway.ipv4 : gateway.ipv6)),
       neighbours: inside,
       sysctls,
       tables: [],
     },
-    routes: addresses.map((a) => ({ to: formatPrefix(hostPrefix(a)), link })),
-    neighbours: addresses.map((a) => ({ link, address: formatAddress(a), mac })),
+    routes: addresses.map((address) => ({ to: alone(address), link })),
+    neighbours: addresses.map((address) => ({ link, address, mac })),
     forwarding: [],
     elements: [
       { family: 'inet', set: 'links', key: [link] },
       ...sources.map(
-        (a): PortElement => ({
+        (address): PortElement => ({
           family: 'inet',
-          set: a.family === 4 ? 'ports' : 'ports6',
-          key: [link, mac, formatAddress(a)],
+          set: familyOf(address) === 4 ? 'ports' : 'ports6',
+          key: [link, mac, address],
         }),
       ),
     ],
   }
 }
+
+/** The prefix that has this address and no other. */
+const alone = (address: string): string => `${address}/${bitsOf(familyOf(address))}`
 
 const limit = ceiling([{ lookup: ['iifname'], in: 'links' }], 'iifname')
 

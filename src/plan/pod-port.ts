@@ -8,6 +8,7 @@ import {
   parsePrefix,
   withoutLength,
 } from '../lib/ip.ts'
+import { macOf } from '../lib/mac.ts'
 import type { PortPlan, Route } from './node-plan.ts'
 import { isFirst, sourceRules } from './source-rules.ts'
 import { transit } from './uplink.ts'
@@ -17,17 +18,17 @@ import type { HeldAttachment, NetworkView } from './view.ts'
 export interface PodPort {
   head: Pick<PortPlan, 'key' | 'network' | 'pod'>
   /** IPv4 first. */
-  addresses: Address[]
+  addresses: string[]
   /** What it may send: its own, and those of the pod's other interfaces on this network. */
-  sources: Address[]
+  sources: string[]
   families: Set<Family>
   /** Of the interface: no router on its network is believed, and without an IPv6 address it has no IPv6. */
   sysctls: Record<string, string>
 }
 
 export function podPort({ network }: NetworkView, held: HeldAttachment): PodPort {
-  const addresses = held.addresses.flatMap((a) => parseAddress(withoutLength(a.address)) ?? [])
-  const families = new Set(addresses.map((a) => a.family))
+  const addresses = held.addresses.map((a) => withoutLength(a.address))
+  const families = new Set(addresses.map(familyOf))
   return {
     head: {
       key: `${held.containerID}/${held.interface}`,
@@ -35,13 +36,17 @@ export function podPort({ network }: NetworkView, held: HeldAttachment): PodPort
       pod: held.pod,
     },
     addresses,
-    sources: [...addresses, ...(held.siblings ?? []).flatMap((a) => parseAddress(a) ?? [])],
+    sources: [...addresses, ...(held.siblings ?? [])],
     families,
     sysctls: families.has(6)
       ? { [`ipv6/conf/${held.interface}/accept_ra`]: '0' }
       : { [`ipv6/conf/${held.interface}/disable_ipv6`]: '1' },
   }
 }
+
+/** The MAC that was asked for, or else that of the first address. */
+export const macOfPort = ({ mac }: HeldAttachment, [first = '']: string[]): string =>
+  mac ?? macOf(parseAddress(first) as Address)
 
 /** The gateway of the subnet that the pod's address of this family is in. */
 export const leasedGateway = (held: HeldAttachment, family: Family): string | undefined =>
