@@ -37,8 +37,9 @@ export class Attachable {
     for (;;) {
       const wanted = await this.#wantedBy(pod, request.args)
       try {
-        for (const { by } of wanted) if (by.kind === 'polynet') views.network(by.network)
-        return wanted
+        return wanted.map((one) =>
+          one.by.kind === 'polynet' ? { ...one, view: views.network(one.by.network) } : one,
+        )
       } catch (error) {
         const left = late - clock.now()
         if (!isFault(error, 'unavailable') || left <= 0) throw error

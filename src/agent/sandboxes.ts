@@ -27,8 +27,6 @@ export interface SandboxDeps {
   plugins: Plugins
   addresses: Addresses
   log: Log
-  /** The network as this node renders it; throws a Fault where it cannot. */
-  view: (network: Network) => NetworkView
   /** Resolves when the namespaces of the networks that records use are in the kernel. */
   rendered: (networks: Network[]) => Promise<void>
   /** Writes what the record says is unreported. Whether it is there; false also when waiting longer is not worth it. */
@@ -247,9 +245,10 @@ export class Sandboxes {
   }
 
   async #lease(record: SandboxRecord, wanted: Wanted[], pod: Pod): Promise<AttachmentRecord[]> {
-    // What cannot be rendered leases nothing.
-    const views = wanted.map(({ by }) => (by.kind === 'polynet' ? this.#deps.view(by.network) : undefined))
-    const leaseOne = async ({ request, by, ports }: Wanted, index: number): Promise<AttachmentRecord> => {
+    const leaseOne = async (
+      { request, by, view, ports }: Wanted,
+      index: number,
+    ): Promise<AttachmentRecord> => {
       if (by.kind === 'plugin')
         return {
           kind: 'plugin',
@@ -260,7 +259,7 @@ export class Sandboxes {
           args: by.args,
           capabilityArgs: by.capabilityArgs,
         }
-      if (request.mac) this.#refuseMac(views[index] as NetworkView, request.mac, record)
+      if (request.mac) this.#refuseMac(view as NetworkView, request.mac, record)
       const lease = await this.#deps.addresses.lease({
         network: by.network,
         owner: ownerOf(record, request.interface),
@@ -270,7 +269,7 @@ export class Sandboxes {
       const first = parseAddress(withoutLength(lease.addresses[0]?.address ?? ''))
       // Those of IPv6 have room for less than the addresses, and whoever looks for long finds two that come to one.
       if (!request.mac && first?.family === 6)
-        this.#refuseMac(views[index] as NetworkView, macOf(first), record, first)
+        this.#refuseMac(view as NetworkView, macOf(first), record, first)
       const held: HeldAttachment = {
         networkUID: by.network.metadata.uid ?? '',
         containerID: record.containerID,
@@ -302,7 +301,7 @@ export class Sandboxes {
       const leased = settled.map((s) => (s as PromiseFulfilledResult<AttachmentRecord>).value)
       for (let tries = 0; ; tries++) {
         const at = leased.findIndex((a, index) => leased.slice(0, index).some((b) => sharedBy(a, b)))
-        if (at < 0) return leased.map((a, index) => planned(a, views[index], leased))
+        if (at < 0) return leased.map((a, index) => planned(a, wanted[index]?.view, leased))
         const one = wanted[at] as Wanted
         if (tries === 2 * wanted.length) throw addressTwice(record, leased, at)
         // It rests, so another one is next.

@@ -195,7 +195,6 @@ export function startAgent(deps: AgentDeps): Agent {
       plugins,
       addresses,
       log,
-      view: (network) => views.network(network),
       rendered: (networks) => rendering.has(networks),
       report: (record) => reporter.report(record),
       at: deps.at ?? (() => {}),

@@ -4,6 +4,7 @@ import { type Making, makingsOf } from '../attach/making.ts'
 import type { AttachmentRequest } from '../attach/request.ts'
 import type { NetworkConf } from '../cni/plugins.ts'
 import { Fault, sentence } from '../lib/fault.ts'
+import type { NetworkView } from '../plan/view.ts'
 import type { Devices } from './devices.ts'
 import type { Views } from './views.ts'
 import type { Watched } from './watched.ts'
@@ -12,6 +13,8 @@ import type { Watched } from './watched.ts'
 export interface Wanted {
   request: AttachmentRequest
   by: Making
+  /** The network as this node renders it, where Polynet does. */
+  view?: NetworkView
   /** What executes the plugin that leads the host's ports to it. */
   ports?: Omit<Extract<Making, { kind: 'plugin' }>, 'kind' | 'name'>
 }
