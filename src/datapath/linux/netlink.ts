@@ -6,14 +6,14 @@ import { bind, close, MSG_DONTWAIT, receive, send, sendAsync, setOption, socket 
  * Netlink: messages in, messages out (netlink(7); little-endian machines
  * only, as far as numbers in host order go). A batch is any number of
  * messages in one system call; the kernel has done them all when it returns,
- * and its answers are waiting.
+ * and its answers are waiting: what it refuses it always says, and that it has
+ * done something it is not asked to say.
  */
 
 export const NETLINK_ROUTE = 0
 export const NETLINK_NETFILTER = 12
 
 const REQUEST = 1
-const ACK = 4
 export const DUMP = 0x300
 export const REPLACE = 0x100
 export const EXCL = 0x200
@@ -154,13 +154,12 @@ export class Batch {
     return this
   }
 
-  /** Numbers the messages from `seq` and asks for an answer to that one. */
-  close(seq: number, answered: number): Buffer {
+  /** Numbers the messages from `seq`. */
+  close(seq: number): Buffer {
     this.#finish()
     let at = 0
     for (let i = 0; i < this.count; i++) {
       this.bytes.writeUInt32LE((seq + i) >>> 0, at + 8)
-      if (i === answered) this.bytes.writeUInt16LE(this.bytes.readUInt16LE(at + 6) | ACK, at + 6)
       at += align(this.bytes.readUInt32LE(at))
     }
     return this.bytes.subarray(0, this.length)
@@ -296,22 +295,19 @@ export class Netlink {
   }
 
   /** Sends the batch; what came back, refusals as values. The kernel goes on behind a refused message (except for nftables: all or none). */
-  try(batch: Batch, answered = batch.count - 1): { messages: Message[]; refusals: Refusal[] } {
+  try(batch: Batch): { messages: Message[]; refusals: Refusal[] } {
     if (batch.count === 0) return { messages: [], refusals: [] }
-    const { first, bytes } = this.#closed(batch, answered)
+    const { first, bytes } = this.#closed(batch)
     send(this.fd, bytes, bytes.length)
-    return this.#read(batch, first, MSG_DONTWAIT, answered)
+    return this.#read(batch, first, 'what is there')
   }
 
   /** Like `try`, with the kernel's work done on a thread of the pool. Nothing else may be sent on this socket meanwhile. */
-  async tryAsync(
-    batch: Batch,
-    answered = batch.count - 1,
-  ): Promise<{ messages: Message[]; refusals: Refusal[] }> {
+  async tryAsync(batch: Batch): Promise<{ messages: Message[]; refusals: Refusal[] }> {
     if (batch.count === 0) return { messages: [], refusals: [] }
-    const { first, bytes } = this.#closed(batch, answered)
+    const { first, bytes } = this.#closed(batch)
     await sendAsync(this.fd, bytes, bytes.length)
-    return this.#read(batch, first, MSG_DONTWAIT, answered)
+    return this.#read(batch, first, 'what is there')
   }
 
   /** Everything that the one message of the batch, a dump, lists. Asks again when the list changed meanwhile. */
@@ -319,7 +315,7 @@ export class Netlink {
     this.#enlarge()
     for (let attempt = 0; ; attempt++) {
       const batch = make()
-      const { first, bytes } = this.#closed(batch, -1)
+      const { first, bytes } = this.#closed(batch)
       send(this.fd, bytes, bytes.length)
       const { messages, interrupted } = this.#listed(batch, first)
       if (!interrupted || attempt === 20) return messages
@@ -331,7 +327,7 @@ export class Netlink {
     this.#enlarge()
     for (let attempt = 0; ; attempt++) {
       const batch = make()
-      const { first, bytes } = this.#closed(batch, -1)
+      const { first, bytes } = this.#closed(batch)
       await sendAsync(this.fd, bytes, bytes.length)
       const { messages, interrupted } = this.#listed(batch, first)
       if (!interrupted || attempt === 20) return messages
@@ -360,19 +356,19 @@ export class Netlink {
     }
   }
 
-  /** The batch as it is sent, and the number of its first message; `answered` is the one that asks for an answer. */
-  #closed(batch: Batch, answered: number): { first: number; bytes: Buffer } {
+  /** The batch as it is sent, and the number of its first message. */
+  #closed(batch: Batch): { first: number; bytes: Buffer } {
     if (this.#seq > 0x7fffffff) this.#seq = 1
     const first = this.#seq
     this.#seq += batch.count
-    const bytes = batch.close(first, answered)
+    const bytes = batch.close(first)
     if (bytes.length > smallBytes) this.#enlarge()
     return { first, bytes }
   }
 
   /** What a dump lists, and whether that changed meanwhile. Throws its refusal. */
   #listed(batch: Batch, first: number): { messages: Message[]; interrupted: boolean } {
-    const { messages, refusals, interrupted } = this.#read(batch, first, 0, 0)
+    const { messages, refusals, interrupted } = this.#read(batch, first, 'a list')
     if (refusals[0]) throw refused(refusals[0])
     return { messages, interrupted }
   }
@@ -387,14 +383,14 @@ export class Netlink {
     setOption(this.fd, SOL_SOCKET, SO_RCVBUFFORCE, 8 << 20)
   }
 
-  /** Up to the answer to message `last`, which comes behind those of all others, or to the end of what is there. */
-  #read(batch: Batch, first: number, flags: number, last: number) {
+  /** The end of a list is said, and may be waited for. */
+  #read(batch: Batch, first: number, upTo: 'what is there' | 'a list') {
     const messages: Message[] = []
     const refusals: Refusal[] = []
     let interrupted = false
     let listed = 0
     for (;;) {
-      const length = receive(this.fd, received, flags)
+      const length = receive(this.fd, received, upTo === 'a list' ? 0 : MSG_DONTWAIT)
       if (length === -1) return { messages, refusals, interrupted }
       if (length < 0)
         throw new Fault('kernel', batch.what(0), `${errnoName(-length)} while reading the answer`)
@@ -416,7 +412,7 @@ export class Netlink {
           if (code !== 0) {
             refusals.push({ index, what: batch.what(index), code, text: words(type, messageFlags, payload) })
           }
-          if (index === last) return { messages, refusals, interrupted }
+          if (upTo === 'a list') return { messages, refusals, interrupted }
         } else messages.push({ type, flags: messageFlags, payload: Buffer.from(payload), index })
       }
     }

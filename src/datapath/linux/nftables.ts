@@ -24,15 +24,13 @@ import {
 type Family = Table['family']
 
 /** A transaction around what `fill` adds. */
-export function transaction(fill: (batch: Batch) => void): { batch: Batch; answered: number } | undefined {
+export function transaction(fill: (batch: Batch) => void): Batch | undefined {
   const batch = new Batch()
   batch.message(16, 0, 'begin a ruleset').u8(0).u8(0).u8(0).u8(10)
   fill(batch)
-  // The last of the messages is asked for an answer, since older kernels do not answer to the end of a batch.
-  const answered = batch.count - 1
-  if (answered === 0) return undefined
+  if (batch.count === 1) return undefined
   batch.message(17, 0, 'commit a ruleset').u8(0).u8(0).u8(0).u8(10)
-  return { batch, answered }
+  return batch
 }
 
 export function removeTable(batch: Batch, family: Family, name: string): void {

@@ -163,9 +163,9 @@ function verdictOf(data: Buffer): Verdict {
 
 /** Commits what `fill` adds: all or nothing. */
 function commit(place: Place, fill: (batch: Batch) => void): void {
-  const made = nft.transaction(fill)
-  if (!made) return
-  const { refusals } = place.nft.try(made.batch, made.answered)
+  const batch = nft.transaction(fill)
+  if (!batch) return
+  const { refusals } = place.nft.try(batch)
   if (refusals[0]) throw refused(refusals[0])
 }
 
@@ -241,11 +241,11 @@ export function addTables(place: Place, tables: Table[]): void {
 
 /** Removes tables without blocking this thread: the kernel waits for packets on their way. Those that are gone do not matter. */
 export async function withdrawTables(place: Place, tables: Table[]): Promise<void> {
-  const made = nft.transaction((batch) => {
+  const batch = nft.transaction((batch) => {
     for (const table of tables) nft.removeTable(batch, table.family, table.name)
   })
-  if (!made) return
-  const { refusals } = await place.nft.tryAsync(made.batch, made.answered)
+  if (!batch) return
+  const { refusals } = await place.nft.tryAsync(batch)
   if (refusals[0]) throw refused(refusals[0])
 }
 
