@@ -54,17 +54,19 @@ export async function attach(
 
 /**
  * What an agent has done that has run for a while, so that its code is compiled: pods that came at once, and others that
- * came alone, which is not the same code. A plugin that is executed has nothing to warm.
+ * came alone, on one network or four, which is not the same code. A plugin that is executed has nothing to warm.
  */
 async function warmUp(node: BenchNode, count: number): Promise<void> {
   const pods = await node.pods('warm', count, 4)
+  const onOne = await node.pods('warm-on-one', count, 1)
   await inFlight(pods, (pod) => node.cni('ADD', pod))
   await inFlight(pods, (pod) => node.cni('DEL', pod))
-  for (const pod of pods) {
-    await node.cni('ADD', pod)
-    await node.cni('DEL', pod)
-  }
-  await node.remove(pods)
+  for (const [index, pod] of pods.entries())
+    for (const alone of [onOne[index]!, pod]) {
+      await node.cni('ADD', alone)
+      await node.cni('DEL', alone)
+    }
+  await node.remove([...pods, ...onOne])
 }
 
 /** One pod at a time, the sides and sizes taking turns. */
@@ -101,7 +103,7 @@ async function oneByOne(node: BenchNode, measured: Meter, rounds: number): Promi
     columns: ['command', 'networks', 'by', 'median', 'p95', 'min', 'CPU', 'mean', 'with what follows'],
     rows,
     notes: [
-      'The agent had attached 400 pods before; the plugins are new processes each time anyway.',
+      'The agent had attached 600 pods before; the plugins are new processes each time anyway.',
       "CPU: of all processes, children included, median and mean; the kernel's own threads are in neither.",
       'What follows: what the agent still does after the answer (slices, its watches), less what it does at rest; mean.',
     ],
