@@ -112,34 +112,28 @@ async function oneByOne(node: BenchNode, measured: Meter, rounds: number): Promi
 
 const keyOf = (command: string, networks: number, side: Side) => `${command} ${networks} ${side}`
 
-const rowOf = (command: string, networks: number, side: Side, samples: Sample[]): Figures['rows'][number] => {
-  const times = samples.map((s) => s.ms)
+const rowOf = (command: string, networks: number, side: Side, samples: Sample[]): Figures['rows'][number] => [
+  command,
+  networks,
+  side === 'polynet' ? 'polynet' : 'bridge + host-local',
+  ...summaryOf(samples),
+]
+
+const ratioOf = (ours: Sample[], theirs: Sample[]): Figures['rows'][number] => {
+  const [a, b] = [summaryOf(ours), summaryOf(theirs)]
+  return ['', '', 'ratio', ...a.map((figure, column) => `1/${(b[column]! / figure).toFixed(1)}`)]
+}
+
+/** The figures of a row, in the order of its columns. */
+function summaryOf(samples: Sample[]): number[] {
+  const [times, cpu] = [samples.map((s) => s.ms), samples.map((s) => s.cpu)]
   return [
-    command,
-    networks,
-    side === 'polynet' ? 'polynet' : 'bridge + host-local',
     median(times),
     quantile(times, 0.95),
     Math.min(...times),
-    median(samples.map((s) => s.cpu)),
-    mean(samples.map((s) => s.cpu)),
+    median(cpu),
+    mean(cpu),
     mean(samples.map((s) => s.whole)),
-  ]
-}
-
-const ratioOf = (ours: Sample[], theirs: Sample[]): Figures['rows'][number] => {
-  const times = (samples: Sample[]) => samples.map((s) => s.ms)
-  const ratio = (a: number, b: number) => `1/${(b / a).toFixed(1)}`
-  return [
-    '',
-    '',
-    'ratio',
-    ratio(median(times(ours)), median(times(theirs))),
-    ratio(quantile(times(ours), 0.95), quantile(times(theirs), 0.95)),
-    ratio(Math.min(...times(ours)), Math.min(...times(theirs))),
-    ratio(median(ours.map((s) => s.cpu)), median(theirs.map((s) => s.cpu))),
-    ratio(mean(ours.map((s) => s.cpu)), mean(theirs.map((s) => s.cpu))),
-    ratio(mean(ours.map((s) => s.whole)), mean(theirs.map((s) => s.whole))),
   ]
 }
 

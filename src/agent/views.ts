@@ -8,6 +8,7 @@ import {
   bitsOf,
   contains,
   formatPrefix,
+  hostPrefixOf,
   leastMtu,
   type Prefix,
   parsePrefix,
@@ -203,9 +204,7 @@ export class Views {
     const closed = new Set(this.#alwaysClosed)
     for (const prefix of this.#services()) addTo(closed, prefix)
     for (const nic of this.#nics) for (const text of nic.addresses ?? []) addTo(closed, parsePrefix(text))
-    for (const { remotes } of views)
-      for (const { endpoint } of remotes)
-        closed.add(endpoint.includes(':') ? `${endpoint}/128` : `${endpoint}/32`)
+    for (const { remotes } of views) for (const { endpoint } of remotes) closed.add(hostPrefixOf(endpoint))
     const own = this.#watched.networks.get(defaultNetwork)
     for (const { cidr } of own?.spec.subnets ?? []) closed.add(cidr)
     return withoutContained(closed)

@@ -1,5 +1,5 @@
 import { Fault, type Parsed, type Problem } from '../lib/fault.ts'
-import { parseAddress, parsePrefix } from '../lib/ip.ts'
+import { familyOf, parseAddress, parsePrefix } from '../lib/ip.ts'
 import { isObject } from '../lib/json.ts'
 import type { CniDns, CniResult, CniRoute } from './result.ts'
 
@@ -57,8 +57,6 @@ function to02({ ips = [], routes = [], dns }: CniResult, version: string): objec
     )
   return { cniVersion: version, ...(ip4 && { ip4 }), ...(ip6 && { ip6 }), ...(hasDns(dns) && { dns }) }
 }
-
-const familyOf = (text: string): 4 | 6 => (text.includes(':') ? 6 : 4)
 
 const hasDns = (dns: CniDns | undefined): boolean =>
   dns !== undefined && Object.values(dns).some((value) => value.length > 0)

@@ -26,6 +26,9 @@ export const familyOf = (text: string): Family => (text.includes(':') ? 6 : 4)
 
 export const bitsOf = (family: Family): number => (family === 4 ? 32 : 128)
 
+/** The prefix that has this address and no other, both as text: see `hostPrefix`. */
+export const hostPrefixOf = (address: string): string => `${address}/${bitsOf(familyOf(address))}`
+
 /** The address that `text` writes, or undefined. Takes no zone, no prefix, no leading zeros in IPv4. */
 export function parseAddress(text: string): Address | undefined {
   const value = quads(text)
@@ -152,7 +155,11 @@ export const sameAddress = (a: Address, b: Address): boolean => a.family === b.f
 
 /** The address as its 4 or 16 bytes, network order. */
 export function bytesOf({ family, value }: Address): Uint8Array {
-  const bytes = new Uint8Array(family === 4 ? 4 : 16)
+  if (family === 4) {
+    const n = Number(value)
+    return Uint8Array.of(n >>> 24, n >>> 16, n >>> 8, n)
+  }
+  const bytes = new Uint8Array(16)
   let rest = value
   for (let i = bytes.length - 1; i >= 0; i--) {
     bytes[i] = Number(rest & 255n)

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import type { Address } from './ip.ts'
+import { type Address, bytesOf } from './ip.ts'
 
 /**
  * MAC addresses, as lower-case text with colons. All that Polynet makes are
@@ -16,14 +16,14 @@ export const gatewayMac = '0a:58:a9:fe:01:01'
  * hash. Forwarding entries on other nodes follow from addresses alone.
  */
 export function macOf(address: Address): string {
-  if (address.family === 4) return text([0x0a, 0x58, ...bytes(address.value)])
+  if (address.family === 4) return text([0x0a, 0x58, ...bytesOf(address)])
   const hash = createHash('sha256').update(address.value.toString(16)).digest()
   return text([0x0a, 0x56, ...hash.subarray(0, 4)])
 }
 
 /** The MAC of a node's tunnel device in one network, from the node's tunnel address. */
 export function tunnelMac(address: Address): string {
-  if (address.family === 4) return text([0x0a, 0x54, ...bytes(address.value)])
+  if (address.family === 4) return text([0x0a, 0x54, ...bytesOf(address)])
   const hash = createHash('sha256')
     .update(`tunnel ${address.value.toString(16)}`)
     .digest()
@@ -50,11 +50,5 @@ export function macBytes(mac: string): Uint8Array {
 
 /** What the character of a hexadecimal digit says: 0 to 9, or a to f in either case. */
 const digit = (code: number): number => (code < 58 ? code - 48 : (code & 7) + 9)
-
-/** The four bytes of an IPv4 address. */
-const bytes = (address: bigint): number[] => {
-  const value = Number(address)
-  return [value >>> 24, (value >>> 16) & 255, (value >>> 8) & 255, value & 255]
-}
 
 const text = (parts: number[]): string => parts.map((p) => p.toString(16).padStart(2, '0')).join(':')

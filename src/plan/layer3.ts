@@ -1,4 +1,4 @@
-import { bitsOf, familyOf } from '../lib/ip.ts'
+import { familyOf, hostPrefixOf } from '../lib/ip.ts'
 import { gatewayMac } from '../lib/mac.ts'
 import { ceiling } from './ceiling.ts'
 import { gateway, portName, tunnelName, tunnelTo } from './names.ts'
@@ -79,13 +79,13 @@ export function planLayer3Port(view: NetworkView, held: HeldAttachment): PortPla
       name: held.interface,
       mac,
       mtu: mtuOf(view.network),
-      addresses: addresses.map(alone),
+      addresses: addresses.map(hostPrefixOf),
       ...podRouting(view.network, held, families, (family) => (family === 4 ? gateway.ipv4 : gateway.ipv6)),
       neighbours: inside,
       sysctls,
       tables: [],
     },
-    routes: addresses.map((address) => ({ to: alone(address), link })),
+    routes: addresses.map((address) => ({ to: hostPrefixOf(address), link })),
     neighbours: addresses.map((address) => ({ link, address, mac })),
     forwarding: [],
     elements: [
@@ -100,9 +100,6 @@ export function planLayer3Port(view: NetworkView, held: HeldAttachment): PortPla
     ],
   }
 }
-
-/** The prefix that has this address and no other. */
-const alone = (address: string): string => `${address}/${bitsOf(familyOf(address))}`
 
 const limit = ceiling([{ lookup: ['iifname'], in: 'links' }], 'iifname')
 

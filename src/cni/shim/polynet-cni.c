@@ -34,7 +34,7 @@ struct bytes {
   size_t length, limit;
 };
 
-static char config_room[CONFIG_LIMIT + CHUNK], frame_room[2 * CONFIG_LIMIT + CHUNK], reply_room[REPLY_LIMIT + CHUNK];
+static char config_room[CONFIG_LIMIT + CHUNK], frame_room[2 * CONFIG_LIMIT], reply_room[REPLY_LIMIT + CHUNK];
 static struct bytes config = {config_room, 0, CONFIG_LIMIT}, frame = {frame_room, 0, 2 * CONFIG_LIMIT},
                     reply = {reply_room, 0, REPLY_LIMIT};
 

@@ -1,6 +1,6 @@
 import { isFault } from '../../lib/fault.ts'
 import { ipBytes, ipText } from './bytes.ts'
-import { attributes, Batch, DUMP, type Message, type Netlink } from './netlink.ts'
+import { attribute, attributes, Batch, DUMP, type Message, type Netlink } from './netlink.ts'
 import { AF_INET, AF_INET6 } from './route.ts'
 
 const AF_UNSPEC = 0
@@ -41,7 +41,7 @@ export async function forgetConnections(
   few = fewEntries,
 ): Promise<void> {
   const { messages } = await socket.tryAsync(message(new Batch(), GET_STATS, 0, 0, 'count connections'))
-  const [stats] = messages.map(({ payload }) => attributes(payload, 4).get(GLOBAL_ENTRIES)?.readUInt32BE(0))
+  const [stats] = messages.map(({ payload }) => attribute(payload, GLOBAL_ENTRIES, 4)?.readUInt32BE(0))
   if (stats === 0) return
   const ipv4 = addresses.filter((address) => !address.includes(':'))
   if ((stats ?? 0) <= few || ipv4.length > manyAddresses) return forgetListed(socket, AF_UNSPEC, addresses)
@@ -88,7 +88,7 @@ const message = (batch: Batch, type: number, flags: number, family: number, what
   batch.message(type, flags, what).u8(family).u8(0).u16(0)
 
 function sourceOf(tuple: Buffer | undefined): string {
-  const ip = tuple && attributes(tuple).get(TUPLE_IP)
+  const ip = tuple && attribute(tuple, TUPLE_IP)
   const parts = ip && attributes(ip)
   const source = parts?.get(IP_V4_SRC) ?? parts?.get(IP_V6_SRC)
   return source ? ipText(source) : ''

@@ -1,4 +1,4 @@
-import { leastMtu } from '../../lib/ip.ts'
+import { familyOf, leastMtu } from '../../lib/ip.ts'
 import type { PortPlan } from '../../plan/node-plan.ts'
 import { addressLine, forwardingLine, neighbourLine, routeLine, ruleLine } from '../lines.ts'
 import { move } from './links.ts'
@@ -174,7 +174,7 @@ function configureNode({ netns, place, ports }: Shared): void {
 
 /** Whether its links are for IPv4 alone. With an MTU too small for IPv6 the kernel has nothing to leave out, and refuses to. */
 const sparesIPv6 = ({ addresses, mtu = leastMtu[6] }: PortPlan['inside']): boolean =>
-  mtu >= leastMtu[6] && !addresses.some((address) => address.includes(':'))
+  mtu >= leastMtu[6] && !addresses.some((address) => familyOf(address) === 6)
 
 /** What leads to the port, or out of it, on one of its sides. */
 function addWays(
@@ -193,12 +193,13 @@ function addWays(
 function configurePod({ netns, place, ports }: Shared): void {
   const batch = new Batch()
   for (const { key, link, inside } of ports) {
+    // It came up when it was made.
+    if (link.kind === 'veth') continue
     const { name, mac, mtu } = inside
-    const index = place.index(name)
     const what = () => `${key}: set link ${name} in ${netns}: up`
     // A NIC has settings of its own.
     const settings = link.kind === 'host-device' ? { mac, mtu } : {}
-    if (link.kind !== 'veth') rt.setLink(batch, what, { index, ...settings, up: true })
+    rt.setLink(batch, what, { index: place.index(name), ...settings, up: true })
   }
   for (const { key, inside } of ports) {
     const index = place.index(inside.name)

@@ -1,4 +1,5 @@
 import { Fault } from '../../lib/fault.ts'
+import { familyOf } from '../../lib/ip.ts'
 import { linkLine } from './lines.ts'
 import { Batch, type Netlink, type Refusal, refused } from './netlink.ts'
 import type { Place } from './place.ts'
@@ -305,7 +306,7 @@ function mtuFor(job: Job, { origin, mtu }: WantedLink, seen: rt.SeenLink): numbe
   if (mtu === undefined || mtu <= seen.mtu || origin.kind !== 'vxlan') return mtu
   const { underlay, local } = origin.vxlan
   const nic = job.host.link(underlay, `find link ${underlay}`)
-  return Math.min(mtu, Math.max(seen.mtu, nic.mtu - tunnelBytes[local.includes(':') ? 6 : 4]))
+  return Math.min(mtu, Math.max(seen.mtu, nic.mtu - tunnelBytes[familyOf(local)]))
 }
 
 /** Brings one link's own settings in line, upper state last. */

@@ -1,5 +1,5 @@
 import type { Nic } from '../../api/host-physical-network.ts'
-import type { Family } from '../../lib/ip.ts'
+import { type Family, familyOf } from '../../lib/ip.ts'
 import { addressOf } from '../../lib/libc.ts'
 import type { ForeignTunnel } from '../../plan/foreign-tunnel.ts'
 import type { Message, Netlink } from './netlink.ts'
@@ -38,9 +38,7 @@ export function nicsOf(route: Netlink): Nic[] {
       up: link.up,
       driver: driverOf(route, link.name),
       ...(link.bus?.name === 'pci' ? { pciAddress: link.bus.device } : {}),
-      addresses: (addresses.get(link.index) ?? []).sort(
-        (a, b) => Number(a.includes(':')) - Number(b.includes(':')),
-      ),
+      addresses: (addresses.get(link.index) ?? []).sort((a, b) => familyOf(a) - familyOf(b)),
     }))
     .sort((a, b) => (a.name < b.name ? -1 : 1))
 }
@@ -59,7 +57,7 @@ export const tunnelsOf = (route: Netlink): ForeignTunnel[] =>
 
 /** What the device listens to. */
 export const familiesOf = ({ local, external }: rt.SeenVxlan): Family[] =>
-  external ? [4, 6] : [local.includes(':') ? 6 : 4]
+  external ? [4, 6] : [familyOf(local)]
 
 const isForeignTunnel = ({ name, vxlan }: rt.SeenLink): boolean =>
   vxlan !== undefined && !name.startsWith('pn')

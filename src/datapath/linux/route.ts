@@ -295,7 +295,7 @@ export function seenLink(message: Message): SeenLink {
     alias: alias ? textOf(alias) : '',
     link: number32(found, IFLA.LINK),
     elsewhere: found.has(IFLA.LINK_NETNSID),
-    isolated: slaveBytes ? attributes(slaveBytes).get(BRPORT_ISOLATED)?.[0] === 1 : false,
+    isolated: slaveBytes ? attribute(slaveBytes, BRPORT_ISOLATED)?.[0] === 1 : false,
     ...(data && kind ? kindData(kind, attributes(data)) : {}),
     bus: device && bus ? { name: textOf(bus), device: textOf(device) } : undefined,
   }

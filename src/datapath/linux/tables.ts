@@ -4,7 +4,7 @@ import type { PortElement } from '../../plan/node-plan.ts'
 import type { Element, Table, Value, Verdict } from '../../plan/ruleset.ts'
 import { elementLine } from '../lines.ts'
 import { tableLine } from './lines.ts'
-import { attributeList, attributes, Batch, DUMP, refused, textOf } from './netlink.ts'
+import { attribute, attributeList, attributes, Batch, DUMP, refused, textOf } from './netlink.ts'
 import * as sets from './nft-sets.ts'
 import { type DataType, elementId, keyValues, typesOf } from './nft-values.ts'
 import * as nft from './nftables.ts'
@@ -102,9 +102,9 @@ function readElements(set: SeenSet, payloads: Buffer[]): void {
   const types = set.types!
   const bounds: { key: Buffer; end: boolean; verdict?: Verdict }[] = []
   for (const payload of payloads)
-    for (const { value } of attributeList(attributes(payload, 4).get(3) ?? Buffer.alloc(0))) {
+    for (const { value } of attributeList(attribute(payload, 3, 4) ?? Buffer.alloc(0))) {
       const found = attributes(value)
-      const key = attributes(found.get(1) ?? Buffer.alloc(0)).get(1)
+      const key = attribute(found.get(1) ?? Buffer.alloc(0), 1)
       if (!key) continue
       const data = found.get(2)
       const end = ((found.get(3)?.readUInt32BE(0) ?? 0) & 1) !== 0
@@ -152,7 +152,7 @@ function before(end: Buffer): Buffer {
 }
 
 function verdictOf(data: Buffer): Verdict {
-  const verdict = attributes(attributes(data).get(2) ?? Buffer.alloc(0))
+  const verdict = attributes(attribute(data, 2) ?? Buffer.alloc(0))
   const chain = verdict.get(2)
   const target = chain ? textOf(chain) : ''
   const code = verdict.get(1)?.readInt32BE(0) ?? 0

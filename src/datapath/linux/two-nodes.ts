@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { familyOf } from '../../lib/ip.ts'
 import { macBytes } from '../../lib/mac.ts'
 import { emptyNamespace, type NamespacePlan } from '../../plan/node-plan.ts'
 import type { Bench, Datagram, RawFrame, Seen } from '../conformance.ts'
@@ -185,7 +186,7 @@ function change(netns: string, fill: (batch: Batch, index: (link: string) => num
 }
 
 function sendDatagram(netns: string, { to, source }: Datagram, port: number, payload: Buffer): void {
-  const family = to.includes(':') ? 6 : 4
+  const family = familyOf(to)
   const socket = udpSocket(netns, {
     family,
     address: source,

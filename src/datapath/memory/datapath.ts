@@ -1,3 +1,4 @@
+import { familyOf } from '../../lib/ip.ts'
 import type { ForeignTunnel } from '../../plan/foreign-tunnel.ts'
 import type { Datapath } from '../port.ts'
 import type { MemoryFabric } from './fabric.ts'
@@ -22,7 +23,7 @@ export function memoryDatapath(fabric: MemoryFabric, nodeName: string): Datapath
           up,
           ...(driver === undefined ? {} : { driver }),
           ...(pciAddress === undefined ? {} : { pciAddress }),
-          addresses: [...addresses].sort((a, b) => Number(a.includes(':')) - Number(b.includes(':'))),
+          addresses: [...addresses].sort((a, b) => familyOf(a) - familyOf(b)),
         }))
         .sort((a, b) => (a.name < b.name ? -1 : 1)),
     tunnels: async () =>
@@ -33,7 +34,7 @@ export function memoryDatapath(fabric: MemoryFabric, nodeName: string): Datapath
             name,
             port,
             vni,
-            families: [local.includes(':') ? 6 : 4],
+            families: [familyOf(local)],
             plain: true,
           }),
         )

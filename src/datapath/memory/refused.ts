@@ -1,4 +1,5 @@
 import { Fault } from '../../lib/fault.ts'
+import { familyOf } from '../../lib/ip.ts'
 import type { NamespacePlan, NodePlan, PortPlan } from '../../plan/node-plan.ts'
 import type { MemoryNode, Surroundings } from './node.ts'
 
@@ -24,7 +25,7 @@ export function refusedNamespace(plan: NamespacePlan, whole: NodePlan, node: Mem
     if (link.kind === 'vxlan') {
       if (!node.nics.get(link.underlay)?.plugged || node.nicHolder(link.underlay))
         return no(`link ${link.name}`, `ENODEV; the host has no ${link.underlay}`)
-      const family = link.local.includes(':') ? 6 : 4
+      const family = familyOf(link.local)
       if ([...node.programs].some((p) => p.port === link.port && p.families.includes(family)))
         return no(`link ${link.name}`, `EADDRINUSE; another program has UDP port ${link.port}`)
       const twins = [...whole.namespaces, node.foreign].flatMap((n) =>
