@@ -74,6 +74,14 @@ test('the next block is due when less than a quarter of one is left', () => {
   assert.deepEqual(left, [false, false, false, false, false, false, true, true])
 })
 
+test('what has rested by now is free, and what rests is not', () => {
+  const stock = stockOf('10.1.0.64/29')
+  const some = Array.from({ length: 7 }, (_, i) => take(stock, 4, `o${i}`, 0) as Address)
+  for (const address of some.slice(0, 5)) rest(stock, address, 60)
+  assert.equal(isNearlyUsedUp(stock, 4, 59), true)
+  assert.equal(isNearlyUsedUp(stock, 4, 60), false)
+})
+
 test('single addresses are never got ahead: others may need them', () => {
   const stock = stockOf('10.1.0.7/32')
   take(stock, 4, 'a', 0)

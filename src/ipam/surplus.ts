@@ -63,12 +63,19 @@ function unneeded(blocks: Block[], idle: Block[]): string[] {
 /** Whether the node should get one more block before it needs it: fewer than a quarter of a block is left in blocks of several addresses. */
 export function isNearlyUsedUp(stock: Stock, family: Family, now: number): boolean {
   let [free, size] = [0, 0]
+  const blocks: Block[] = []
   for (const block of stock.blocks.values()) {
-    if (block.apart || block.prefix.family !== family) continue
-    if (isSingle(block)) continue
-    wake(block, now)
+    if (block.apart || block.prefix.family !== family || isSingle(block)) continue
+    blocks.push(block)
     free += freeIn(block)
     size = Math.max(size, block.size)
+  }
+  // Asked for each address that is leased; that enough is free without those that have rested by now is the rule.
+  if (free >= size / 4) return false
+  for (const block of blocks) {
+    const before = freeIn(block)
+    wake(block, now)
+    free += freeIn(block) - before
   }
   return free < size / 4
 }
