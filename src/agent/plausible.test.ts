@@ -47,6 +47,8 @@ const endpoints: [text: string | undefined, own: string, want: string | undefine
   ['127.0.0.1', '192.168.10.11', undefined],
   ['239.1.1.1', '192.168.10.11', undefined],
   ['255.255.255.255', '192.168.10.11', undefined],
+  ['169.254.1.1', '192.168.10.11', undefined],
+  ['fe80::1', 'fd00::11', undefined],
   ['::', 'fd00::11', undefined],
   ['somewhere', '192.168.10.11', undefined],
   [undefined, '192.168.10.11', undefined],

@@ -49,9 +49,15 @@ export function endpointOf(text: string | undefined, own: string): string | unde
   return nobodys.some((range) => contains(range, there)) ? undefined : formatAddress(there)
 }
 
-const nobodys: Prefix[] = ['0.0.0.0/8', '127.0.0.0/8', '224.0.0.0/3', '::/127', 'ff00::/8'].map(
-  (text) => parsePrefix(text) as Prefix,
-)
+const nobodys: Prefix[] = [
+  '0.0.0.0/8',
+  '127.0.0.0/8',
+  '169.254.0.0/16',
+  '224.0.0.0/3',
+  '::/127',
+  'fe80::/10',
+  'ff00::/8',
+].map((text) => parsePrefix(text) as Prefix)
 
 /**
  * The peers that attachments behind one endpoint are: none twice, none with a MAC that is the network's own, or that

@@ -7,6 +7,7 @@ import { Fault, sentence } from '../lib/fault.ts'
 import {
   bitsOf,
   contains,
+  familyOf,
   formatPrefix,
   hostPrefixOf,
   leastMtu,
@@ -104,6 +105,12 @@ export class Views {
     if (senseless) throw new Fault('invalid', `render network ${namespace}/${name}`, senseless)
     // Why there is no wire explains also why the controller has given nothing yet.
     const wire = this.wire(network)
+    if (isTooSmallFor(wire, network))
+      throw new Fault(
+        'invalid',
+        `render network ${namespace}/${name}`,
+        `its MTU of ${network.status?.mtu} is too small for routes to nodes whose addresses are of IPv6, which take ${leastMtu[6]}; make another with topology Layer2, or once the NICs of all nodes have more`,
+      )
     const given = network.status?.mtu !== undefined
     if (!given || (network.spec.topology !== 'Direct' && network.status?.vni === undefined))
       throw new Fault(
@@ -308,6 +315,12 @@ function problemOf(network: Network): string | undefined {
     ? `its MTU of ${mtu} is too small for IPv6, which takes ${leastMtu[6]}; make another with IPv4 alone, or once the NICs of all nodes have more`
     : undefined
 }
+
+/** What stands for other nodes behind a routed network's tunnel is of IPv6, unless their addresses are not. */
+const isTooSmallFor = ({ endpoint }: Wire, { spec, status }: Network): boolean =>
+  (spec.topology ?? 'Layer3') === 'Layer3' &&
+  familyOf(endpoint) === 6 &&
+  (status?.mtu ?? leastMtu[6]) < leastMtu[6]
 
 function addTo(closed: Set<string>, prefix: Prefix | undefined): void {
   if (prefix) closed.add(formatPrefix(prefix))

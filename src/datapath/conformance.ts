@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { isFault } from '../lib/fault.ts'
 import { gatewayMac } from '../lib/mac.ts'
-import type { NodePlan, PortLink, PortPlan, Route } from '../plan/node-plan.ts'
+import type { NamespacePlan, Neighbour, NodePlan, PortLink, PortPlan, Route } from '../plan/node-plan.ts'
 import {
   beside,
   blue,
@@ -654,6 +654,35 @@ const claims: Record<string, (bench: Bench) => Promise<void>> = {
       await datapath.replace(planOfN1(networks, pods))
       assert.deepEqual(await datapath.describe(), alone[i])
     }
+  },
+
+  'a link that is too small for IPv6 takes IPv4 alone': async (bench) => {
+    const small = plan('n1', [blue])
+    for (const link of small.namespaces.flatMap(({ links }) => links)) if ('mtu' in link) link.mtu = 1000
+    const isIPv6 = (text: string) => text.includes(':')
+    const [, own] = small.namespaces as [NamespacePlan, NamespacePlan]
+    const [neighbour] = own.neighbours as [Neighbour]
+    own.routes = own.routes.filter(({ to }) => !isIPv6(to))
+    const error = await rejection(bench.datapath('n1').replace(structuredClone(small)))
+    assert.ok(isFault(error, 'kernel') && error.problem.startsWith('EINVAL'), String(error))
+    const via = nicAddress('n2', blue.nic)
+    own.neighbours = [{ ...neighbour, address: via }]
+    own.routes = own.routes.map((route) => ({ ...route, via }))
+    await bench.datapath('n1').replace(structuredClone(small))
+    assert.deepEqual(await bench.datapath('n1').replace(small), { changes: [], orphans: [] })
+    const wanted = port(blue, 'n1', 1, await bench.addPod('n1', 'a'))
+    const { inside } = wanted
+    inside.mtu = 1000
+    const refused = await rejection(bench.datapath('n1').attach([structuredClone(wanted)]))
+    assert.ok(isFault(refused, 'kernel'), String(refused))
+    for (const side of [wanted, inside]) {
+      side.routes = side.routes.filter(({ to }) => !isIPv6(to))
+      side.neighbours = side.neighbours.filter(({ address }) => !isIPv6(address))
+    }
+    inside.addresses = inside.addresses.filter((address) => !isIPv6(address))
+    inside.sysctls = {}
+    await bench.datapath('n1').attach([wanted])
+    assert.deepEqual(await bench.datapath('n1').check([wanted]), [])
   },
 
   'attach makes all ports or none': async (bench) => {

@@ -1,4 +1,4 @@
-import { familyOf, hostPrefixOf } from '../lib/ip.ts'
+import { familyOf, hostPrefixOf, leastMtu } from '../lib/ip.ts'
 import { gatewayMac } from '../lib/mac.ts'
 import { ceiling } from './ceiling.ts'
 import { gateway, portName, tunnelName, tunnelTo } from './names.ts'
@@ -21,15 +21,16 @@ export function planLayer3(view: NetworkView): NamespacePlan {
   const remotes = routable(view)
   const endpoints = [...new Set(remotes.map((r) => r.endpoint))].sort()
   /** By endpoint, which often holds several blocks. */
-  const linkLocals = new Map<string, string>()
+  const hops = new Map<string, string>()
   const neighbours: Neighbour[] = []
   const forwarding: Forwarding[] = []
   for (const endpoint of endpoints) {
     const tunnel = tunnelTo(endpoint)
-    if (!tunnel) continue
-    const { mac, linkLocal } = tunnel
-    linkLocals.set(endpoint, linkLocal)
-    neighbours.push({ link: tunnelName, address: linkLocal, mac })
+    const hop = tunnel && hopTo(endpoint, tunnel.linkLocal, mtuOf(view.network))
+    if (!hop) continue
+    const { mac } = tunnel
+    hops.set(endpoint, hop)
+    neighbours.push({ link: tunnelName, address: hop, mac })
     forwarding.push({ link: tunnelName, mac, endpoint })
   }
   const own = view.place === 'own'
@@ -48,7 +49,10 @@ export function planLayer3(view: NetworkView): NamespacePlan {
     // Answers pings of the gateway, and is the source of ICMP errors.
     addresses: [...(own ? [{ link: 'lo', address: `${gateway.ipv4}/32` }] : []), ...up.addresses],
     routes: [
-      ...remotes.map((r): Route => ({ to: r.cidr, link: tunnelName, via: linkLocals.get(r.endpoint) })),
+      ...remotes.flatMap(({ cidr, endpoint }): Route[] => {
+        const via = hops.get(endpoint)
+        return via === undefined ? [] : [{ to: cidr, link: tunnelName, via }]
+      }),
       ...up.routes,
     ],
     neighbours,
@@ -61,6 +65,15 @@ export function planLayer3(view: NetworkView): NamespacePlan {
       },
     ],
   }
+}
+
+/**
+ * What stands for a node behind the tunnel, for both families: its link-local address there. A link whose MTU is too
+ * small for IPv6 has none, and takes none for a neighbour: there the node's own address does, unless that is of IPv6.
+ */
+function hopTo(endpoint: string, linkLocal: string, mtu: number): string | undefined {
+  if (mtu >= leastMtu[6]) return linkLocal
+  return familyOf(endpoint) === 4 ? endpoint : undefined
 }
 
 export function planLayer3Port(view: NetworkView, held: HeldAttachment): PortPlan {

@@ -101,6 +101,30 @@ test('a Layer3 network is a namespace with a tunnel, a neighbour per node and a 
   ])
 })
 
+test('where the MTU is too small for IPv6, nodes stand for themselves behind the tunnel, if their addresses are of IPv4', () => {
+  const spec = { ...blue.spec, subnets: [{ cidr: '10.1.0.0/16' }] }
+  const small: Network = { ...blue, spec, status: { vni: 4096, mtu: 1279 } }
+  const remotes = [
+    { cidr: '10.1.0.64/26', endpoint: '192.168.10.12' },
+    { cidr: '10.1.0.128/26', endpoint: 'fd00:10::12' },
+  ]
+  const attachments = [held({ addresses: [{ address: '10.1.0.7/16' }] })]
+  const { namespaces, ports } = planNode({ closed, networks: [onN1(small, { remotes })], attachments })
+  const [, own] = namespaces
+  assert.deepEqual(
+    namespaceText(own!).filter((line) => line.includes('pnvx') && !line.startsWith('vxlan')),
+    [
+      'route 10.1.0.64/26 pnvx via 192.168.10.12',
+      'neighbour 192.168.10.12 0a:54:c0:a8:0a:0c pnvx',
+      'forward 0a:54:c0:a8:0a:0c 192.168.10.12 pnvx',
+    ],
+  )
+  assert.deepEqual(
+    ports.map(({ inside }) => inside.sysctls),
+    [{}],
+  )
+})
+
 test('a pod of a Layer3 network has host addresses, one next hop and permanent neighbours on both sides', () => {
   const { ports } = planNode({ closed, networks: [onN1(blue)], attachments: [held()] })
   assert.deepEqual(ports.flatMap(portText), [

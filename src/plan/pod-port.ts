@@ -4,6 +4,7 @@ import {
   type Family,
   familyOf,
   formatPrefix,
+  leastMtu,
   parseAddress,
   parsePrefix,
   withoutLength,
@@ -11,6 +12,7 @@ import {
 import { macOf } from '../lib/mac.ts'
 import type { PortPlan, Route } from './node-plan.ts'
 import { isFirst, sourceRules } from './source-rules.ts'
+import { mtuOf } from './tunnel.ts'
 import { transit } from './uplink.ts'
 import type { HeldAttachment, NetworkView } from './view.ts'
 
@@ -22,7 +24,7 @@ export interface PodPort {
   /** What it may send: its own, and those of the pod's other interfaces on this network. */
   sources: string[]
   families: Set<Family>
-  /** Of the interface: no router on its network is believed, and without an IPv6 address it has no IPv6. */
+  /** Of the interface: no router on its network is believed, and without an IPv6 address it has no IPv6, as far as its MTU has room for that. */
   sysctls: Record<string, string>
 }
 
@@ -38,10 +40,14 @@ export function podPort({ network }: NetworkView, held: HeldAttachment): PodPort
     addresses,
     sources: [...addresses, ...(held.siblings ?? [])],
     families,
-    sysctls: families.has(6)
-      ? { [`ipv6/conf/${held.interface}/accept_ra`]: '0' }
-      : { [`ipv6/conf/${held.interface}/disable_ipv6`]: '1' },
+    sysctls: settingsOf(held.interface, families, mtuOf(network)),
   }
+}
+
+function settingsOf(link: string, families: Set<Family>, mtu: number): Record<string, string> {
+  if (families.has(6)) return { [`ipv6/conf/${link}/accept_ra`]: '0' }
+  // A link that is too small for IPv6 has no settings of it.
+  return mtu < leastMtu[6] ? {} : { [`ipv6/conf/${link}/disable_ipv6`]: '1' }
 }
 
 /** The MAC that was asked for, or else that of the first address. */

@@ -1,6 +1,6 @@
 import { Fault } from '../../lib/fault.ts'
-import { familyOf } from '../../lib/ip.ts'
-import type { NamespacePlan, NodePlan, PortPlan } from '../../plan/node-plan.ts'
+import { familyOf, leastMtu } from '../../lib/ip.ts'
+import type { NamespacePlan, Neighbour, NodePlan, PortPlan, Route } from '../../plan/node-plan.ts'
 import type { MemoryNode, Surroundings } from './node.ts'
 
 /** What a kernel would say to this namespace's objects, made one after another; undefined when it takes them all. */
@@ -41,8 +41,25 @@ export function refusedNamespace(plan: NamespacePlan, whole: NodePlan, node: Mem
   for (const list of [plan.addresses, plan.routes, plan.neighbours, plan.forwarding])
     for (const { link, ...rest } of list)
       if (!names.has(link)) return no(`${Object.values(rest).join(' ')}`, `ENODEV; there is no link ${link}`)
+  for (const link of plan.links) {
+    if (link.kind === 'existing' || link.mtu >= leastMtu[6]) continue
+    const on = <T extends { link: string }>(all: T[]) => all.filter((one) => one.link === link.name)
+    const said = [
+      ...on(plan.addresses).map(({ address }) => address),
+      ...saidOf(on(plan.routes), on(plan.neighbours)),
+    ]
+    if (said.some(isIPv6)) return no(`link ${link.name}`, noIPv6)
+  }
   return undefined
 }
+
+const noIPv6 = 'EINVAL; its MTU is too small for IPv6'
+const saidOf = (routes: Route[], neighbours: Neighbour[]): string[] => [
+  ...routes.flatMap(({ to, via }) => [to, via ?? '']),
+  ...neighbours.map(({ address }) => address),
+]
+
+const isIPv6 = (text: string): boolean => familyOf(text) === 6
 
 /** The same for a port; whether its pod's namespace exists has been asked before. */
 export function refusedPort(port: PortPlan, node: MemoryNode, around: Surroundings): Fault | undefined {
@@ -68,6 +85,11 @@ export function refusedPort(port: PortPlan, node: MemoryNode, around: Surroundin
     const holder = node.nicHolder(nic)
     if (!node.nics.get(nic)?.plugged || (holder && holder.key !== port.key))
       return no(`ENODEV; the host has no ${nic}`)
+  }
+  if (inside.mtu < leastMtu[6]) {
+    const said = [...inside.addresses, ...saidOf(inside.routes, inside.neighbours)]
+    const onNode = link.kind === 'veth' ? saidOf(port.routes, port.neighbours) : []
+    if ([...said, ...onNode].some(isIPv6)) return no(noIPv6)
   }
   for (const { family, set } of port.elements)
     if (!place.tables.some((t) => t.family === family && t.sets.some((s) => s.name === set)))
