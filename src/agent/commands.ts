@@ -96,7 +96,7 @@ export class Commands {
     const { containerID, netns, ifName, args } = request
     this.#deps.traces?.turn(request)
     const { sandboxes } = this.#known()
-    const isOurs = sandboxes.known().has(containerID)
+    const isOurs = sandboxes.knows(containerID)
     await sandboxes.del(containerID)
     if (isOurs) return
     const conf = defaultConf(await this.#deps.plugins.confs())

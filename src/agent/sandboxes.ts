@@ -197,7 +197,13 @@ export class Sandboxes {
       if (owner.containerID === containerID) await addresses.release(owner)
   }
 
-  /** Containers that hold something here, whether or not their ADD ended. */
+  /** Whether the container holds something here, whether or not its ADD ended. */
+  knows(containerID: string): boolean {
+    const holds = (owner: Owner) => owner.containerID === containerID
+    return this.find(containerID) !== undefined || this.#deps.addresses.owners().some(holds)
+  }
+
+  /** Containers that do. */
   known(): Set<string> {
     return new Set([
       ...this.records().map((r) => r.containerID),
