@@ -211,6 +211,11 @@ describe('kubectl', { skip: kubectlAbsence() }, () => {
     ['create namespace lab', 'namespace/lab created'],
     ['create configmap settings --from-literal=a=b', 'configmap/settings created'],
     ["get configmap settings -o jsonpath='{.data}'", '{"a":"b"}'],
+    [
+      'apply -f -',
+      'configmap/one created\nconfigmap/two created',
+      '{apiVersion: v1, kind: List, items: [{apiVersion: v1, kind: ConfigMap, metadata: {name: one}}, {apiVersion: v1, kind: ConfigMap, metadata: {name: two}}]}',
+    ],
     ['apply -f -', 'network.polynet.dev/blue created', blue()],
     ['apply -f -', 'network.polynet.dev/blue unchanged', blue()],
     ['apply -f -', 'network.polynet.dev/blue configured', blue(', primary: true')],

@@ -7,9 +7,15 @@ import type { Schema } from './schema.ts'
 /**
  * /openapi/v3: what `kubectl explain` reads, and how kubectl learns that the
  * server validates fields. One document per group and version, named by a
- * hash of its content so that clients may keep it.
+ * hash of its content so that clients may keep it. And /openapi/v2, of
+ * which kubectl asks for no more than that it is there; `accept` is what the client takes.
  */
-export function openapi(path: string, kinds: readonly ServedKind[]): object | undefined {
+export function openapi(
+  path: string,
+  kinds: readonly ServedKind[],
+  accept = '',
+): object | string | undefined {
+  if (path === '/openapi/v2') return accept.includes('protobuf') ? emptyInProtobuf : empty
   if (path === '/openapi/v3') {
     const versions = [...new Set(kinds.map((kind) => apiVersionOf(kind.resource)))]
     return { paths: Object.fromEntries(versions.map((v) => [rootOf(v), entryOf(v, kinds)])) }
@@ -18,6 +24,21 @@ export function openapi(path: string, kinds: readonly ServedKind[]): object | un
   const root = path.slice('/openapi/v3/'.length)
   const served = kinds.filter((kind) => rootOf(apiVersionOf(kind.resource)) === root)
   return served.length > 0 ? documentOf(served) : undefined
+}
+
+const info = { title: 'Kubernetes', version: 'v1.32.0' }
+
+/** The document of OpenAPI 2, in which kubectl looks for the items of a `List`; it validates those that it finds there. */
+const empty = { swagger: '2.0', info, paths: {} }
+
+/** The same as gnostic's `openapi.v2.Document`, its fields 1 and 2, which kubectl asks for. All of its bytes are ASCII. */
+const emptyInProtobuf = [
+  protobufText(1, empty.swagger),
+  protobufText(2, `${protobufText(1, info.title)}${protobufText(2, info.version)}`),
+].join('')
+
+function protobufText(field: number, text: string): string {
+  return `${String.fromCharCode((field << 3) | 2, text.length)}${text}`
 }
 
 const rootOf = (groupVersion: string): string =>
@@ -34,7 +55,7 @@ const meta = 'io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta'
 function documentOf(kinds: readonly ServedKind[]): object {
   return {
     openapi: '3.0.0',
-    info: { title: 'Kubernetes', version: 'v1.32.0' },
+    info,
     paths: Object.assign({}, ...kinds.map(pathsOf)),
     components: {
       schemas: {

@@ -53,7 +53,7 @@ async function answer(
     }
     const plain =
       call.method === 'GET'
-        ? (healthOf(path) ?? discovery(path, kube.kinds()) ?? openapi(path, kube.kinds()))
+        ? (healthOf(path) ?? discovery(path, kube.kinds()) ?? openapi(path, kube.kinds(), call.accept))
         : undefined
     await send(response, plain === undefined ? await verbs.answer(call) : { body: plain })
   } catch (error) {
