@@ -8,6 +8,7 @@ import {
   contains,
   formatAddress,
   formatPrefix,
+  linkLocal,
   type Prefix,
   parseAddress,
   parsePrefix,
@@ -50,14 +51,11 @@ export function endpointOf(text: string | undefined, own: string): string | unde
 }
 
 const nobodys: Prefix[] = [
-  '0.0.0.0/8',
-  '127.0.0.0/8',
-  '169.254.0.0/16',
-  '224.0.0.0/3',
-  '::/127',
-  'fe80::/10',
-  'ff00::/8',
-].map((text) => parsePrefix(text) as Prefix)
+  ...['0.0.0.0/8', '127.0.0.0/8', '224.0.0.0/3', '::/127', 'ff00::/8'].map(
+    (text) => parsePrefix(text) as Prefix,
+  ),
+  ...linkLocal,
+]
 
 /**
  * The peers that attachments behind one endpoint are: none twice, none with a MAC that is the network's own, or that

@@ -142,33 +142,6 @@ const unrenderable: [what: string, spec: Network['spec'], mtu: number, why: stri
     'its MTU of 1230 is too small for IPv6, which takes 1280; make another with IPv4 alone, or once the NICs of all nodes have more',
   ],
 ]
-test('a routed network that is too small for IPv6 is not rendered where nodes have addresses of IPv6 alone', async () => {
-  const kube = new MemoryKube({ clock: new ManualClock(), crds: crds() })
-  await kube.create(resources.nodes, { apiVersion: 'v1', kind: 'Node', metadata: { name: 'n1' }, spec: {} })
-  const body = { status: { addresses: [{ type: 'InternalIP', address: 'fd00:10::11' }] } }
-  await kube.patch(resources.nodes, { name: 'n1' }, { type: 'merge', subresource: 'status', body })
-  const watched = watch({ kube, clock: new ManualClock(), log: silentLog, node: 'n1' })
-  try {
-    await watched.synced()
-    const views = new Views(watched, 'n1')
-    views.nics = [
-      { name: 'eth0', mac: '02:00:00:00:00:01', mtu: 1300, up: true, addresses: ['fd00:10::11/64'] },
-    ]
-    const spec = { subnets: [{ cidr: '10.1.0.0/16' }] }
-    const network = (more: Network['spec']): Network => ({
-      apiVersion: 'polynet.dev/v1alpha1',
-      kind: 'Network',
-      metadata: { namespace: 'tenant-a', name: 'blue', uid: 'blue-uid' },
-      spec: { ...spec, ...more },
-      status: { vni: 4096, mtu: 1230 },
-    })
-    assert.throws(() => views.network(network({})), /its MTU of 1230 is too small for routes to nodes/)
-    views.network(network({ topology: 'Layer2' }))
-  } finally {
-    watched.close()
-  }
-})
-
 for (const [what, spec, mtu, why] of unrenderable)
   test(`a network that ${what} keeps no other from being rendered`, () => {
     const network: Network = {
@@ -187,6 +160,32 @@ for (const [what, spec, mtu, why] of unrenderable)
       watched.close()
     }
   })
+
+test('a routed network that is too small for IPv6 is not rendered where nodes have addresses of IPv6 alone', async () => {
+  const kube = new MemoryKube({ clock: new ManualClock(), crds: crds() })
+  await kube.create(resources.nodes, { apiVersion: 'v1', kind: 'Node', metadata: { name: 'n1' }, spec: {} })
+  const body = { status: { addresses: [{ type: 'InternalIP', address: 'fd00:10::11' }] } }
+  await kube.patch(resources.nodes, { name: 'n1' }, { type: 'merge', subresource: 'status', body })
+  const watched = watch({ kube, clock: new ManualClock(), log: silentLog, node: 'n1' })
+  try {
+    await watched.synced()
+    const views = new Views(watched, 'n1')
+    views.nics = [
+      { name: 'eth0', mac: '02:00:00:00:00:01', mtu: 1300, up: true, addresses: ['fd00:10::11/64'] },
+    ]
+    const network = (more: Network['spec'] = {}): Network => ({
+      apiVersion: 'polynet.dev/v1alpha1',
+      kind: 'Network',
+      metadata: { namespace: 'tenant-a', name: 'blue', uid: 'blue-uid' },
+      spec: { subnets: [{ cidr: '10.1.0.0/16' }], ...more },
+      status: { vni: 4096, mtu: 1230 },
+    })
+    assert.throws(() => views.network(network()), /its MTU of 1230 is too small for routes to nodes/)
+    views.network(network({ topology: 'Layer2' }))
+  } finally {
+    watched.close()
+  }
+})
 
 test('what networks overlap is not looked for again when a Node says that it is alive, nor when NICs are as before', async () => {
   const clock = new ManualClock()

@@ -17,7 +17,7 @@ import {
 } from '../lib/ip.ts'
 import { equal } from '../lib/json.ts'
 import { type PortHolder, portTaken, tunnelRefused } from '../plan/foreign-tunnel.ts'
-import { nodeTunnelPort } from '../plan/tunnel.ts'
+import { mtuOf, nodeTunnelPort } from '../plan/tunnel.ts'
 import { transit } from '../plan/uplink.ts'
 import type { NetworkView, Peer, Remote, Wire } from '../plan/view.ts'
 import { mappingsFor, vlanOutside } from '../plan/wire.ts'
@@ -100,22 +100,19 @@ export class Views {
   /** Throws `unavailable` while this node cannot render the network, and `invalid` where nobody can, with the reason. */
   network(network: Network): NetworkView {
     const { namespace, name } = network.metadata
+    const doing = `render network ${namespace}/${name}`
     // Its owner may change it under its pods, and the kernel takes the plan of all networks or none.
     const senseless = problemOf(network)
-    if (senseless) throw new Fault('invalid', `render network ${namespace}/${name}`, senseless)
+    if (senseless) throw new Fault('invalid', doing, senseless)
     // Why there is no wire explains also why the controller has given nothing yet.
     const wire = this.wire(network)
-    if (isTooSmallFor(wire, network))
-      throw new Fault(
-        'invalid',
-        `render network ${namespace}/${name}`,
-        `its MTU of ${network.status?.mtu} is too small for routes to nodes whose addresses are of IPv6, which take ${leastMtu[6]}; make another with topology Layer2, or once the NICs of all nodes have more`,
-      )
+    const unroutable = problemOver(wire, network)
+    if (unroutable) throw new Fault('invalid', doing, unroutable)
     const given = network.status?.mtu !== undefined
     if (!given || (network.spec.topology !== 'Direct' && network.status?.vni === undefined))
       throw new Fault(
         'unavailable',
-        `render network ${namespace}/${name}`,
+        doing,
         `it has no ${given ? 'VXLAN identifier' : 'MTU'} yet; see its Ready condition, and whether the controller runs`,
       )
     return this.over(network, wire)
@@ -316,11 +313,14 @@ function problemOf(network: Network): string | undefined {
     : undefined
 }
 
-/** What stands for other nodes behind a routed network's tunnel is of IPv6, unless their addresses are not. */
-const isTooSmallFor = ({ endpoint }: Wire, { spec, status }: Network): boolean =>
-  (spec.topology ?? 'Layer3') === 'Layer3' &&
-  familyOf(endpoint) === 6 &&
-  (status?.mtu ?? leastMtu[6]) < leastMtu[6]
+/** Why it cannot be routed over this wire, or nothing: what stands for other nodes behind its tunnel is of IPv6, unless their addresses are not. */
+function problemOver({ endpoint }: Wire, network: Network): string | undefined {
+  const mtu = mtuOf(network)
+  const isRouted = (network.spec.topology ?? 'Layer3') === 'Layer3'
+  return isRouted && familyOf(endpoint) === 6 && mtu < leastMtu[6]
+    ? `its MTU of ${mtu} is too small for routes to nodes whose addresses are of IPv6, which take ${leastMtu[6]}; make another with topology Layer2, or once the NICs of all nodes have more`
+    : undefined
+}
 
 function addTo(closed: Set<string>, prefix: Prefix | undefined): void {
   if (prefix) closed.add(formatPrefix(prefix))

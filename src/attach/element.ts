@@ -1,5 +1,13 @@
 import type { Problem } from '../lib/fault.ts'
-import { bitsOf, contains, formatAddress, type Prefix, parseAddress, parsePrefix } from '../lib/ip.ts'
+import {
+  bitsOf,
+  contains,
+  formatAddress,
+  linkLocal,
+  type Prefix,
+  parseAddress,
+  parsePrefix,
+} from '../lib/ip.ts'
 import { isObject } from '../lib/json.ts'
 import { parseMac } from '../lib/mac.ts'
 import { interfaceNameProblem } from './interface-name.ts'
@@ -101,6 +109,7 @@ function askedAddress(value: unknown, at: At): string | undefined {
       at,
       `${shownValue(value)} is not an IP address; write it as a.b.c.d or x::y, or with a prefix length`,
     )
+  // Gateways and metadata services are link-local.
   if ([...nobodys, ...linkLocal].some((p) => contains(p, address)))
     return bad(at, `${text} is an address no pod can hold (loopback, link-local, multicast); ask for another`)
   const length = prefix && prefix.length < bitsOf(prefix.family) ? `/${prefix.length}` : ''
@@ -110,9 +119,6 @@ function askedAddress(value: unknown, at: At): string | undefined {
 const prefixes = (...texts: string[]): Prefix[] => texts.map((text) => parsePrefix(text)!)
 
 const nobodys = prefixes('0.0.0.0/8', '127.0.0.0/8', '224.0.0.0/3', '::/127', 'ff00::/8', '::ffff:0:0/96')
-
-/** Gateways and metadata services live there. */
-const linkLocal = prefixes('169.254.0.0/16', 'fe80::/10')
 
 function gateway(value: unknown, at: At): string | undefined {
   const address = typeof value === 'string' ? parseAddress(value) : undefined

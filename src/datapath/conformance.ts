@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { isFault } from '../lib/fault.ts'
+import { familyOf } from '../lib/ip.ts'
 import { gatewayMac } from '../lib/mac.ts'
 import type { NamespacePlan, Neighbour, NodePlan, PortLink, PortPlan, Route } from '../plan/node-plan.ts'
 import {
@@ -659,10 +660,10 @@ const claims: Record<string, (bench: Bench) => Promise<void>> = {
   'a link that is too small for IPv6 takes IPv4 alone': async (bench) => {
     const small = plan('n1', [blue])
     for (const link of small.namespaces.flatMap(({ links }) => links)) if ('mtu' in link) link.mtu = 1000
-    const isIPv6 = (text: string) => text.includes(':')
+    const isIPv4 = (text: string) => familyOf(text) === 4
     const [, own] = small.namespaces as [NamespacePlan, NamespacePlan]
     const [neighbour] = own.neighbours as [Neighbour]
-    own.routes = own.routes.filter(({ to }) => !isIPv6(to))
+    own.routes = own.routes.filter(({ to }) => isIPv4(to))
     const error = await rejection(bench.datapath('n1').replace(structuredClone(small)))
     assert.ok(isFault(error, 'kernel') && error.problem.startsWith('EINVAL'), String(error))
     const via = nicAddress('n2', blue.nic)
@@ -676,10 +677,10 @@ const claims: Record<string, (bench: Bench) => Promise<void>> = {
     const refused = await rejection(bench.datapath('n1').attach([structuredClone(wanted)]))
     assert.ok(isFault(refused, 'kernel'), String(refused))
     for (const side of [wanted, inside]) {
-      side.routes = side.routes.filter(({ to }) => !isIPv6(to))
-      side.neighbours = side.neighbours.filter(({ address }) => !isIPv6(address))
+      side.routes = side.routes.filter(({ to }) => isIPv4(to))
+      side.neighbours = side.neighbours.filter(({ address }) => isIPv4(address))
     }
-    inside.addresses = inside.addresses.filter((address) => !isIPv6(address))
+    inside.addresses = inside.addresses.filter(isIPv4)
     inside.sysctls = {}
     await bench.datapath('n1').attach([wanted])
     assert.deepEqual(await bench.datapath('n1').check([wanted]), [])

@@ -50,7 +50,7 @@ function dueOf(block: Block, idleMs: number): number {
 
 function unneeded(blocks: Block[], idle: Block[]): string[] {
   if (!blocks.some((b) => b.held.size > 0)) return idle.map((b) => b.name)
-  let free = blocks.reduce((sum, b) => sum + freeIn(b), 0)
+  let free = freeAmong(blocks)
   const names: string[] = []
   for (const block of idle.toReversed()) {
     if (free - block.size < block.size / 2) continue
@@ -62,23 +62,17 @@ function unneeded(blocks: Block[], idle: Block[]): string[] {
 
 /** Whether the node should get one more block before it needs it: fewer than a quarter of a block is left in blocks of several addresses. */
 export function isNearlyUsedUp(stock: Stock, family: Family, now: number): boolean {
-  let [free, size] = [0, 0]
-  const blocks: Block[] = []
-  for (const block of stock.blocks.values()) {
-    if (block.apart || block.prefix.family !== family || isSingle(block)) continue
-    blocks.push(block)
-    free += freeIn(block)
-    size = Math.max(size, block.size)
-  }
-  // Asked for each address that is leased; that enough is free without those that have rested by now is the rule.
-  if (free >= size / 4) return false
-  for (const block of blocks) {
-    const before = freeIn(block)
-    wake(block, now)
-    free += freeIn(block) - before
-  }
-  return free < size / 4
+  const blocks = [...stock.blocks.values()].filter(
+    (block) => !block.apart && block.prefix.family === family && !isSingle(block),
+  )
+  const enough = Math.max(0, ...blocks.map(({ size }) => size)) / 4
+  // Asked for each address that is leased, so those that rest are looked at only where it takes them.
+  if (freeAmong(blocks) >= enough) return false
+  for (const block of blocks) wake(block, now)
+  return freeAmong(blocks) < enough
 }
+
+const freeAmong = (blocks: Block[]): number => blocks.reduce((sum, block) => sum + freeIn(block), 0)
 
 const freeIn = (block: Block): number => block.size - block.held.size - block.resting.size
 

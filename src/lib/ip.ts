@@ -173,3 +173,6 @@ export function addressFromBytes(bytes: Uint8Array): Address {
   for (const byte of bytes) value = (value << 8n) | BigInt(byte)
   return { family: bytes.length === 4 ? 4 : 6, value }
 }
+
+/** Addresses that mean something else on each link (RFC 3927, RFC 4291 section 2.5.6). */
+export const linkLocal: readonly Prefix[] = [parsePrefix('169.254.0.0/16')!, parsePrefix('fe80::/10')!]

@@ -28,10 +28,9 @@ export function planLayer3(view: NetworkView): NamespacePlan {
     const tunnel = tunnelTo(endpoint)
     const hop = tunnel && hopTo(endpoint, tunnel.linkLocal, mtuOf(view.network))
     if (!hop) continue
-    const { mac } = tunnel
     hops.set(endpoint, hop)
-    neighbours.push({ link: tunnelName, address: hop, mac })
-    forwarding.push({ link: tunnelName, mac, endpoint })
+    neighbours.push({ link: tunnelName, address: hop, mac: tunnel.mac })
+    forwarding.push({ link: tunnelName, mac: tunnel.mac, endpoint })
   }
   const own = view.place === 'own'
   const up = uplinkWithin(view)

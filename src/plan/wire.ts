@@ -1,7 +1,7 @@
 import type { HostPhysicalNetwork, Nic, NicMapping } from '../api/host-physical-network.ts'
 import type { Network } from '../api/network.ts'
 import type { NicMatch, PhysicalNetwork } from '../api/physical-network.ts'
-import { contains, type Prefix, parseAddress, parsePrefix, withoutLength } from '../lib/ip.ts'
+import { contains, linkLocal, parseAddress, withoutLength } from '../lib/ip.ts'
 import { parseMac } from '../lib/mac.ts'
 import { type Labels, selects } from '../lib/selector.ts'
 import { type PortHolder, portTaken } from './foreign-tunnel.ts'
@@ -123,8 +123,6 @@ const spelled = (match: NicMatch): string =>
   Object.entries(match)
     .map(([key, value]) => `${key} ${value}`)
     .join(' and ')
-
-const linkLocal: Prefix[] = [parsePrefix('169.254.0.0/16')!, parsePrefix('fe80::/10')!]
 
 /** The first address of the NIC that other nodes can reach it by, without prefix length. */
 const tunnelAddress = ({ addresses = [] }: Nic): string | undefined =>

@@ -18,7 +18,7 @@ const magic = Buffer.from('polynet-journal/2\n')
 /** How journals began in which nothing was amended. */
 const magicBefore = Buffer.from('polynet-journal/1\n')
 const headBytes = 8
-/** Some eighty pods that come and go. To write it anew takes what ten of their records take, and to read it a hundredth of a second. */
+/** As much as some eighty pods write that come and go. */
 const compactBytes = 1024 * 1024
 
 /** In the order of a record: `b` a boot, `f` what of the previous one is forgotten, `k`/`v` a change, `k`/`a` fields amended; only `k` deletes. */

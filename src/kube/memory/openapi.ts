@@ -13,7 +13,7 @@ import type { Schema } from './schema.ts'
 export function openapi(
   path: string,
   kinds: readonly ServedKind[],
-  accept = '',
+  accept: string,
 ): object | string | undefined {
   if (path === '/openapi/v2') return accept.includes('protobuf') ? emptyInProtobuf : empty
   if (path === '/openapi/v3') {
