@@ -1,11 +1,12 @@
 import { isDefaultNetwork, isRendered, type Network } from '../api/network.ts'
 import type { Datapath } from '../datapath/port.ts'
 import type { Clock } from '../lib/clock.ts'
-import { asFault, isFault } from '../lib/fault.ts'
+import { asFault, Fault, isFault } from '../lib/fault.ts'
 import { equal } from '../lib/json.ts'
 import type { Log } from '../lib/log.ts'
 import type { PortPlan } from '../plan/node-plan.ts'
 import { planNode } from '../plan/plan-node.ts'
+import { netnsOf } from '../plan/tunnel.ts'
 import type { HeldAttachment, NetworkView, Wire } from '../plan/view.ts'
 import { type Loop, startLoop } from '../reconcile/loop.ts'
 import type { Journal } from './journal/journal.ts'
@@ -30,6 +31,7 @@ export class Rendering {
   readonly #lingering: Lingering
   readonly #loop: Loop
   readonly #tell: (views: NetworkView[]) => void
+  readonly #warn: (network: Network, why: Fault) => void
   readonly #stop = new AbortController()
   #forget = () => {}
   /** UIDs of the networks that are in the kernel. */
@@ -40,6 +42,8 @@ export class Rendering {
   #ports = new Map<string, PortPlan>()
   /** Keys of the ports that could not be made right the last time. */
   #spoilt = new Set<string>()
+  /** Why networks could not be made right the last time, by UID. */
+  #refused = new Map<string, Fault>()
   /** The kernel may have changed by itself: all of it is compared, even when there is nothing else to follow. */
   #doubtful = false
 
@@ -54,6 +58,8 @@ export class Rendering {
     look: () => Promise<boolean>
     /** Called when the kernel is as these networks want it. */
     rendered: (views: NetworkView[]) => void
+    /** Called once when the kernel refuses something of a network. */
+    refused: (network: Network, why: Fault) => void
   }) {
     this.#watched = deps.watched
     this.#views = deps.views
@@ -63,6 +69,7 @@ export class Rendering {
     this.#log = deps.log
     this.#lingering = new Lingering(deps.clock)
     this.#tell = deps.rendered
+    this.#warn = deps.refused
     this.#loop = startLoop({
       doing: "bring the node's kernel in step",
       clock: deps.clock,
@@ -70,13 +77,18 @@ export class Rendering {
       batchMs,
       restMs,
       round: async () => {
+        const before = this.#refused
+        let failed: unknown
         try {
           await this.#round()
+          if ([...this.#refused.keys()].every((uid) => before.has(uid))) return
         } catch (error) {
-          // It may know of a NIC that is gone, or a port that is taken, before anybody has told us.
-          if (!isFault(error, 'kernel') || !(await deps.look())) throw error
-          await this.#round()
+          if (!isFault(error, 'kernel')) throw error
+          failed = error
         }
+        // It may know of a NIC that is gone, or a port that is taken, before anybody has told us.
+        if (await deps.look()) await this.#round()
+        else if (failed) throw failed
       },
     })
   }
@@ -100,15 +112,33 @@ export class Rendering {
     const planned = new Set(views.map((v) => v.network.metadata.uid ?? ''))
     this.#rendered = this.#rendered.intersection(planned)
     const unchanged = trusts ? this.#unchanged(plan.ports) : []
-    const { changes, orphans, spoilt = [] } = await this.#datapath.replace(plan, unchanged)
+    const { changes, orphans, spoilt = [], refused = [] } = await this.#datapath.replace(plan, unchanged)
     this.#followed = following
-    this.#ports = new Map(plan.ports.map((port) => [port.key, port]))
-    this.#rendered = planned
-    this.#tell(views)
+    const left = new Map(refused.map(({ netns, why }) => [netns, why]))
+    this.#ports = new Map(plan.ports.filter(({ netns }) => !left.has(netns)).map((port) => [port.key, port]))
+    this.#mindRefused(views, left)
+    this.#rendered = planned.difference(this.#refused)
+    this.#tell(views.filter(({ network }) => this.#rendered.has(network.metadata.uid ?? '')))
     if (changes.length > 0) this.#log.info('the kernel is in step', { changes: changes.length })
     if (changes.length > 0) this.#log.debug('what was changed', { changes })
     for (const key of orphans) this.#log.debug('the namespace of a pod is gone; its DEL will come', { key })
     this.#mind(spoilt)
+  }
+
+  /** Tells of networks that could not be made right, and has them tried again: at once when they are new, then with everything else. */
+  #mindRefused(views: NetworkView[], left: Map<string, string>): void {
+    const before = this.#refused
+    this.#refused = new Map()
+    for (const view of left.size === 0 ? [] : views) {
+      const why = left.get(netnsOf(view))
+      if (why === undefined) continue
+      const { namespace, name, uid = '' } = view.network.metadata
+      const fault = new Fault('kernel', `render network ${namespace}/${name}`, `the kernel refused to ${why}`)
+      this.#refused.set(uid, fault)
+      if (before.has(uid)) continue
+      this.#warn(view.network, fault)
+      this.wake()
+    }
   }
 
   /** Tells of ports that could not be made right, and has them tried again: at once when they are new, then with everything else. */
@@ -146,7 +176,11 @@ export class Rendering {
     )
     if (missing.length === 0) return
     await this.#loop.settled()
-    for (const network of missing) this.#views.network(network)
+    for (const network of missing) {
+      this.#views.network(network)
+      const refused = this.#refused.get(network.metadata.uid ?? '')
+      if (refused) throw refused
+    }
   }
 
   async close(): Promise<void> {

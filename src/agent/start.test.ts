@@ -17,6 +17,8 @@ import { MemoryKube } from '../kube/memory/store.ts'
 import { realClock } from '../lib/clock.ts'
 import { Fault } from '../lib/fault.ts'
 import { silentLog } from '../lib/log.ts'
+import { bridgeName } from '../plan/names.ts'
+import type { NamespacePlan } from '../plan/node-plan.ts'
 import { memoryDisk, memoryJournal } from './journal/memory.ts'
 import { lingerMs } from './lingering.ts'
 import { startAgent } from './start.ts'
@@ -685,6 +687,53 @@ test('a start that the kernel refuses at first is tried again, and begins nothin
   await pod('web')
   assert.equal((await cni('ADD', 'web')).exit, 0)
   assert.equal(looking, 1)
+})
+
+test('a network that the kernel refuses keeps no pod from others, nor a new agent from being ready', async () => {
+  let isBad = false
+  let look = () => {}
+  const { kube, pod, cni, startAgain } = await node((datapath) => ({
+    ...datapath,
+    replace(plan, unchanged) {
+      const spoil = (n: NamespacePlan): NamespacePlan =>
+        isBad && n.links.some(({ name }) => name === bridgeName)
+          ? { ...n, addresses: [...n.addresses, { link: 'eth9', address: '10.1.0.1/32' }] }
+          : n
+      return datapath.replace({ ...plan, namespaces: plan.namespaces.map(spoil) }, unchanged)
+    },
+    onNics(changed) {
+      look = changed
+      return datapath.onNics(changed)
+    },
+  }))
+  for (const name of ['before', 'web']) await pod(name, 'flat')
+  assert.equal((await cni('ADD', 'before')).exit, 0)
+  isBad = true
+  look()
+  const told = async () =>
+    (await kube.list(resources.events, {})).items.filter(({ reason }) => reason === 'Refused')
+  await until(async () => (await told()).length > 0)
+  assert.deepEqual(
+    (await told()).map((e) =>
+      `${e.involvedObject.kind} ${e.involvedObject.name}: ${e.message}`.replace(/pn-\w+/, 'PN'),
+    ),
+    [
+      'Network flat: node n1: render network default/flat: the kernel refused to make 10.1.0.1/32 in PN: ENODEV; there is no link eth9',
+    ],
+  )
+  const refused = await cni('ADD', 'web')
+  assert.equal(refused.code, 11)
+  assert.match(refused.msg, /^render network default\/flat: the kernel refused to make/)
+  assert.equal((await cni('CHECK', 'before')).exit, 0, 'who was there before keeps what it has')
+  await elsewhere(kube)
+  await pod('beside', 'other/net')
+  assert.equal((await cni('ADD', 'beside')).exit, 0)
+  await startAgain()
+  await pod('after', 'other/net')
+  assert.equal((await cni('ADD', 'after')).exit, 0)
+  isBad = false
+  look()
+  await until(async () => (await cni('ADD', 'web')).exit === 0)
 })
 
 test('a network that was to go stays when a pod comes to it while the kernel is about to be changed', async () => {

@@ -169,6 +169,10 @@ export function startAgent(deps: AgentDeps): Agent {
         rendered = now
         reached.wake()
       },
+      refused: (network, { message }) => {
+        log.warn(message)
+        events.tell(network, 'Warning', 'Refused', `node ${node}: ${message}`)
+      },
     })
     const isGoing = ({ namespace, name, uid }: { namespace: string; name: string; uid: string }) => {
       if (watched.networks.lastContact === undefined) return false

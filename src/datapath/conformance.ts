@@ -664,8 +664,11 @@ const claims: Record<string, (bench: Bench) => Promise<void>> = {
     const [, own] = small.namespaces as [NamespacePlan, NamespacePlan]
     const [neighbour] = own.neighbours as [Neighbour]
     own.routes = own.routes.filter(({ to }) => isIPv4(to))
-    const error = await rejection(bench.datapath('n1').replace(structuredClone(small)))
-    assert.ok(isFault(error, 'kernel') && error.problem.startsWith('EINVAL'), String(error))
+    const { refused: namespaces = [] } = await bench.datapath('n1').replace(structuredClone(small))
+    assert.deepEqual(
+      namespaces.map(({ netns, why }) => `${netns}: ${/: (E[A-Z]+)/.exec(why)?.[1]}`),
+      ['pn-blue: EINVAL'],
+    )
     const via = nicAddress('n2', blue.nic)
     own.neighbours = [{ ...neighbour, address: via }]
     own.routes = own.routes.map((route) => ({ ...route, via }))
@@ -684,6 +687,60 @@ const claims: Record<string, (bench: Bench) => Promise<void>> = {
     inside.sysctls = {}
     await bench.datapath('n1').attach([wanted])
     assert.deepEqual(await bench.datapath('n1').check([wanted]), [])
+  },
+
+  'what the kernel refuses in one network keeps no other from being made right': async (bench) => {
+    const n1 = bench.datapath('n1')
+    const spoilt = (whole: NodePlan, spoil: (own: NamespacePlan, host: NamespacePlan) => void): NodePlan => {
+      const copy = structuredClone(whole)
+      const [host, own] = ['host', blue.netns].map((name) => copy.namespaces.find((n) => n.netns === name)!)
+      spoil(own!, host!)
+      return copy
+    }
+    const uplink = (own: NamespacePlan, host: NamespacePlan, mtu: number) => {
+      host.links.push({ kind: 'veth', name: 'pnublue', mtu, peer: { netns: own.netns, name: 'pnup' } })
+      host.addresses.push({ link: 'pnublue', address: 'fd70::/127' })
+      host.routes.push({ to: '10.1.1.0/24', link: 'pnublue', via: '169.254.192.1' })
+      own.links.push({ kind: 'existing', name: 'pnup' })
+      own.addresses.push({ link: 'pnup', address: '169.254.192.1/31' })
+    }
+    const bad = (whole: NodePlan) => [
+      spoilt(whole, (own) => own.addresses.push({ link: 'eth9', address: '10.1.0.1/32' })),
+      spoilt(whole, (own) => own.links.push({ kind: 'existing', name: 'eth9' })),
+      spoilt(whole, (own) => {
+        for (const end of 'xy') own.links.push({ kind: 'bridge', name: `a-name-of-16-by${end}`, mtu: 1450 })
+      }),
+      spoilt(whole, (own, host) => {
+        uplink(own, host, 1450)
+        own.links.push({ kind: 'existing', name: 'eth9' })
+      }),
+      spoilt(whole, (own, host) => uplink(own, host, 1000)),
+    ]
+    const refusedIn = async (wanted: NodePlan) => {
+      const { refused = [], spoilt, orphans } = await n1.replace(wanted)
+      assert.deepEqual({ spoilt, orphans }, { spoilt: undefined, orphans: [] })
+      return refused.map(({ netns }) => netns)
+    }
+    const pods = await cluster(bench, [blue, red])
+    for (const n of [1, 2]) pods[`green${n}`] = await bench.addPod('n1', `green${n}`)
+    const pairOf = (network: TestNetwork) =>
+      [1, 2].map((n): End => ['n1', n, pods[`${network.name}${n}`]!]) as [End, End]
+    const [before, after] = [planOfN1([blue, red], pods), planOfN1([blue, red, green], pods)]
+    for (const [index, wanted] of bad(after).entries()) {
+      assert.deepEqual(await refusedIn(wanted), [blue.netns], `${index}`)
+      for (const network of [blue, red, green]) await reach(bench, network, ...pairOf(network), [])
+      assert.deepEqual(await refusedIn(wanted), [blue.netns], `${index} again`)
+      assert.deepEqual(await refusedIn(before), [])
+    }
+    const good = spoilt(after, (own, host) => uplink(own, host, 1450))
+    for (const wanted of bad(after)) {
+      await n1.replace(plan('n1', []))
+      assert.deepEqual(await refusedIn(wanted), [blue.netns])
+      await reach(bench, red, ...pairOf(red), [])
+      assert.deepEqual(await refusedIn(good), [])
+      await reach(bench, blue, ...pairOf(blue), [])
+      assert.deepEqual(await n1.replace(good), { changes: [], orphans: [] })
+    }
   },
 
   'attach makes all ports or none': async (bench) => {
@@ -865,7 +922,12 @@ const claims: Record<string, (bench: Bench) => Promise<void>> = {
       assert.match(said, new RegExp(`^${tunnelPort} 4 \\S+ \\(process \\d+\\)$`))
       assert.deepEqual(others, [])
       assert.deepEqual(await n1.programsOn([tunnelPort + 1]), [])
-      await assert.rejects(n1.replace(plan('n1', [blue])), { kind: 'kernel', message: /EADDRINUSE/ })
+      const { refused = [] } = await n1.replace(plan('n1', [blue]))
+      assert.deepEqual(
+        refused.map(({ netns }) => netns),
+        ['pn-blue'],
+      )
+      assert.match(refused[0]?.why ?? '', /EADDRINUSE/)
       await n1.replace(withoutTunnels(plan('n1', [blue])))
       await n1.attach([port(blue, 'n1', 1, await bench.addPod('n1', 'blue1'))])
     } finally {

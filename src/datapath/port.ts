@@ -14,9 +14,11 @@ export interface Datapath {
    * does not have. What is right already is not touched, so running traffic
    * loses no packet. A port whose pod namespace is gone is left out and named
    * in the report, and so is one that its pod, or a NIC that is gone, has made
-   * impossible: what there is of it stays. Rejects with `kernel`, naming the
-   * first other object the kernel refused; what was done till then stays, and
-   * the next call goes on.
+   * impossible: what there is of it stays. A network's namespace in which the
+   * kernel refuses something is named as well, and left as it is by then, with
+   * its ports' and its uplink's other ends; the other networks are made right.
+   * Rejects with `kernel`, naming the first other object the kernel refused;
+   * what was done till then stays, and the next call goes on.
    * `unchanged`: keys of ports that were planned the same when they were last
    * made right. What is inside their pods may be left unseen until a call
    * that does not say so.
@@ -56,4 +58,6 @@ export interface Report {
   orphans: string[]
   /** Why ports could not be made right, a sentence each that leads with the port's key; absent where all could. */
   spoilt?: string[]
+  /** Namespaces that could not be made right, and what the kernel refused first in each; absent where all could. */
+  refused?: { netns: string; why: string }[]
 }

@@ -17,7 +17,7 @@ import { createNamespace, removeNamespace } from './netns.ts'
 import { familiesOf, nicsOf, tunnelsOf } from './nics.ts'
 import { Place } from './place.ts'
 import { holderOf, udpSockets } from './programs.ts'
-import { render } from './render.ts'
+import { type Rendered, render } from './render.ts'
 import * as rt from './route.ts'
 import { gone, type MadeLink, type Side, within } from './side.ts'
 import { Sweep } from './sweep.ts'
@@ -65,14 +65,18 @@ export class Kernel {
       const gone = new Set(plan.ports.map((port) => port.inside.netns))
       for (const netns of gone) if (isNamespace(netns)) gone.delete(netns)
       const orphans = plan.ports.filter((port) => gone.has(port.inside.netns)).map((port) => port.key)
-      const changes = this.#keepNamespaces(plan.namespaces)
+      const { changes, missing } = this.#keepNamespaces(plan.namespaces)
+      let refused = missing
       let trusted = podsOf(plan.ports, unchanged)
       let ports = plan.ports.filter((port) => !gone.has(port.inside.netns))
       /** Why, by pod. */
       const spoilt = this.#withoutNic(ports)
       for (;;) {
         try {
-          changes.push(...this.#render(plan.namespaces, ports, trusted.union(new Set(spoilt.keys()))))
+          const unseen = trusted.union(new Set(spoilt.keys()))
+          const rendered = this.#render(plan.namespaces, ports, unseen, missing)
+          changes.push(...rendered.changes)
+          refused = rendered.refused
           break
         } catch (error) {
           const bad = isFault(error) && ports.find((port) => error.doing.startsWith(`${port.key}: `))
@@ -86,7 +90,14 @@ export class Kernel {
           else spoilt.set(netns, error.message)
         }
       }
-      return { changes, orphans, ...(spoilt.size > 0 ? { spoilt: [...spoilt.values()] } : {}) }
+      return {
+        changes,
+        orphans,
+        ...(spoilt.size > 0 ? { spoilt: [...spoilt.values()] } : {}),
+        ...(refused.size > 0
+          ? { refused: [...refused].map(([netns, { message }]) => ({ netns, why: message })) }
+          : {}),
+      }
     })
   }
 
@@ -103,17 +114,24 @@ export class Kernel {
     return found
   }
 
-  #render(namespaces: NamespacePlan[], ports: PortPlan[], unseen: Set<string>): string[] {
+  #render(
+    namespaces: NamespacePlan[],
+    ports: PortPlan[],
+    unseen: Set<string>,
+    missing: Map<string, Fault>,
+  ): Rendered {
     const planned = new Set(namespaces.map((namespace) => namespace.netns))
     return this.#withPods(ports, (place) => {
-      const wants = [...wantsOf(namespaces, ports).values()].filter((want) => !unseen.has(want.netns))
+      const wants = [...wantsOf(namespaces, ports).values()].filter(
+        ({ netns }) => !unseen.has(netns) && !missing.has(netns),
+      )
       const sides = wants.map((want): Side => {
         const owned = want.netns === 'host' ? 'marked' : planned.has(want.netns) ? 'all' : 'ports'
         // A pod's may have ended since it was looked for.
         return { want, place: within({ want }, () => place(want.netns)), owned }
       })
       for (const one of this.#places.values()) one.forget()
-      return render(sides, this.#host()).changes
+      return render(sides, this.#host(), { refused: missing })
     })
   }
 
@@ -308,9 +326,10 @@ export class Kernel {
       .sort()
   }
 
-  /** Makes the namespaces that are missing, and removes those that are not planned. */
-  #keepNamespaces(plans: NamespacePlan[]): string[] {
+  /** Makes the namespaces that are missing, and removes those that are not planned; with which are missing still, and why. */
+  #keepNamespaces(plans: NamespacePlan[]): { changes: string[]; missing: Map<string, Fault> } {
     const changes: string[] = []
+    const missing = new Map<string, Fault>()
     const wanted = new Set(plans.map((plan) => plan.netns))
     for (const name of readdirSync(this.#dir).sort()) {
       if (wanted.has(name) && isNamespace(join(this.#dir, name))) continue
@@ -320,10 +339,15 @@ export class Kernel {
     const there = new Set(readdirSync(this.#dir))
     for (const name of [...wanted].sort()) {
       if (name === 'host' || there.has(name)) continue
-      createNamespace(this.#path(name))
-      changes.push(`+ namespace ${name}`)
+      try {
+        createNamespace(this.#path(name))
+        changes.push(`+ namespace ${name}`)
+      } catch (error) {
+        if (!isFault(error, 'kernel')) throw error
+        missing.set(name, error)
+      }
     }
-    return changes
+    return { changes, missing }
   }
 
   /**

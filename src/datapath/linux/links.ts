@@ -4,8 +4,8 @@ import { linkLine } from './lines.ts'
 import { Batch, type Netlink, type Refusal, refused } from './netlink.ts'
 import type { Place } from './place.ts'
 import * as rt from './route.ts'
-import { gone, type Job, named, type Side, within } from './side.ts'
-import type { WantedLink } from './want.ts'
+import { gone, isLeft, type Job, leave, named, onEach, type Side } from './side.ts'
+import type { Origin, WantedLink } from './want.ts'
 
 /** Links of a rendering: which are wrong, and making those that are missing. */
 
@@ -54,15 +54,17 @@ function fits(job: Job, wanted: WantedLink, seen: rt.SeenLink): boolean {
 
 /** Deletes what is wrong or not wanted; whether there was anything. Throws before the first deletion when it may not. */
 export function removeLinks(job: Job): boolean {
-  const doomed = job.sides.map((side) => ({ side, names: doomedOf(job, side) }))
-  for (const { side, names } of doomed) {
+  const doomed = new Map<Side, string[]>()
+  onEach(job, (side) => doomed.set(side, doomedOf(job, side)))
+  onEach(job, (side) => {
+    const names = doomed.get(side) ?? []
     const { netns } = side.want
     job.changes.push(...names.map((name) => `- ${linkLine(netns, name)}`))
-    if (names.length === 0) continue
+    if (names.length === 0) return
     if (job.dry) for (const name of names) job.links.delete(netns, name)
-    else within(side, () => deleteLinks(side.place.route, names))
-  }
-  return doomed.some(({ names }) => names.length > 0)
+    else deleteLinks(side.place.route, names)
+  })
+  return [...doomed.values()].some((names) => names.length > 0)
 }
 
 function doomedOf(job: Job, { want, owned }: Side): string[] {
@@ -120,19 +122,17 @@ export function oneByOne(names: string[]): Batch {
 }
 
 export function createLinks(job: Job): void {
-  const missing = job.sides.flatMap((side) =>
-    side.want.links
-      .filter((w) => !job.links.get(side.want.netns, w.name))
-      .map((wanted) => ({ side, wanted })),
-  )
   // A bridge before what becomes its port.
-  const bridges = missing.filter(({ wanted }) => wanted.origin.kind === 'bridge')
-  const others = missing.filter(({ wanted }) => wanted.origin.kind !== 'bridge')
-  create(job, bridges)
-  create(job, others)
+  create(job, ({ kind }) => kind === 'bridge')
+  create(job, ({ kind }) => kind !== 'bridge')
 }
 
-function create(job: Job, missing: { side: Side; wanted: WantedLink }[]): void {
+function create(job: Job, isTurn: (origin: Origin) => boolean): void {
+  const missing = [...job.bySide.values()].flatMap((side) =>
+    side.want.links
+      .filter((w) => isTurn(w.origin) && !job.links.get(side.want.netns, w.name) && !isLeft(job, w))
+      .map((wanted) => ({ side, wanted })),
+  )
   if (missing.length === 0) return
   if (job.dry) {
     for (const { side, wanted } of missing) job.changes.push(`+ ${linkLine(side.want.netns, wanted.name)}`)
@@ -147,40 +147,44 @@ function create(job: Job, missing: { side: Side; wanted: WantedLink }[]): void {
     }
     return batch
   }
-  for (const { side, wanted } of missing) {
-    make(job, side, wanted, batchOf)
-    if (wanted.origin.kind !== 'existing') job.changes.push(`+ ${linkLine(side.want.netns, wanted.name)}`)
-  }
-  const failed = [...batches].flatMap(([place, batch]) => place.route.try(batch).refusals)
-  const refusedOnes = new Set(failed.map((refusal) => refusal.what))
   for (const { side, wanted } of missing)
-    if (!refusedOnes.has(creating(side, wanted))) job.made.push({ netns: side.want.netns, wanted })
-  if (failed[0]) throw whyNot(failed[0], missing)
-  const questions = new Map<Side, Batch>()
-  for (const { side, wanted } of missing) {
-    let batch = questions.get(side)
-    if (!batch) {
-      batch = new Batch()
-      questions.set(side, batch)
+    try {
+      make(job, side, wanted, batchOf)
+      if (wanted.origin.kind !== 'existing') job.changes.push(`+ ${linkLine(side.want.netns, wanted.name)}`)
+    } catch (error) {
+      leave(job, side, error)
     }
-    rt.getLink(batch, `${named(wanted)}find link ${wanted.name} in ${side.want.netns}`, wanted.name)
+  const failed = [...batches].flatMap(([place, batch]) => place.route.try(batch).refusals)
+  const refusals = new Map(failed.map((refusal) => [refusal.what, refusal]))
+  for (const { side, wanted } of missing)
+    if (!refusals.has(creating(side, wanted))) job.made.push({ netns: side.want.netns, wanted })
+  for (const { side, wanted } of missing) {
+    const refusal = refusals.get(creating(side, wanted))
+    if (refusal) leave(job, side, whyNot(refusal, wanted))
   }
-  for (const [side, batch] of questions)
+  const bySide = Map.groupBy(missing, ({ side }) => side)
+  onEach(job, (side) => {
+    const { netns } = side.want
+    const batch = new Batch()
+    for (const { wanted } of bySide.get(side) ?? [])
+      if (!isLeft(job, wanted))
+        rt.getLink(batch, `${named(wanted)}find link ${wanted.name} in ${netns}`, wanted.name)
+    if (batch.count === 0) return
     for (const message of side.place.route.send(batch)) {
       const link = rt.seenLink(message)
       side.place.indexes.set(link.name, link.index)
-      job.links.set(side.want.netns, link.name, link)
+      job.links.set(netns, link.name, link)
     }
+  })
 }
 
 const EADDRINUSE = 98
 
 /** The fault of the first refusal; of a tunnel whose port is taken with what to look for, since the kernel does not say who has it. */
-function whyNot(refusal: Refusal, missing: { side: Side; wanted: WantedLink }[]): Fault {
+function whyNot(refusal: Refusal, { origin }: WantedLink): Fault {
   const fault = refused(refusal)
-  const made = missing.find(({ side, wanted }) => creating(side, wanted) === refusal.what)?.wanted.origin
-  if (refusal.code !== EADDRINUSE || made?.kind !== 'vxlan') return fault
-  const { port } = made.vxlan
+  if (refusal.code !== EADDRINUSE || origin.kind !== 'vxlan') return fault
+  const { port } = origin.vxlan
   const why = `another program has UDP port ${port} of this node; find it (ss -lunp sport = :${port}; ip -d link show type vxlan, in every network namespace) and stop it`
   return new Fault(fault.kind, fault.doing, `${fault.problem}; ${why}`)
 }

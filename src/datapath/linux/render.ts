@@ -1,62 +1,64 @@
+import type { Fault } from '../../lib/fault.ts'
 import { sysctlLine } from '../lines.ts'
 import { configure } from './entries.ts'
 import { createLinks, removeLinks, takeHome } from './links.ts'
 import type { Place } from './place.ts'
 import * as rt from './route.ts'
-import { type Job, Links, type MadeLink, type Side, within } from './side.ts'
+import { type Job, Links, type MadeLink, onEach, type Side, withoutLeft } from './side.ts'
 import { addPortElements, hangsOnDevices, missingElements, renderTables } from './tables.ts'
 
 export interface Rendered {
   changes: string[]
   /** Links of wanted names, as they are now. */
   links: Links
+  /** Networks' namespaces that were left as they are when the kernel refused this in them. */
+  refused: Map<string, Fault>
 }
 
 /**
  * Makes network namespaces as they are wanted: what is there is listed, and
  * only the difference is written.
  *
- * `host` is the place whose NICs carry tunnels. Throws the first refusal; what
- * was done till then stays, and `made` has the links that it created. `dry`:
- * only says what it would change.
+ * `host` is the place whose NICs carry tunnels. Throws the first refusal that
+ * is of no network's namespace alone; what was done till then stays, and `made`
+ * has the links that it created. `dry`: only says what it would change.
+ * `refused`: namespaces that are left as they are from the start, and are no sides.
  */
 export function render(
   sides: Side[],
   host: Place,
-  options: { dry?: boolean; made?: MadeLink[] } = {},
+  options: { dry?: boolean; made?: MadeLink[]; refused?: Map<string, Fault> } = {},
 ): Rendered {
+  const refused = new Map(options.refused)
   const bySide = new Map(sides.map((side) => [side.want.netns, side]))
   const links = new Links()
   const changes: string[] = []
   const dry = options.dry === true
-  const job: Job = { sides, bySide, host, links, changes, dry, made: options.made ?? [] }
+  const job: Job = { bySide, refused, host, links, changes, dry, made: options.made ?? [] }
 
-  const lookAround = () => {
-    for (const side of sides) within(side, () => look(side, links))
-  }
+  const lookAround = () => onEach(job, (side) => look(side, links))
   lookAround()
   if (bySide.get('host')?.owned === 'marked' && takeHome(job) && !dry) {
     links.clear()
     lookAround()
   }
-  for (const side of sides)
-    within(side, () => {
-      writeSysctls(side, job, false)
-      enforce(side, job, false)
-    })
+  onEach(job, (side) => {
+    writeSysctls(side, job, false)
+    enforce(side, job, false)
+  })
   if (removeLinks(job) && !dry) {
     links.clear()
     lookAround()
   }
   createLinks(job)
-  for (const side of sides)
-    within(side, () => {
-      writeSysctls(side, job, true)
-      enforce(side, job, true)
-      configure(side, job)
-    })
+  onEach(job, (whole) => {
+    const side = withoutLeft(whole, job)
+    writeSysctls(side, job, true)
+    enforce(side, job, true)
+    configure(side, job)
+  })
   settle(job)
-  return { changes, links }
+  return { changes, links, refused }
 }
 
 /**

@@ -1,4 +1,4 @@
-import { Fault } from '../../lib/fault.ts'
+import { Fault, isFault } from '../../lib/fault.ts'
 import type { Place } from './place.ts'
 import type * as rt from './route.ts'
 import type { Want, WantedLink } from './want.ts'
@@ -22,8 +22,9 @@ export interface MadeLink {
 
 /** What the steps of one rendering share. */
 export interface Job {
-  sides: Side[]
   bySide: Map<string, Side>
+  /** Namespaces that are left as they are, and why. They are no sides. */
+  refused: Map<string, Fault>
   host: Place
   links: Links
   changes: string[]
@@ -61,9 +62,11 @@ export class Links {
 /** Refusals that mean it is gone already: ENOENT, ESRCH, ENODEV, EADDRNOTAVAIL. */
 export const gone = new Set([2, 3, 19, 99])
 
-/** The port's key in front of a message about one of its links. */
-export const named = (link: WantedLink | undefined): string =>
-  link?.port === undefined ? '' : `${link.port}: `
+/** Whose the link is, in front of a message about it: the port's key, or the namespace at the other end of an uplink. */
+export function named(link: WantedLink): string {
+  if (link.port !== undefined) return `${link.port}: `
+  return link.origin.kind === 'veth' ? `${link.origin.peer.netns}: ` : ''
+}
 
 /** Faults in a pod's namespace lead with the key of its port, so that the caller knows whose they are. */
 export function within<T>({ want }: Pick<Side, 'want'>, act: () => T): T {
@@ -72,12 +75,63 @@ export function within<T>({ want }: Pick<Side, 'want'>, act: () => T): T {
   } catch (error) {
     const { netns, links } = want
     const key = netns.startsWith('/') ? links.find((link) => link.port !== undefined)?.port : undefined
-    if (
-      !(error instanceof Fault) ||
-      key === undefined ||
-      links.some((l) => error.doing.startsWith(`${l.port}: `))
-    )
-      throw error
+    if (!(error instanceof Fault) || key === undefined || isOfPort(error, want)) throw error
     throw new Fault(error.kind, `${key}: ${error.doing}`, error.problem, error)
+  }
+}
+
+const isOfPort = ({ doing }: Fault, { links }: Want): boolean =>
+  links.some(({ port }) => port !== undefined && doing.startsWith(`${port}: `))
+
+/**
+ * Does this on each side. A network's in which the kernel refuses it is left as
+ * it is from then on; what is no network's alone is thrown.
+ */
+export function onEach(job: Job, act: (side: Side) => void): void {
+  for (const side of [...job.bySide.values()])
+    while (job.bySide.has(side.want.netns))
+      try {
+        within(side, () => act(side))
+        break
+      } catch (error) {
+        leave(job, side, error)
+      }
+}
+
+/** Leaves the namespace as it is that this fault, met on this side, is of. Throws the fault where it is none's. */
+export function leave(job: Job, side: Side, error: unknown): void {
+  if (!isFault(error, 'kernel')) throw error
+  const isOwn = side.owned === 'all' && !isOfPort(error, side.want)
+  const netns = isOwn ? side.want.netns : (error.doing.split(': ', 1)[0] ?? '')
+  if (job.refused.has(netns)) return
+  if (job.bySide.get(netns)?.owned !== 'all') throw error
+  job.bySide.delete(netns)
+  job.refused.set(netns, error)
+}
+
+/** Whether the link's other end is in a namespace that is left as it is, and so the link is. */
+export function isLeft({ refused }: Job, { origin }: WantedLink): boolean {
+  if (origin.kind === 'veth') return refused.has(origin.peer.netns)
+  return origin.kind === 'peer' && refused.has(origin.of.netns)
+}
+
+/** The side without the links that are left, and without what is wanted on them; what is there on them is forgotten. */
+export function withoutLeft(side: Side, job: Job): Side {
+  const { want } = side
+  const left = new Set(want.links.filter((link) => isLeft(job, link)).map(({ name }) => name))
+  if (left.size === 0) return side
+  for (const name of left) job.links.delete(want.netns, name)
+  const on = <T extends { link: string }>(all: T[]) => all.filter(({ link }) => !left.has(link))
+  const { addresses, routes, neighbours, forwarding } = want
+  return {
+    ...side,
+    want: {
+      ...want,
+      links: want.links.filter(({ name }) => !left.has(name)),
+      addresses: on(addresses),
+      routes: on(routes),
+      neighbours: on(neighbours),
+      forwarding: on(forwarding),
+    },
   }
 }

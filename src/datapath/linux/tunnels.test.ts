@@ -82,11 +82,9 @@ describe('VXLAN devices of others', { skip: impossible() ?? false }, () => {
       try {
         assert.equal(portTaken(port, endpoint, await datapath.tunnels()), says)
         // What is said and what the kernel does are the same.
-        const made = await datapath.replace(withTunnel).then(
-          () => true,
-          (error) => /EEXIST|EADDRINUSE/.exec(error.message)?.[0],
-        )
-        assert.equal(made === true, says === undefined, String(made))
+        const { refused = [] } = await datapath.replace(withTunnel)
+        const why = refused.flatMap((one) => /EEXIST|EADDRINUSE/.exec(one.why) ?? [one.why])
+        assert.equal(why.length === 0, says === undefined, String(why))
       } finally {
         await datapath.replace(none)
         ip('link delete flannel.1')
@@ -126,11 +124,9 @@ describe('VXLAN devices of others', { skip: impossible() ?? false }, () => {
   test('a program that has the port is what the message tells to look for', async () => {
     const socket = udpSocket(host, { family: 4, port })
     try {
-      await assert.rejects(datapath.replace(withTunnel), {
-        doing: 'create link pnvx in pn-blue',
-        problem:
-          'EADDRINUSE; another program has UDP port 8472 of this node; find it (ss -lunp sport = :8472; ip -d link show type vxlan, in every network namespace) and stop it',
-      })
+      const why =
+        'create link pnvx in pn-blue: EADDRINUSE; another program has UDP port 8472 of this node; find it (ss -lunp sport = :8472; ip -d link show type vxlan, in every network namespace) and stop it'
+      assert.deepEqual((await datapath.replace(withTunnel)).refused, [{ netns: 'pn-blue', why }])
     } finally {
       socket.close()
     }

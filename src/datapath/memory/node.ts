@@ -2,12 +2,18 @@ import { isDeepStrictEqual } from 'node:util'
 import { Fault } from '../../lib/fault.ts'
 import { equal } from '../../lib/json.ts'
 import type { ForeignProgram } from '../../plan/foreign-tunnel.ts'
-import { emptyNamespace, type NamespacePlan, type NodePlan, type PortPlan } from '../../plan/node-plan.ts'
+import {
+  emptyNamespace,
+  type Link,
+  type NamespacePlan,
+  type NodePlan,
+  type PortPlan,
+} from '../../plan/node-plan.ts'
 import type { Table } from '../../plan/ruleset.ts'
 import { addressLine, elementLine, forwardingLine, neighbourLine, routeLine } from '../lines.ts'
 import type { Report } from '../port.ts'
 import { difference, linkLine, namespaceLines, portElementLines, portLines, tableLines } from './lines.ts'
-import { refusedNamespace, refusedPort } from './refused.ts'
+import { type Refusal, refusedNamespace, refusedPort } from './refused.ts'
 
 /** A NIC of a node, and the switch its cable goes to. */
 export interface NicSpec {
@@ -74,29 +80,50 @@ export class MemoryNode {
     const changes: string[] = []
     const orphans: string[] = []
     const spoilt: string[] = []
+    const refused = new Map<string, Fault>()
     const wanted = new Map(plan.ports.map((p) => [p.key, p]))
     const namespaces = new Map(plan.namespaces.map((n) => [n.netns, n]))
-    if (!namespaces.has('host')) namespaces.set('host', emptyHost)
     for (const port of [...this.ports.values()]) if (!wanted.has(port.key)) this.#remove(port, changes)
     for (const [netns, old] of this.namespaces) {
-      if (namespaces.has(netns)) continue
+      if (netns === 'host' || namespaces.has(netns)) continue
       this.#note(changes, '-', this.#notLost(namespaceLines(old)))
       this.namespaces.delete(netns)
       this.#around.changed(this, netns, true)
     }
-    for (const next of namespaces.values()) this.#makeNamespace(next, plan, changes)
+    for (const next of namespaces.values()) {
+      if (next.netns === 'host') continue
+      const refusal = this.#refused(next, plan)
+      if (refusal) refused.set(refusal.netns, refusal.why)
+    }
+    for (;;) {
+      const host = this.#withUplinksLeft(namespaces.get('host') ?? emptyHost, refused)
+      namespaces.set('host', host)
+      const refusal = this.#refused(host, plan)
+      if (!refusal) break
+      if (refusal.netns === 'host' || refused.has(refusal.netns)) throw refusal.why
+      refused.set(refusal.netns, refusal.why)
+    }
+    for (const next of namespaces.values()) if (!refused.has(next.netns)) this.#makeNamespace(next, changes)
     for (const port of plan.ports) {
+      if (refused.has(port.netns)) continue
       if (!this.#around.podNamespaceExists(port.inside.netns)) {
         orphans.push(port.key)
         const old = this.ports.get(port.key)
         if (old) this.#remove(old, changes)
         continue
       }
-      const refused = refusedPort(port, this, this.#around)
-      if (refused) spoilt.push(`${port.key}: ${refused.message}`)
+      const why = refusedPort(port, this, this.#around)
+      if (why) spoilt.push(`${port.key}: ${why.message}`)
       else this.#makePort(port, changes)
     }
-    return { changes: changes.sort(bySubject), orphans, ...(spoilt.length > 0 ? { spoilt } : {}) }
+    return {
+      changes: changes.sort(bySubject),
+      orphans,
+      ...(spoilt.length > 0 ? { spoilt } : {}),
+      ...(refused.size > 0
+        ? { refused: [...refused].map(([netns, { message }]) => ({ netns, why: message })) }
+        : {}),
+    }
   }
 
   attach(ports: PortPlan[]): { key: string; mac: string }[] {
@@ -210,12 +237,33 @@ export class MemoryNode {
     return madeUpMac(key)
   }
 
-  #makeNamespace(next: NamespacePlan, plan: NodePlan, changes: string[]): void {
-    const old = this.namespaces.get(next.netns)
-    if (old !== next || this.lost.size > 0) {
-      const refused = refusedNamespace(next, plan, this)
-      if (refused) throw refused
+  #refused(next: NamespacePlan, plan: NodePlan): Refusal | undefined {
+    const isThere = this.namespaces.get(next.netns) === next && this.lost.size === 0
+    return isThere ? undefined : refusedNamespace(next, plan, this)
+  }
+
+  /** The host's part as it is planned, but for the uplinks of networks that are refused: those are as they were. */
+  #withUplinksLeft(next: NamespacePlan, refused: Map<string, Fault>): NamespacePlan {
+    if (refused.size === 0) return next
+    const isLeft = (link: Link) => link.kind === 'veth' && refused.has(link.peer.netns)
+    const old = this.namespaces.get('host') ?? emptyHost
+    const [planned, were] = [next, old].map(({ links }) => new Set(links.filter(isLeft).map((l) => l.name)))
+    const merged = <T extends { link: string }>(list: (plan: NamespacePlan) => T[]): T[] => [
+      ...list(next).filter(({ link }) => !planned?.has(link)),
+      ...list(old).filter(({ link }) => were?.has(link)),
+    ]
+    return {
+      ...next,
+      links: [...next.links.filter((l) => !isLeft(l)), ...old.links.filter(isLeft)],
+      addresses: merged((plan) => plan.addresses),
+      routes: merged((plan) => plan.routes),
+      neighbours: merged((plan) => plan.neighbours),
+      forwarding: merged((plan) => plan.forwarding),
     }
+  }
+
+  #makeNamespace(next: NamespacePlan, changes: string[]): void {
+    const old = this.namespaces.get(next.netns)
     const { gone, added } = old ? planDifference(old, next) : { gone: [], added: namespaceLines(next) }
     const restored = this.lost.size > 0 ? namespaceLines(next).filter((l) => this.lost.delete(l)) : []
     this.#note(changes, '-', this.#notLost(gone))

@@ -1,17 +1,34 @@
 import { Fault } from '../../lib/fault.ts'
 import { familyOf, leastMtu } from '../../lib/ip.ts'
-import type { NamespacePlan, Neighbour, NodePlan, PortPlan, Route } from '../../plan/node-plan.ts'
+import type { Link, NamespacePlan, Neighbour, NodePlan, PortPlan, Route } from '../../plan/node-plan.ts'
 import type { MemoryNode, Surroundings } from './node.ts'
 
+/** What a kernel would not take, and whose it is: the namespace's, or that of the network at the other end of an uplink. */
+export interface Refusal {
+  netns: string
+  why: Fault
+}
+
 /** What a kernel would say to this namespace's objects, made one after another; undefined when it takes them all. */
-export function refusedNamespace(plan: NamespacePlan, whole: NodePlan, node: MemoryNode): Fault | undefined {
-  const no = (what: string, why: string) => new Fault('kernel', `make ${what} in ${plan.netns}`, why)
+export function refusedNamespace(
+  plan: NamespacePlan,
+  whole: NodePlan,
+  node: MemoryNode,
+): Refusal | undefined {
+  const no = (what: string, why: string): Refusal => ({
+    netns: plan.netns,
+    why: new Fault('kernel', `make ${what} in ${plan.netns}`, why),
+  })
+  const noLink = (link: Link, why: string): Refusal => ({
+    ...no(`link ${link.name}`, why),
+    ...(link.kind === 'veth' ? { netns: link.peer.netns } : {}),
+  })
   const names = new Set(plan.netns === 'host' ? hostLinks(node) : ['lo'])
   for (const link of plan.links)
     if (link.kind === 'veth' || link.kind === 'bridge' || link.kind === 'vxlan') {
       const foreign = names.has(link.name)
-      if (foreign) return no(`link ${link.name}`, 'EEXIST; a link of that name is there and is not ours')
-      if (!isName(link.name)) return no(`link ${link.name}`, 'EINVAL; a name has 1 to 15 bytes')
+      if (foreign) return noLink(link, 'EEXIST; a link of that name is there and is not ours')
+      if (!isName(link.name)) return noLink(link, 'EINVAL; a name has 1 to 15 bytes')
       names.add(link.name)
     }
   for (const other of whole.namespaces)
@@ -19,24 +36,26 @@ export function refusedNamespace(plan: NamespacePlan, whole: NodePlan, node: Mem
       if (link.kind === 'veth' && link.peer.netns === plan.netns) names.add(link.peer.name)
   for (const link of plan.links) {
     if (link.kind === 'existing') {
-      if (!names.has(link.name)) return no(`link ${link.name}`, 'ENODEV; there is no such link')
+      if (!names.has(link.name)) return noLink(link, 'ENODEV; there is no such link')
       continue
     }
     if (link.kind === 'vxlan') {
       if (!node.nics.get(link.underlay)?.plugged || node.nicHolder(link.underlay))
-        return no(`link ${link.name}`, `ENODEV; the host has no ${link.underlay}`)
+        return noLink(link, `ENODEV; the host has no ${link.underlay}`)
       const family = familyOf(link.local)
       if ([...node.programs].some((p) => p.port === link.port && p.families.includes(family)))
-        return no(`link ${link.name}`, `EADDRINUSE; another program has UDP port ${link.port}`)
-      const twins = [...whole.namespaces, node.foreign].flatMap((n) =>
-        n.links.filter((l) => l.kind === 'vxlan' && l.vni === link.vni && l.port === link.port),
-      )
-      if (twins.length > 1)
-        return no(`link ${link.name}`, `EEXIST; VNI ${link.vni} on port ${link.port} is taken`)
+        return noLink(link, `EADDRINUSE; another program has UDP port ${link.port}`)
+      const isTwin = (l: Link) => l.kind === 'vxlan' && l.vni === link.vni && l.port === link.port
+      const hasTwin = (n?: NamespacePlan) => n?.links.some(isTwin) ?? false
+      const at = whole.namespaces.findIndex((n) => n.netns === plan.netns)
+      const isFirst = (n: NamespacePlan, index: number) =>
+        index < at || (index > at && hasTwin(node.namespaces.get(n.netns)))
+      if ([...whole.namespaces.filter(isFirst), node.foreign].some(hasTwin))
+        return noLink(link, `EEXIST; VNI ${link.vni} on port ${link.port} is taken`)
     }
     const bridge = link.kind === 'bridge' ? undefined : link.bridge
     if (bridge !== undefined && !names.has(bridge))
-      return no(`link ${link.name}`, `ENODEV; there is no bridge ${bridge}`)
+      return noLink(link, `ENODEV; there is no bridge ${bridge}`)
   }
   for (const list of [plan.addresses, plan.routes, plan.neighbours, plan.forwarding])
     for (const { link, ...rest } of list)
@@ -48,7 +67,7 @@ export function refusedNamespace(plan: NamespacePlan, whole: NodePlan, node: Mem
       ...on(plan.addresses).map(({ address }) => address),
       ...saidOf(on(plan.routes), on(plan.neighbours)),
     ]
-    if (said.some(isIPv6)) return no(`link ${link.name}`, noIPv6)
+    if (said.some(isIPv6)) return noLink(link, noIPv6)
   }
   return undefined
 }
