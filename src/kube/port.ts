@@ -27,7 +27,8 @@ export interface Kube {
   create<T extends KubeObject>(resource: Resource<T>, object: T): Promise<T>
   /** Replaces the object; `conflict` unless its resourceVersion (when it carries one) is the current one. */
   update<T extends KubeObject>(resource: Resource<T>, object: T, subresource?: 'status'): Promise<T>
-  patch<T extends KubeObject>(resource: Resource<T>, ref: Ref, patch: Patch): Promise<T>
+  /** Resolves once it is done; what the object is then, `get` and watches say. */
+  patch(resource: Resource, ref: Ref, patch: Patch): Promise<unknown>
   /** Deletes, or marks as being deleted while finalizers remain. */
   delete<T extends KubeObject>(resource: Resource<T>, ref: Ref, only?: Preconditions): Promise<void>
 }

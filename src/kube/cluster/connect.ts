@@ -113,9 +113,9 @@ class ClusterKube implements ConnectedKube {
     return this.#transport.json<T>({ doing: what, method: 'PUT', path, body: object })
   }
 
-  async patch<T extends KubeObject>(resource: Resource<T>, ref: Ref, patch: Patch): Promise<T> {
+  async patch(resource: Resource, ref: Ref, patch: Patch): Promise<void> {
     const what = doing(patch.subresource ? `patch ${patch.subresource} of` : 'patch', resource, ref)
-    return this.#transport.json<T>({
+    await this.#transport.text({
       doing: what,
       method: 'PATCH',
       path: pathOf(resource, ref, what, patch.subresource),
@@ -131,7 +131,7 @@ class ClusterKube implements ConnectedKube {
   ): Promise<void> {
     const what = doing('delete', resource, ref)
     const { gracePeriodSeconds, ...preconditions } = only
-    await this.#transport.json({
+    await this.#transport.text({
       doing: what,
       method: 'DELETE',
       path: pathOf(resource, ref, what),

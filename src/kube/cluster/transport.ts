@@ -47,11 +47,16 @@ export class Transport {
 
   /** The JSON that the server answers; rejects with the fault that its Status is. */
   async json<T>(request: Request): Promise<T> {
+    return parsed(await this.text(request), request.doing) as T
+  }
+
+  /** The same, unread: for whoever wants to know only that it is done. */
+  async text(request: Request): Promise<string> {
     const deadline = this.#clock.now() + (request.deadlineMs ?? this.deadlineMs)
     for (let attempt = 0; ; attempt++) {
       const left = deadline - this.#clock.now()
       const outcome = await this.#attempt(request, Math.max(1, left), attempt > 0)
-      if (outcome.ok) return outcome.value as T
+      if (outcome.ok) return outcome.text
       const pause = outcome.retryAfterMs ?? Math.min(2000, 50 * 2 ** attempt) * (0.5 + this.#random() / 2)
       if (!outcome.again || this.#clock.now() + pause >= deadline) throw outcome.fault
       await this.#clock.sleep(pause)
@@ -63,13 +68,13 @@ export class Transport {
     timeoutMs: number,
     repeated: boolean,
   ): Promise<
-    { ok: true; value: unknown } | { ok: false; fault: Fault; again: boolean; retryAfterMs?: number }
+    { ok: true; text: string } | { ok: false; fault: Fault; again: boolean; retryAfterMs?: number }
   > {
     const safe = request.method === 'GET'
     try {
       const { head, text } = await this.#answer(request, timeoutMs, repeated)
       const { code, headers } = head
-      if (code < 300) return { ok: true, value: parsed(text, request.doing) }
+      if (code < 300) return { ok: true, text }
       const status = statusIn(text, code)
       // 429: turned away at the door. 401: the token may have been rotated just now.
       const again =
@@ -84,7 +89,6 @@ export class Transport {
         retryAfterMs: seconds > 0 ? seconds * 1000 : undefined,
       }
     } catch (error) {
-      if (error instanceof Fault) return { ok: false, fault: error, again: false }
       const late = error instanceof Late
       const why = (error as Error).message
       const fault = new Fault('unavailable', request.doing, `${why}; is the API server there?`, error)
