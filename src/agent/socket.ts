@@ -99,8 +99,9 @@ function serve(socket: Socket, handle: Handle, log: Log): void {
     if (answered) return
     answered = true
     clearTimeout(late)
-    // The shim has said all that it has to say, so the end of the connection is that of the answer.
-    socket.write(replyOf(reply), () => socket.destroy())
+    // The shim has said all that it has to say, so the end of the connection is that of the answer. Within its own callback a
+    // write still counts as pending, for which Node would make an error that nobody sees.
+    socket.write(replyOf(reply), () => process.nextTick(() => socket.destroy()))
   }
   socket.on('error', (error) => {
     clearTimeout(late)
