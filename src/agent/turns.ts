@@ -7,7 +7,8 @@ export class Turns {
   readonly #last = new Map<string, Promise<unknown>>()
 
   take<T>(key: string, act: () => Promise<T>): Promise<T> {
-    const mine = Promise.allSettled([this.#last.get(key)]).then(act)
+    const before = this.#last.get(key)
+    const mine = before ? before.then(act, act) : act()
     this.#last.set(key, mine)
     const forget = () => {
       if (this.#last.get(key) === mine) this.#last.delete(key)
