@@ -2,7 +2,7 @@ import type { AddressBlock } from '../../api/address-block.ts'
 import type { Network } from '../../api/network.ts'
 import { familiesOf, subnetOf, withLength } from '../../ipam/pool.ts'
 import type { Addresses, Ask, Lease, LeasedAddress, Owner } from '../../ipam/port.ts'
-import { rest, take, untake } from '../../ipam/stock.ts'
+import { blockOf, rest, take, untake } from '../../ipam/stock.ts'
 import { isNearlyUsedUp, surplusOf } from '../../ipam/surplus.ts'
 import type { Kube } from '../../kube/port.ts'
 import { type Clock, onwards } from '../../lib/clock.ts'
@@ -299,11 +299,10 @@ export class NodeAddresses implements Addresses {
       networkUID: network.uid,
       addresses: addresses.map((address) => {
         const subnet = subnetOf(network.pool, address)
-        const text = subnet ? withLength(subnet, address) : formatAddress(address)
         return {
-          address: text,
+          address: subnet ? withLength(subnet, address) : formatAddress(address),
           ...(subnet?.gateway ? { gateway: formatAddress(subnet.gateway) } : {}),
-          block: this.#stocks.blockNameOf(network, text),
+          block: blockOf(network.stock, address)?.name ?? '',
         }
       }),
     }

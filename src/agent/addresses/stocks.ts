@@ -146,11 +146,6 @@ export class Stocks {
     })
   }
 
-  /** Name of the block that an address is in; it is in one. */
-  blockNameOf(network: NetworkStock, text: string): string {
-    const address = parseAddress(withoutLength(text))
-    return (address && blockOf(network.stock, address)?.name) ?? ''
-  }
 }
 
 const usableIn = (pool: Pool, prefix: Prefix) => subnetOf(pool, prefix)?.usable ?? []
