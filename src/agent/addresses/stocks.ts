@@ -145,7 +145,6 @@ export class Stocks {
       return lease ? [[key, lease] as [string, LeaseRecord]] : []
     })
   }
-
 }
 
 const usableIn = (pool: Pool, prefix: Prefix) => subnetOf(pool, prefix)?.usable ?? []

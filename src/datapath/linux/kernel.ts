@@ -66,34 +66,23 @@ export class Kernel {
       for (const netns of gone) if (isNamespace(netns)) gone.delete(netns)
       const orphans = plan.ports.filter((port) => gone.has(port.inside.netns)).map((port) => port.key)
       const { changes, missing } = this.#keepNamespaces(plan.namespaces)
-      let refused = missing
-      let trusted = podsOf(plan.ports, unchanged)
-      let ports = plan.ports.filter((port) => !gone.has(port.inside.netns))
-      /** Why, by pod. */
-      const spoilt = this.#withoutNic(ports)
-      for (;;) {
-        try {
-          const unseen = trusted.union(new Set(spoilt.keys()))
-          const rendered = this.#render(plan.namespaces, ports, unseen, missing)
-          changes.push(...rendered.changes)
-          refused = rendered.refused
-          break
-        } catch (error) {
-          const bad = isFault(error) && ports.find((port) => error.doing.startsWith(`${port.key}: `))
-          if (trusted.size > 0) {
-            trusted = new Set()
-            continue
-          }
-          if (!bad) throw error
-          const { netns } = bad.inside
-          if (spoilt.has(netns)) ports = ports.filter((port) => port.inside.netns !== netns)
-          else spoilt.set(netns, error.message)
-        }
+      const ports = plan.ports.filter((port) => !gone.has(port.inside.netns))
+      const without = this.#withoutNic(ports)
+      const made = (trusted: Set<string>): Rendered =>
+        this.#render(plan.namespaces, ports, { trusted, without, missing })
+      const trusted = podsOf(plan.ports, unchanged)
+      let rendered: Rendered
+      try {
+        rendered = made(trusted)
+      } catch (error) {
+        if (trusted.size === 0) throw error
+        rendered = made(new Set())
       }
+      const { refused, spoilt } = rendered
       return {
-        changes,
+        changes: [...changes, ...rendered.changes],
         orphans,
-        ...(spoilt.size > 0 ? { spoilt: [...spoilt.values()] } : {}),
+        ...(spoilt.size > 0 ? { spoilt: [...spoilt.values()].map(({ message }) => message) } : {}),
         ...(refused.size > 0
           ? { refused: [...refused].map(([netns, { message }]) => ({ netns, why: message })) }
           : {}),
@@ -102,36 +91,45 @@ export class Kernel {
   }
 
   /** Why ports that lie on a NIC cannot be made, by pod: it is gone, and what lay on it went with it. All at once, as there may be many. */
-  #withoutNic(ports: PortPlan[]): Map<string, string> {
-    const found = new Map<string, string>()
+  #withoutNic(ports: PortPlan[]): Map<string, Fault> {
+    const found = new Map<string, Fault>()
     const lying = ports.flatMap((port) => ('parent' in port.link ? [{ port, parent: port.link.parent }] : []))
     if (lying.length === 0) return found
     const { route } = this.#host()
     const there = new Set(route.dump(rt.dumpLinks).map((message) => rt.seenLink(message).name))
     for (const { port, parent } of lying)
       if (!there.has(parent))
-        found.set(port.inside.netns, `${port.key}: find link ${parent}: the host has none`)
+        found.set(
+          port.inside.netns,
+          new Fault('kernel', `${port.key}: find link ${parent}`, 'the host has none'),
+        )
     return found
   }
 
+  /** Pods that are `trusted`, or `without` their NIC, are not looked into; namespaces that are `missing` are left out. */
   #render(
     namespaces: NamespacePlan[],
     ports: PortPlan[],
-    unseen: Set<string>,
-    missing: Map<string, Fault>,
+    not: { trusted: Set<string>; without: Map<string, Fault>; missing: Map<string, Fault> },
   ): Rendered {
     const planned = new Set(namespaces.map((namespace) => namespace.netns))
     return this.#withPods(ports, (place) => {
-      const wants = [...wantsOf(namespaces, ports).values()].filter(
-        ({ netns }) => !unseen.has(netns) && !missing.has(netns),
-      )
-      const sides = wants.map((want): Side => {
-        const owned = want.netns === 'host' ? 'marked' : planned.has(want.netns) ? 'all' : 'ports'
-        // A pod's may have ended since it was looked for.
-        return { want, place: within({ want }, () => place(want.netns)), owned }
+      const spoilt = new Map(not.without)
+      const sides = [...wantsOf(namespaces, ports).values()].flatMap((want): Side[] => {
+        const { netns } = want
+        if (not.trusted.has(netns) || not.missing.has(netns) || spoilt.has(netns)) return []
+        const owned = netns === 'host' ? 'marked' : planned.has(netns) ? 'all' : 'ports'
+        try {
+          return [{ want, place: within({ want }, () => place(netns)), owned }]
+        } catch (error) {
+          // A pod's may have ended since it was looked for.
+          if (!isFault(error) || owned !== 'ports') throw error
+          spoilt.set(netns, error)
+          return []
+        }
       })
       for (const one of this.#places.values()) one.forget()
-      return render(sides, this.#host(), { refused: missing })
+      return render(sides, this.#host(), { refused: not.missing, spoilt })
     })
   }
 

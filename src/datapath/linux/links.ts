@@ -54,8 +54,9 @@ function fits(job: Job, wanted: WantedLink, seen: rt.SeenLink): boolean {
 
 /** Deletes what is wrong or not wanted; whether there was anything. Throws before the first deletion when it may not. */
 export function removeLinks(job: Job): boolean {
-  const doomed = new Map<Side, string[]>()
-  onEach(job, (side) => doomed.set(side, doomedOf(job, side)))
+  // Other ends of what is left for this are not wrong.
+  onEach(job, (side) => doomedOf(job, side))
+  const doomed = new Map([...job.bySide.values()].map((side) => [side, doomedOf(job, side)]))
   onEach(job, (side) => {
     const names = doomed.get(side) ?? []
     const { netns } = side.want
@@ -64,7 +65,7 @@ export function removeLinks(job: Job): boolean {
     if (job.dry) for (const name of names) job.links.delete(netns, name)
     else deleteLinks(side.place.route, names)
   })
-  return [...doomed.values()].some((names) => names.length > 0)
+  return doomed.values().some((names) => names.length > 0)
 }
 
 function doomedOf(job: Job, { want, owned }: Side): string[] {
@@ -130,7 +131,10 @@ export function createLinks(job: Job): void {
 function create(job: Job, isTurn: (origin: Origin) => boolean): void {
   const missing = [...job.bySide.values()].flatMap((side) =>
     side.want.links
-      .filter((w) => isTurn(w.origin) && !job.links.get(side.want.netns, w.name) && !isLeft(job, w))
+      .filter(
+        (w) =>
+          isTurn(w.origin) && !job.links.get(side.want.netns, w.name) && !isLeft(job, side.want.netns, w),
+      )
       .map((wanted) => ({ side, wanted })),
   )
   if (missing.length === 0) return
@@ -167,7 +171,7 @@ function create(job: Job, isTurn: (origin: Origin) => boolean): void {
     const { netns } = side.want
     const batch = new Batch()
     for (const { wanted } of bySide.get(side) ?? [])
-      if (!isLeft(job, wanted))
+      if (!isLeft(job, netns, wanted))
         rt.getLink(batch, `${named(wanted)}find link ${wanted.name} in ${netns}`, wanted.name)
     if (batch.count === 0) return
     for (const message of side.place.route.send(batch)) {

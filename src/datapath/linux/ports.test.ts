@@ -358,6 +358,40 @@ describe('ports on this kernel', { skip: impossible() ?? false }, () => {
     assert.deepEqual(await datapath.check(ports.slice(1)), [])
   })
 
+  test('all that pods have made impossible is named at once, and the others are made right', async () => {
+    const pod = (n: number) => port(blue, 'n1', n, namespace(`pod${n}`))
+    const [taken, refused, other, lost] = [pod(1), pod(2), pod(3), pod(4)] as const
+    const ended = port(blue, 'n1', 5, '/proc/self/ns/uts')
+    await datapath.replace(plan('n1', [blue], [taken, refused, lost]))
+    const edit = (netns: string, fill: (batch: Batch) => void) => {
+      const place = new Place(netns)
+      const batch = new Batch()
+      fill(batch)
+      place.route.send(batch)
+      place.close()
+    }
+    for (const { inside } of [taken, lost])
+      edit(inside.netns, (batch) => rt.deleteLink(batch, 'delete', 'eth0'))
+    edit(taken.inside.netns, (batch) => rt.newBridge(batch, 'take its name', { name: 'eth0' }))
+    // Nobody but the kernel knows better here.
+    const badRoute = { to: '10.9.0.0/16', link: 'pnblue2', via: '127.0.0.1' }
+    const bad = { ...refused, routes: [...refused.routes, badRoute] }
+    for (const attempt of ['first', 'second']) {
+      const { spoilt, orphans } = await datapath.replace(plan('n1', [blue], [taken, bad, other, lost, ended]))
+      assert.deepEqual(
+        spoilt?.map((text) => text.split(': ')[0]).sort(),
+        [taken, bad, ended].map(({ key }) => key),
+        attempt,
+      )
+      assert.deepEqual(orphans, [])
+      assert.deepEqual(await datapath.check([other, lost]), [])
+    }
+    edit(taken.inside.netns, (batch) => rt.deleteLink(batch, 'delete', 'eth0'))
+    const ports = [taken, refused, other, lost]
+    assert.equal((await datapath.replace(plan('n1', [blue], ports))).spoilt, undefined)
+    assert.deepEqual(await datapath.check(ports), [])
+  })
+
   test('pods whose NIC is gone do not keep others from being made right', async () => {
     const onWire = direct('n1', 1, namespace('pod1'), 'eth2')
     const taker: PortPlan = {

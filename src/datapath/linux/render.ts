@@ -13,6 +13,8 @@ export interface Rendered {
   links: Links
   /** Networks' namespaces that were left as they are when the kernel refused this in them. */
   refused: Map<string, Fault>
+  /** Pods' namespaces that were not looked into after this had failed in them or for them. */
+  spoilt: Map<string, Fault>
 }
 
 /**
@@ -23,18 +25,29 @@ export interface Rendered {
  * is of no network's namespace alone; what was done till then stays, and `made`
  * has the links that it created. `dry`: only says what it would change.
  * `refused`: namespaces that are left as they are from the start, and are no sides.
+ * `spoilt`: pods' namespaces that are not looked into, and are no sides; what
+ * makes others impossible is returned with them instead of thrown.
  */
 export function render(
   sides: Side[],
   host: Place,
-  options: { dry?: boolean; made?: MadeLink[]; refused?: Map<string, Fault> } = {},
+  options: {
+    dry?: boolean
+    made?: MadeLink[]
+    refused?: Map<string, Fault>
+    spoilt?: Map<string, Fault>
+  } = {},
 ): Rendered {
   const refused = new Map(options.refused)
   const bySide = new Map(sides.map((side) => [side.want.netns, side]))
   const links = new Links()
   const changes: string[] = []
   const dry = options.dry === true
-  const job: Job = { bySide, refused, host, links, changes, dry, made: options.made ?? [] }
+  const pods = options.spoilt ? podsByPort(sides) : new Map<string, string>()
+  const spoilt = new Map(options.spoilt)
+  const left = new Set<string>()
+  const made = options.made ?? []
+  const job: Job = { bySide, refused, spoilt, left, pods, host, links, changes, dry, made }
 
   const lookAround = () => onEach(job, (side) => look(side, links))
   lookAround()
@@ -58,8 +71,17 @@ export function render(
     configure(side, job)
   })
   settle(job)
-  return { changes, links, refused }
+  return { changes, links, refused, spoilt }
 }
+
+const podsByPort = (sides: Side[]): Map<string, string> =>
+  new Map(
+    sides.flatMap(({ owned, want }) =>
+      owned === 'ports'
+        ? want.links.flatMap(({ port }) => (port === undefined ? [] : [[port, want.netns]]))
+        : [],
+    ),
+  )
 
 /**
  * A link that just got its carrier drops packets until the kernel has worked

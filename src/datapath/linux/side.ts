@@ -23,8 +23,14 @@ export interface MadeLink {
 /** What the steps of one rendering share. */
 export interface Job {
   bySide: Map<string, Side>
-  /** Namespaces that are left as they are, and why. They are no sides. */
+  /** Networks' namespaces that are left as they are, and why. They are no sides. */
   refused: Map<string, Fault>
+  /** Pods' namespaces that are not looked into any more, and why. They are no sides. */
+  spoilt: Map<string, Fault>
+  /** Those of them whose ports' node sides are left as they are, too. */
+  left: Set<string>
+  /** Pods' namespaces by their ports' keys, of those that may be spoilt. */
+  pods: Map<string, string>
   host: Place
   links: Links
   changes: string[]
@@ -75,17 +81,19 @@ export function within<T>({ want }: Pick<Side, 'want'>, act: () => T): T {
   } catch (error) {
     const { netns, links } = want
     const key = netns.startsWith('/') ? links.find((link) => link.port !== undefined)?.port : undefined
-    if (!(error instanceof Fault) || key === undefined || isOfPort(error, want)) throw error
+    if (!(error instanceof Fault) || key === undefined || portIn(error, want) !== undefined) throw error
     throw new Fault(error.kind, `${key}: ${error.doing}`, error.problem, error)
   }
 }
 
-const isOfPort = ({ doing }: Fault, { links }: Want): boolean =>
-  links.some(({ port }) => port !== undefined && doing.startsWith(`${port}: `))
+/** The key that the fault leads with, of a port that has a link here. */
+const portIn = ({ doing }: Fault, { links }: Want): string | undefined =>
+  links.find(({ port }) => port !== undefined && doing.startsWith(`${port}: `))?.port
 
 /**
  * Does this on each side. A network's in which the kernel refuses it is left as
- * it is from then on; what is no network's alone is thrown.
+ * it is from then on, and a pod's that it fails for is not looked into any
+ * more; what is neither's alone is thrown.
  */
 export function onEach(job: Job, act: (side: Side) => void): void {
   for (const side of [...job.bySide.values()])
@@ -101,24 +109,41 @@ export function onEach(job: Job, act: (side: Side) => void): void {
 /** Leaves the namespace as it is that this fault, met on this side, is of. Throws the fault where it is none's. */
 export function leave(job: Job, side: Side, error: unknown): void {
   if (!isFault(error, 'kernel')) throw error
-  const isOwn = side.owned === 'all' && !isOfPort(error, side.want)
-  const netns = isOwn ? side.want.netns : (error.doing.split(': ', 1)[0] ?? '')
-  if (job.refused.has(netns)) return
-  if (job.bySide.get(netns)?.owned !== 'all') throw error
-  job.bySide.delete(netns)
-  job.refused.set(netns, error)
+  const { netns } = side.want
+  const key = portIn(error, side.want)
+  if (key !== undefined) return spoil(job, netns, key, error)
+  const of = side.owned === 'all' ? netns : (error.doing.split(': ', 1)[0] ?? '')
+  if (job.refused.has(of)) return
+  if (job.bySide.get(of)?.owned !== 'all') throw error
+  job.bySide.delete(of)
+  job.refused.set(of, error)
 }
 
-/** Whether the link's other end is in a namespace that is left as it is, and so the link is. */
-export function isLeft({ refused }: Job, { origin }: WantedLink): boolean {
-  if (origin.kind === 'veth') return refused.has(origin.peer.netns)
-  return origin.kind === 'peer' && refused.has(origin.of.netns)
+/** The port's pod is not looked into; what failed on the node's side is left there, too. */
+function spoil(job: Job, netns: string, key: string, error: Fault): void {
+  const pod = job.pods.get(key)
+  if (pod === undefined || (netns !== pod && job.left.has(pod))) throw error
+  if (netns !== pod) job.left.add(pod)
+  if (!job.spoilt.has(pod)) job.spoilt.set(pod, error)
+  job.bySide.delete(pod)
+}
+
+/** Whether the link is left as it is, or missing: its other end is where nothing is made. */
+export function isLeft(
+  { refused, spoilt, left, links }: Job,
+  netns: string,
+  { origin, name }: WantedLink,
+): boolean {
+  if (origin.kind === 'peer') return refused.has(origin.of.netns)
+  if (origin.kind !== 'veth') return false
+  const other = origin.peer.netns
+  return refused.has(other) || left.has(other) || (spoilt.has(other) && !links.get(netns, name))
 }
 
 /** The side without the links that are left, and without what is wanted on them; what is there on them is forgotten. */
 export function withoutLeft(side: Side, job: Job): Side {
   const { want } = side
-  const left = new Set(want.links.filter((link) => isLeft(job, link)).map(({ name }) => name))
+  const left = new Set(want.links.filter((link) => isLeft(job, want.netns, link)).map(({ name }) => name))
   if (left.size === 0) return side
   for (const name of left) job.links.delete(want.netns, name)
   const on = <T extends { link: string }>(all: T[]) => all.filter(({ link }) => !left.has(link))
