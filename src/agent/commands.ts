@@ -111,11 +111,22 @@ export class Commands {
     const { sandboxes } = this.#known()
     const gone = sandboxes.records().filter(({ netns }) => !isThere(netns))
     const all = new Set([...gone.map(({ containerID }) => containerID), ...sandboxes.unfinished()])
-    const taken = Array.from(all, (containerID) =>
-      this.#turns.take(containerID, () => sandboxes.del(containerID)),
+    for (const error of await this.#takeAll(all)) this.#deps.log.warn(error)
+  }
+
+  /** Takes sandboxes away that nobody waits for, as many at once as shall be. What failed, a sentence each. */
+  async #takeAll(containerIDs: Iterable<string>): Promise<string[]> {
+    const { sandboxes } = this.#known()
+    const limited = limit(takingAway)
+    const errors: string[] = []
+    // All turns are taken now, so that an ADD which comes to one that waits for its place follows and stays.
+    const taken = Array.from(containerIDs, (containerID) =>
+      this.#turns
+        .take(containerID, () => limited(() => sandboxes.del(containerID)))
+        .catch((error) => errors.push(asFault(error, `take sandbox ${containerID} away`).message)),
     )
-    for (const each of await Promise.allSettled(taken))
-      if (each.status === 'rejected') this.#deps.log.warn(asFault(each.reason, 'take a sandbox away').message)
+    await Promise.all(taken)
+    return errors
   }
 
   /** Takes away what is left of a sandbox whose ADD or DEL failed. */
@@ -145,14 +156,7 @@ export class Commands {
       )
     const valid = new Set(said.map((a) => a.containerID))
     const garbage = [...sandboxes.known()].filter((id) => !valid.has(id) && !this.#turns.has(id))
-    const limited = limit(takingAway)
-    // All turns are taken now, so that an ADD which comes to one that waits for its place follows and stays.
-    const taken = garbage.map((containerID) =>
-      this.#turns.take(containerID, () => limited(() => sandboxes.del(containerID))),
-    )
-    const errors = (await Promise.allSettled(taken)).flatMap((each, index) =>
-      each.status === 'rejected' ? asFault(each.reason, `collect sandbox ${garbage[index]}`).message : [],
-    )
+    const errors = await this.#takeAll(garbage)
     if (errors.length > 0) throw new Fault('plugin', 'collect garbage', errors.join('; '))
   }
 

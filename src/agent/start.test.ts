@@ -130,6 +130,7 @@ esac`,
   const shared = { kube, clock, log: silentLog }
   const controller = await startController(shared)
   const plugins = foreignPlugins({ confDir: join(dir, 'net.d'), binDirs: [dir], log: silentLog })
+  const gone = new Set<string>()
   const start = async () => {
     const started = startAgent({
       ...shared,
@@ -137,7 +138,7 @@ esac`,
       datapath,
       journal,
       plugins,
-      hasNamespace: () => true,
+      hasNamespace: (path) => !gone.has(path),
     })
     while (started.unready()) await realClock.sleep(5)
     return started
@@ -200,6 +201,8 @@ esac`,
       )
     },
     taken: () => writeFileSync(join(dir, 'taken'), ''),
+    /** The pod's namespace goes while no agent runs. */
+    goes: (name: string) => gone.add(`/run/netns/${name}`),
     calls: () => (existsSync(calls) ? readFileSync(calls, 'utf8').trim().split('\n') : []),
     /** What is held for pods: in the journal and in the kernel. */
     left: async () => [
@@ -637,6 +640,26 @@ test('after a boot a plugin that hangs keeps no other pod from its DEL; each pod
   await ready
   assert.deepEqual(calls().slice(before + 3), Array(3).fill('DEL good net1'))
   assert.equal(disk.previous.size, 0)
+})
+
+test('pods that went while no agent ran are taken away eight at once, beside pods that come', async () => {
+  const { pod, cni, calls, free, goes, left, startAgain } = await node()
+  const names = Array.from({ length: 12 }, (_, i) => `went-${i}`)
+  for (const name of names) {
+    await pod(name, 'slow@net1')
+    assert.equal((await cni('ADD', name)).exit, 0)
+    goes(name)
+  }
+  const before = calls().length
+  await startAgain()
+  await until(async () => calls().length >= before + 8)
+  await pod('other')
+  assert.equal((await cni('ADD', 'other')).exit, 0)
+  await realClock.sleep(200)
+  assert.equal(calls().length, before + 8)
+  free()
+  assert.equal((await cni('DEL', 'other')).exit, 0)
+  assert.deepEqual(await nothing(left), [])
 })
 
 test('CHECK names what is not as it was made', async () => {
