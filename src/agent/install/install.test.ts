@@ -195,3 +195,20 @@ test('removed where there is no other plugin, conf and shim stay, and a mark; in
   h.start()
   while (readdirSync(h.at('')).includes('removed')) await realClock.sleep(10)
 })
+
+test('removed where there is only loopback besides, conf and shim stay: by that no pod has a network', async (t) => {
+  const h = host(t)
+  h.ready()
+  const loopback = { cniVersion: '1.0.0', name: 'loopback', type: 'loopback' }
+  const { cniVersion, name, type } = loopback
+  for (const [file, conf] of Object.entries({
+    '99-loopback.conf': loopback,
+    '200-lo.conflist': { cniVersion, name, plugins: [{ type }] },
+  }))
+    writeFileSync(h.at(`etc/cni/net.d/${file}`), JSON.stringify(conf))
+  const installation = h.start()
+  await h.settled(`${shims} 00-polynet.conflist 200-lo.conflist 99-loopback.conf`)
+  await installation.remove()
+  assert.equal(h.files(), `${shims} 00-polynet.conflist 200-lo.conflist 99-loopback.conf`)
+  assert.equal(readdirSync(h.at('')).includes('removed'), true)
+})

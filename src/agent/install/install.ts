@@ -1,6 +1,8 @@
 import { watch } from 'node:fs'
 import { mkdir, readdir, readFile, rm, stat } from 'node:fs/promises'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
+import { readConfDir } from '../../cni/conf.ts'
+import type { NetworkConf } from '../../cni/plugins.ts'
 import type { Clock } from '../../lib/clock.ts'
 import { asFault, Fault } from '../../lib/fault.ts'
 import type { Log } from '../../lib/log.ts'
@@ -133,10 +135,14 @@ export function startInstallation(deps: InstallDeps): Installation {
       await kept
       const dir = confDir()
       const files = await readdir(dir).catch(() => [])
-      const { others } = confPlace(files)
+      const { confs } = await readConfDir(deps.confDir, hostRoot)
+      const loopback = confs.filter(isLoopback).map(({ source }) => basename(source))
+      const { others } = confPlace(files.filter((file) => !loopback.includes(file)))
       if (!others) {
         await putFile(deps.removedMark, Buffer.from(''), 0o600)
-        log.warn(`removed: no other plugin's conf is in ${deps.confDir}; new pods wait until there is one`)
+        log.warn(
+          `removed: no conf of another network is in ${deps.confDir}; new pods wait until there is one`,
+        )
         return
       }
       for (const file of files) if (isOurName(file)) await rm(join(dir, file), { force: true })
@@ -162,6 +168,9 @@ async function putShim({ shim, hostRoot, binDir, log }: InstallDeps): Promise<vo
     log.info('the shim is on the node', { dir: binDir })
   await putLink(join(dir, 'polynet-ipam'), 'polynet-cni')
 }
+
+/** Whether a pod would get nothing by it but its loopback, as CRI-O's installers have one beside a network's. */
+const isLoopback = ({ plugins }: NetworkConf): boolean => plugins.every(({ type }) => type === 'loopback')
 
 /** Calls back when the directory changes, where that can be noticed. Returns how to stop. */
 function noticing(dir: string, changed: () => void): () => void {
