@@ -32,8 +32,8 @@ export interface AgentDeps {
 }
 
 export interface Agent {
-  /** Answers one execution of the shim. Never rejects. */
-  handle(request: CniRequest): Promise<CniAnswer>
+  /** Answers one execution of the shim. Never rejects. A failure is logged, unless whoever asks says that he tells of it himself. */
+  handle(request: CniRequest, isTold?: boolean): Promise<CniAnswer>
   /** Why it is not ready, or nothing. */
   unready(): string | undefined
   /** Sandboxes that something could not be taken away of; it is tried again and again. */

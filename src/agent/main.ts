@@ -26,7 +26,8 @@ import { openJournal } from './journal/file.ts'
 import { agentMetrics } from './metrics.ts'
 import { raiseNeighbourTables } from './neighbour-tables.ts'
 import { refuseUnsharedMounts } from './shared-mounts.ts'
-import { serveShim, startSpool } from './socket.ts'
+import { serveShim } from './socket.ts'
+import { startSpool } from './spool.ts'
 import { startAgent } from './start.ts'
 import { serveTraces, Traces } from './traces.ts'
 
@@ -174,11 +175,11 @@ function patient(agent: Agent): Agent {
   const began = performance.now()
   return {
     ...agent,
-    async handle(request) {
+    async handle(request, isTold) {
       if (['ADD', 'CHECK', 'STATUS'].includes(request.command))
         while (agent.unready() !== undefined && performance.now() - began < patienceMs)
           await realClock.sleep(20)
-      return agent.handle(request)
+      return agent.handle(request, isTold)
     },
   }
 }

@@ -1,5 +1,4 @@
 import { Counter, Gauge, Histogram } from '@prometheus-io/client'
-import type { CniRequest } from '../cni/request.ts'
 import type { MetricsPage } from '../lib/probes.ts'
 import { processRegistry } from '../lib/registry.ts'
 import type { Agent } from './agent.ts'
@@ -74,9 +73,9 @@ export function agentMetrics(node: string, journal: Journal, confFirst: () => bo
       left = () => agent.left().length
       return {
         ...agent,
-        async handle(request: CniRequest) {
+        async handle(request, isTold) {
           const begun = performance.now()
-          const answer = await agent.handle(request)
+          const answer = await agent.handle(request, isTold)
           seconds.observe({ command: request.command }, (performance.now() - begun) / 1000)
           requests.inc({ command: request.command, outcome: answer.exit === 0 ? 'success' : 'error' })
           return answer

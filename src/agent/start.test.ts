@@ -127,7 +127,12 @@ esac`,
   const datapath = outer(memoryDatapath(fabric, 'n1'))
   const disk = memoryDisk()
   let journal = memoryJournal(disk)
-  const shared = { kube, clock, log: silentLog }
+  /** What was logged of requests that failed. */
+  const warnings: string[] = []
+  const warn = (message: string, fields: { command?: string } = {}) => {
+    if (fields.command) warnings.push(message)
+  }
+  const shared = { kube, clock, log: { ...silentLog, warn } }
   const controller = await startController(shared)
   const plugins = foreignPlugins({ confDir: join(dir, 'net.d'), binDirs: [dir], log: silentLog })
   const gone = new Set<string>()
@@ -162,8 +167,13 @@ esac`,
       spec: { nodeName: 'n1', containers: [{ name: 'main', image: 'none' }] },
     })
   }
-  const cni = async (command: CniRequest['command'], name: string, more: Partial<CniRequest> = {}) => {
-    const { exit, stdout } = await agent.handle({
+  const cni = async (
+    command: CniRequest['command'],
+    name: string,
+    more: Partial<CniRequest> = {},
+    isTold = false,
+  ) => {
+    const request: CniRequest = {
       program: 'polynet-cni',
       command,
       containerID: `sandbox-of-${name}`,
@@ -173,7 +183,8 @@ esac`,
       path: [dir],
       config: { cniVersion: '1.0.0', name: 'polynet', type: 'polynet-cni' },
       ...more,
-    })
+    }
+    const { exit, stdout } = await agent.handle(request, isTold)
     return { exit, ...(stdout ? JSON.parse(stdout) : {}) }
   }
   return {
@@ -183,6 +194,7 @@ esac`,
     datapath,
     journal,
     disk,
+    warnings,
     pod,
     cni,
     free: () => writeFileSync(join(dir, 'free'), ''),
@@ -395,6 +407,17 @@ test('a DEL goes on after an error, says all of them, and what it could not take
   free()
   assert.equal((await cni('DEL', 'web', { netns: '' })).exit, 0)
   assert.deepEqual(await left(), [])
+})
+
+test('a DEL that fails is logged, unless whoever asks tells of it', async () => {
+  const { pod, cni, warnings } = await node()
+  await pod('web', 'stuck@net1')
+  assert.equal((await cni('ADD', 'web')).exit, 0)
+  assert.notEqual((await cni('DEL', 'web')).exit, 0)
+  assert.equal(warnings.length, 1, warnings.join('\n'))
+  assert.match(warnings[0]!, /^remove sandbox sandbox-of-web: .*it will not let go/)
+  assert.notEqual((await cni('DEL', 'web', {}, true)).exit, 0)
+  assert.equal(warnings.length, 1, warnings.join('\n'))
 })
 
 test('what a DEL could not take away goes when the agent starts again, though no runtime asks', async () => {

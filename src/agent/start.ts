@@ -244,7 +244,7 @@ export function startAgent(deps: AgentDeps): Agent {
   })
 
   return {
-    async handle(request) {
+    async handle(request, isTold = false) {
       const begun = performance.now()
       traces?.begin(request)
       try {
@@ -259,7 +259,7 @@ export function startAgent(deps: AgentDeps): Agent {
       } catch (error) {
         const fault = asFault(error, `answer ${request.command}`)
         traces?.end(request, fault.message)
-        log.warn(fault.message, {
+        log[isTold ? 'debug' : 'warn'](fault.message, {
           command: request.command,
           container: request.containerID,
           kind: fault.kind,
