@@ -9,15 +9,17 @@ function holding(attempts: number) {
   const clock = new ManualClock()
   const begun = clock.now()
   const made: string[] = []
+  const warnings: string[] = []
   const takingBack = startTakingBack({
     async takeAway(containerID) {
       made.push(`${containerID} ${(clock.now() - begun) / 1000}`)
-      if (made.length <= attempts) throw new Error('it will not let go')
+      if (made.length > attempts) return
+      throw new Error(made.length > 6 ? 'the disk is full' : 'it will not let go')
     },
     clock,
-    log: silentLog,
+    log: { ...silentLog, warn: (message) => warnings.push(message) },
   })
-  return { clock, made, takingBack }
+  return { clock, made, warnings, takingBack }
 }
 
 test('what holds on is tried ever more slowly, at least every half a minute, until it lets go', async () => {
@@ -29,6 +31,16 @@ test('what holds on is tried ever more slowly, at least every half a minute, unt
     ['0.25', '0.75', '1.75', '3.75', '7.75', '15.75', '31.75', '61.75', '91.75', '121.75'],
   )
   assert.deepEqual(takingBack.owed(), [])
+})
+
+test('why it fails is told when it is new', async () => {
+  const { clock, warnings, takingBack } = holding(9)
+  takingBack.owe('a')
+  await clock.advance(10 * 60_000)
+  assert.deepEqual(
+    warnings,
+    ['it will not let go', 'the disk is full'].map((why) => `take away what is left of a sandbox: ${why}`),
+  )
 })
 
 test('what is owed twice is tried once at a time, and each for itself', async () => {

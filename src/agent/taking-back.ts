@@ -17,7 +17,8 @@ export interface TakingBack {
 /**
  * Takes away what could not be taken away when it was asked for, since a
  * plugin refused or the disk was full: a runtime that gave up does not ask
- * again. Each sandbox is tried for itself, ever more slowly up to half a minute.
+ * again. Each sandbox is tried for itself, ever more slowly up to half a minute,
+ * and why it failed is logged when it is new.
  */
 export function startTakingBack(deps: {
   /** Takes away what is left of the sandbox; rejects when something stays. */
@@ -30,6 +31,7 @@ export function startTakingBack(deps: {
   const owed = new Set<string>()
 
   const settle = async (containerID: string) => {
+    let said: string | undefined
     for (let ms = firstMs; ; ms = Math.min(lastMs, 2 * ms)) {
       await clock.sleep(ms, stop.signal)
       if (stop.signal.aborted) return
@@ -39,7 +41,9 @@ export function startTakingBack(deps: {
         log.info('took away what was left of a sandbox', { container: containerID })
         return
       } catch (error) {
-        log.warn(asFault(error, 'take away what is left of a sandbox').message, { container: containerID })
+        const { message } = asFault(error, 'take away what is left of a sandbox')
+        if (message !== said) log.warn(message, { container: containerID })
+        said = message
       }
     }
   }
