@@ -5,6 +5,7 @@ import { resources } from '../api/resources.ts'
 import { anythingGoes, customResourceDefinitions } from '../kube/memory/crd.ts'
 import { MemoryKube } from '../kube/memory/store.ts'
 import { ManualClock } from '../lib/clock.ts'
+import { Fault, isFault } from '../lib/fault.ts'
 import { statefulSets } from './addresses.ts'
 import { keptForMs, StatefulHolderLooks } from './stateful-sets.ts'
 
@@ -61,4 +62,31 @@ test('a pod is long gone when no look has seen it for a day, and not when it was
   assert.equal(await seen(), 'db: ; long gone default/db-0,default/db-1')
   await come()
   assert.equal(await seen(), 'db: db-1; long gone default/db-0')
+})
+
+test('those that are asked for are asked for sixteen at once, and no more once one is refused', async () => {
+  const clock = new ManualClock()
+  const kube = new MemoryKube({ clock })
+  await kube.create(customResourceDefinitions, anythingGoes(statefulSets))
+  const get = kube.get.bind(kube)
+  let [underWay, most, asked] = [0, 0, 0]
+  let away = false
+  kube.get = async (resource, ref) => {
+    asked++
+    most = Math.max(most, ++underWay)
+    await new Promise((resolve) => setImmediate(resolve))
+    underWay--
+    if (away) throw new Fault('unavailable', 'get a pod', 'the API server does not answer')
+    return get(resource, ref)
+  }
+  const looks = new StatefulHolderLooks({ kube, clock })
+  const blocks = Array.from({ length: 100 }, (_, i) => keptFor(`db-${i}`))
+  assert.deepEqual((await looks.look(blocks))?.pods, [])
+  assert.deepEqual({ most, asked }, { most: 16, asked: 101 })
+  away = true
+  await assert.rejects(looks.look(Array.from({ length: 100 }, (_, i) => keptFor(`set-${i}-0`))), (error) =>
+    isFault(error, 'unavailable'),
+  )
+  await new Promise((resolve) => setTimeout(resolve, 20))
+  assert.equal(asked, 101 + 16)
 })
