@@ -89,7 +89,7 @@ program
   .option('--bin-dir <dir>', 'where the shim is', '/opt/cni/bin')
   .option('--force', 'while an agent runs or pods are there, too', false)
   .action(async (options: { root: string; confDir: string; binDir: string; force: boolean }) => {
-    for (const line of await cleanNode(options)) console.log(line)
+    await cleanNode(options, console.log)
   })
 
 program

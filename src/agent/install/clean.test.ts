@@ -29,10 +29,10 @@ test('other plugins are asked for all that they made, the host’s ports among i
     ]
     const pod = { namespace: 'blue', name: 'web', uid: 'p' }
     const record = { containerID: 'c', pod, netns: join(dir, 'gone'), state: 'added' as const, attachments }
-    assert.deepEqual(await giveBack([record], { root: '/', confDir: dir, binDir: dir, force: true }), [
-      'gave back net1 of pod blue/web',
-      'gave back eth0 of pod blue/web',
-    ])
+    assert.deepEqual(await giveBack([record], { root: '/', confDir: dir, binDir: dir, force: true }), {
+      lines: ['gave back net1 of pod blue/web', 'gave back eth0 of pod blue/web'],
+      failed: 0,
+    })
     assert.equal(readFileSync(done, 'utf8'), 'DEL good net1 ns:\nDEL portmap eth0 ns:\n')
   } finally {
     rmSync(dir, { recursive: true })

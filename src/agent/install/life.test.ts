@@ -18,6 +18,8 @@ import { serveKube } from '../../kube/memory/server.ts'
 import { MemoryKube } from '../../kube/memory/store.ts'
 import { realClock } from '../../lib/clock.ts'
 import { silentLog } from '../../lib/log.ts'
+import { openJournal } from '../journal/file.ts'
+import { recordKey } from '../journal/record.ts'
 import { daemonSets } from './removal.ts'
 
 /** A real agent on a node of its own: installed, restarted, removed, installed again, and cleaned up after. */
@@ -228,6 +230,55 @@ suite('an agent on its node', { skip }, () => {
     const links = onHost('ip', '-brief', 'link').stdout.match(/^\S+/gm)
     assert.deepEqual(links, ['lo', 'wire@eth0', 'eth0@wire'])
     assert.equal(onHost('ip', 'route', 'show', 'proto', '80').stdout, '')
+    assert.deepEqual({ again: clean().status, said: clean().stdout }, { again: 0, said: '' })
+  })
+
+  const journal = () => at('var/lib/polynet/journal')
+  /** A journal in which these pods have an interface each by a plugin that is not there. */
+  const journalOf = async (...names: string[]) => {
+    mkdirSync(at('var/lib/polynet'), { recursive: true })
+    const opened = await openJournal(journal())
+    for (const name of names) {
+      const conf = { name: 'gone', cniVersion: '1.0.0', plugins: [{ type: 'gone' }], source: 'gone' }
+      const made = { interface: 'net1', default: false, conf, args: {}, capabilityArgs: {} }
+      await opened.put(recordKey(name), {
+        ...{ containerID: name, pod: { namespace: 'blue', name, uid: name } },
+        ...{ netns: '/run/netns/gone', state: 'added' },
+        attachments: [{ kind: 'plugin', name: 'gone', ...made }],
+      })
+    }
+    await opened.close()
+  }
+
+  test('where another plugin does not let go, all else is cleaned up, and the journal stays until it does', async () => {
+    await journalOf('web')
+    const { status, stdout, stderr } = clean()
+    assert.equal(status, 6)
+    assert.match(stdout, /^could not give back net1 of pod blue\/web: .*gone/)
+    assert.match(stderr, /^clean this node: 1 of the interfaces .* could not be given back; .*--force\n$/)
+    assert.deepEqual(readdirSync(at('var/lib/polynet')), ['journal'])
+    rmSync(journal())
+    assert.equal(clean().status, 0)
+  })
+
+  test('where the journal is damaged, what is whole of it counts, and it is said that there may be more', async () => {
+    await journalOf('web-1', 'web-2', 'web-3')
+    const bytes = readFileSync(journal())
+    bytes[bytes.indexOf('web-2')]! ^= 1
+    writeFileSync(journal(), bytes)
+    const early = clean()
+    assert.equal(early.status, 6)
+    assert.deepEqual(
+      early.stdout.match(/^could not give back net1 of pod blue\/web-\d/gm)?.map((line) => line.slice(-5)),
+      ['web-1', 'web-3'],
+    )
+    assert.match(early.stderr, /; other plugins may hold more .* \(it is damaged at byte \d+, and/)
+    assert.deepEqual(readFileSync(journal()), bytes)
+    const forced = clean('--force')
+    assert.equal(forced.status, 6)
+    assert.match(forced.stdout, /^- file \/var\/lib\/polynet\/journal$/m)
+    assert.match(forced.stderr, /it is damaged at byte .*; the journal is gone by now/)
+    assert.equal(existsSync(at('var/lib/polynet')), false)
     assert.deepEqual({ again: clean().status, said: clean().stdout }, { again: 0, said: '' })
   })
 })

@@ -1,14 +1,14 @@
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { copyFile, mkdtemp, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises'
+import { copyFile, mkdir, mkdtemp, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { test } from 'node:test'
 import { isFault } from '../../lib/fault.ts'
 import { silentLog } from '../../lib/log.ts'
-import { openJournal } from './file.ts'
+import { openJournal, salvageJournal } from './file.ts'
 
 const options = { bootId: 'boot-1', fsync: false }
 
@@ -84,6 +84,37 @@ test('damage before the end is refused: addresses that are held might be given a
         `byte ${at}`,
       )
     }
+  }))
+
+test('whoever takes Polynet off a node hears all that whole records say, of the boot before too, and of damage', () =>
+  inDirectory(async (directory) => {
+    const path = join(directory, 'journal')
+    assert.deepEqual(await salvageJournal(path), { entries: new Map() })
+    await writeFile(path, 'polynet-')
+    assert.deepEqual(await salvageJournal(path), { entries: new Map() })
+    for (const [bootId, key] of [
+      ['one', 'a'],
+      ['two', 'b'],
+      ['two', 'c'],
+    ] as const) {
+      const journal = await openJournal(path, { bootId })
+      await journal.put(key, key)
+      await journal.close()
+    }
+    const said = async () => {
+      const { entries, damage } = await salvageJournal(path)
+      return `${[...entries.keys()].sort()} ${damage ?? ''}`
+    }
+    assert.equal(await said(), 'a,b,c ')
+    const bytes = await readFile(path)
+    bytes[bytes.lastIndexOf('"b"')]! ^= 1
+    await writeFile(path, bytes)
+    assert.match(await said(), /^a,c it is damaged at byte \d+, and what follows cannot be trusted$/)
+    await writeFile(path, bytes.fill(0, 0, 4))
+    assert.equal(await said(), 'a,c the file is no journal of Polynet')
+    await rm(path)
+    await mkdir(path)
+    assert.match(await said(), /^ EISDIR/)
   }))
 
 test('damage of a boot before is cut off, what stands before it is of that boot, and the file is kept aside', () =>

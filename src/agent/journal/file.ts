@@ -2,7 +2,7 @@ import { constants, writeSync } from 'node:fs'
 import { type FileHandle, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { crc32 } from 'node:zlib'
-import { Fault } from '../../lib/fault.ts'
+import { asFault, Fault } from '../../lib/fault.ts'
 import { native } from '../../lib/libc.ts'
 import type { Log } from '../../lib/log.ts'
 import { amended, type Journal } from './journal.ts'
@@ -83,6 +83,35 @@ export async function openJournal(path: string, options: JournalOptions = {}): P
 export async function readJournal(path: string): Promise<ReadonlyMap<string, unknown>> {
   const bytes = await readFile(path).catch(() => magic)
   return replay(bytes, `read the journal ${path}`).state.entries
+}
+
+/**
+ * All that a journal still says, also of the boot before, for who takes
+ * Polynet off the node; nothing when there is none. Of one that is damaged,
+ * what its whole records say, of which some may be overtaken by what is lost;
+ * `damage` says what is wrong with it.
+ */
+export async function salvageJournal(
+  path: string,
+): Promise<{ entries: ReadonlyMap<string, unknown>; damage?: string }> {
+  let bytes: Buffer
+  try {
+    bytes = await readFile(path)
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException
+    return { entries: new Map(), ...(code === 'ENOENT' ? {} : { damage: message }) }
+  }
+  // A crash may leave less than the first line.
+  if (startsWith(magic, bytes)) return { entries: new Map() }
+  try {
+    const { state } = replay(bytes, `read the journal ${path}`)
+    return { entries: new Map([...state.previous, ...state.entries]) }
+  } catch (error) {
+    const state: State = { boot: '', entries: new Map(), previous: new Map() }
+    for (const change of recordsBeyond(bytes, -1).flat()) apply(state, change)
+    const [damage] = asFault(error, 'read it').problem.split(';')
+    return { entries: new Map([...state.previous, ...state.entries]), damage }
+  }
 }
 
 const flock = native('int flock(int fd, int operation)')
