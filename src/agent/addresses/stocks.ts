@@ -1,16 +1,7 @@
 import type { Network } from '../../api/network.ts'
 import { emptyPool, type Pool, poolOf, subnetOf } from '../../ipam/pool.ts'
 import type { Owner } from '../../ipam/port.ts'
-import {
-  addBlock,
-  type Block,
-  blockOf,
-  emptyStock,
-  rest,
-  type Stock,
-  setUsable,
-  takeThis,
-} from '../../ipam/stock.ts'
+import { addBlock, type Block, emptyStock, rest, type Stock, setUsable, takeThis } from '../../ipam/stock.ts'
 import { type Family, type Prefix, parseAddress, parsePrefix, withoutLength } from '../../lib/ip.ts'
 import { type BlockRecord, type LeaseRecord, ownerKey, type Records } from './records.ts'
 
