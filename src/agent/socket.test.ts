@@ -1,14 +1,13 @@
 import assert from 'node:assert/strict'
-import { mkdir, mkdtemp, readdir, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { mkdtemp, readdir, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { connect, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, type TestContext, test } from 'node:test'
 import { frameLimit, frameOf, parseReply } from '../cni/frame.ts'
-import { ManualClock } from '../lib/clock.ts'
 import { Fault } from '../lib/fault.ts'
 import { silentLog } from '../lib/log.ts'
-import { type Handle, serveShim, startSpool, workOffSpool } from './socket.ts'
+import { type Handle, serveShim } from './socket.ts'
 
 let dir = ''
 before(async () => {
@@ -146,101 +145,4 @@ test('a shim that goes away before its answer does no harm', async (t) => {
   socket.destroy()
   gone.resolve()
   await server.close()
-})
-
-test('the spool is worked off in order; what is no DEL is dropped, half-written files are left alone', async () => {
-  const spool = join(dir, 'spool')
-  assert.equal(await workOffSpool(spool, done, silentLog), 0)
-  await mkdir(spool)
-  await writeFile(join(spool, '2'), request('DEL', 'second'))
-  await writeFile(join(spool, '1'), request('DEL', 'first'))
-  await writeFile(join(spool, '3'), request('ADD', 'third'))
-  await writeFile(join(spool, '4'), 'garbage')
-  await writeFile(join(spool, '.5'), request('DEL', 'being written'))
-  const seen: string[] = []
-  const left = await workOffSpool(
-    spool,
-    async ({ containerID }) => {
-      seen.push(containerID)
-      return { exit: containerID === 'first' ? 1 : 0, stdout: '' }
-    },
-    silentLog,
-  )
-  assert.deepEqual([left, seen, (await readdir(spool)).sort()], [1, ['first', 'second'], ['.5', '1']])
-})
-
-test('two rounds through the spool at once do no harm', async () => {
-  const spool = join(dir, 'twice')
-  await mkdir(spool)
-  for (const id of ['a', 'b', 'c']) await writeFile(join(spool, id), request('DEL', id))
-  const slow: Handle = async ({ containerID }) => {
-    await new Promise((resolve) => setTimeout(resolve, containerID === 'a' ? 20 : 1))
-    return { exit: 0, stdout: '' }
-  }
-  const rounds = [workOffSpool(spool, slow, silentLog), workOffSpool(spool, done, silentLog)]
-  assert.deepEqual(await Promise.all(rounds), [0, 0])
-  assert.deepEqual(await readdir(spool), [])
-})
-
-test('a file of the spool that cannot be removed keeps no other DEL from being played, and is told once', {
-  timeout: 30_000,
-}, async (t) => {
-  const spool = join(dir, 'refusing')
-  await mkdir(spool)
-  for (const id of ['a', 'b']) await writeFile(join(spool, id), request('DEL', id))
-  const warnings: string[] = []
-  const seen: string[] = []
-  const clock = new ManualClock()
-  const stop = startSpool({
-    dir: spool,
-    ready: () => true,
-    async handle({ containerID }) {
-      seen.push(containerID)
-      // As `rm` sees it: something there that it does not remove.
-      if (containerID === 'a') await rename(join(spool, 'a'), join(spool, '.a'))
-      if (containerID === 'a') await mkdir(join(spool, 'a'))
-      return { exit: 0, stdout: '' }
-    },
-    clock,
-    log: { ...silentLog, warn: (message) => warnings.push(message) },
-  })
-  t.after(stop)
-  for (let again = 0; again < 3; again++) {
-    while (seen.length < 2 * again + 2) await clock.advance(1000)
-    while ((await readdir(spool)).includes('b')) await clock.advance(0)
-    await rm(join(spool, 'a'), { recursive: true })
-    for (const id of ['b', 'a']) await writeFile(join(spool, `.${id}`), request('DEL', id))
-    if (again < 2) for (const id of ['b', 'a']) await rename(join(spool, `.${id}`), join(spool, id))
-  }
-  assert.deepEqual(warnings.length, 1, warnings.join('\n'))
-  assert.match(warnings[0]!, /^work off the spool: .*; check the disk and the directory's rights$/)
-})
-
-test('while a DEL of the spool hangs no other round begins', { timeout: 30_000 }, async (t) => {
-  const spool = join(dir, 'hanging')
-  await mkdir(spool)
-  await writeFile(join(spool, 'a'), request('DEL', 'a'))
-  const hanging = Promise.withResolvers<void>()
-  const clock = new ManualClock()
-  let begun = 0
-  const stop = startSpool({
-    dir: spool,
-    ready: () => true,
-    async handle() {
-      begun++
-      await hanging.promise
-      return { exit: 0, stdout: '' }
-    },
-    clock,
-    log: silentLog,
-  })
-  t.after(stop)
-  while (begun === 0) await clock.advance(0)
-  for (let second = 0; second < 20; second++) {
-    await clock.advance(1000)
-    await readdir(spool)
-  }
-  assert.equal(begun, 1)
-  hanging.resolve()
-  while ((await readdir(spool)).length > 0) await clock.advance(0)
 })

@@ -1,10 +1,9 @@
-import { chmod, lstat, mkdir, readdir, readFile, rename, rm } from 'node:fs/promises'
+import { chmod, lstat, mkdir, rename, rm } from 'node:fs/promises'
 import { connect, createServer, type Server, type Socket } from 'node:net'
-import { dirname, join } from 'node:path'
+import { dirname } from 'node:path'
 import { errorAnswer, frameLimit, parseRequest, replyOf } from '../cni/frame.ts'
 import type { CniRequest } from '../cni/request.ts'
-import type { Clock } from '../lib/clock.ts'
-import { asFault, Fault } from '../lib/fault.ts'
+import { Fault } from '../lib/fault.ts'
 import type { Log } from '../lib/log.ts'
 import type { CniAnswer } from './agent.ts'
 
@@ -132,79 +131,4 @@ async function answerTo(frame: Buffer, handle: Handle, log: Log): Promise<CniAns
     log.error('answer a shim: unforeseen', { error: error instanceof Error ? error.stack : String(error) })
     return errorAnswer(11, 'the polynet agent failed in a way nobody foresaw', 'its log says where')
   }
-}
-
-/** How long after a round through the spool the next one begins. */
-const spoolMs = 1000
-
-/**
- * Works off the spool in `dir` while `ready`, one round after another. Why a round fails is logged once, until one goes
- * well. Returns how to stop; a round under way goes on.
- */
-export function startSpool(deps: {
-  dir: string
-  ready: () => boolean
-  handle: Handle
-  clock: Clock
-  log: Log
-}): () => void {
-  const { dir, ready, handle, clock, log } = deps
-  const stop = new AbortController()
-  const run = async () => {
-    let said: string | undefined
-    for (; !stop.signal.aborted; await clock.sleep(spoolMs, stop.signal)) {
-      if (!ready()) continue
-      try {
-        await workOffSpool(dir, handle, log)
-        said = undefined
-      } catch (error) {
-        const { message } = asFault(error, 'work off the spool')
-        if (message !== said) log.warn(message)
-        said = message
-      }
-    }
-  }
-  void run()
-  return () => stop.abort()
-}
-
-/**
- * Plays the DELs that shims took down while no agent answered, oldest first,
- * and removes each that succeeds; says how many are left. What is no DEL is
- * logged and removed: it can never succeed. Two rounds at once do no harm.
- * Rejects at the end where a file could not be removed.
- */
-export async function workOffSpool(dir: string, handle: Handle, log: Log): Promise<number> {
-  const names = (await readdir(dir).catch(() => [])).filter((name) => !name.startsWith('.')).sort()
-  let left = 0
-  let refused: Fault | undefined
-  const remove = (path: string) =>
-    rm(path, { force: true }).catch((error: Error) => {
-      refused ??= new Fault(
-        'kernel',
-        'work off the spool',
-        `${error.message}; check the disk and the directory's rights`,
-        error,
-      )
-    })
-  for (const name of names) {
-    const path = join(dir, name)
-    const frame = await readFile(path).catch(() => undefined)
-    if (!frame) continue // another round had it meanwhile
-    const parsed = parseRequest(frame)
-    const fields = { file: path, ...(parsed.ok ? { containerID: parsed.request.containerID } : {}) }
-    if (!parsed.ok || parsed.request.command !== 'DEL') {
-      log.warn('work off the spool: not a DEL; dropped', { ...fields, ...(parsed.ok ? {} : parsed.answer) })
-      await remove(path)
-      continue
-    }
-    const answer = await handle(parsed.request)
-    if (answer.exit === 0) await remove(path)
-    else {
-      left++
-      log.warn('work off the spool: a DEL failed; it stays there', { ...fields, ...answer })
-    }
-  }
-  if (refused) throw refused
-  return left
 }
