@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { appendFileSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, test } from 'node:test'
@@ -115,6 +115,29 @@ describe('connections of pods that are gone', { skip }, () => {
     await datapath.detach([one])
     await datapath.close()
     assert.deepEqual([remembered(netns), remembered(at('host'))], ['', '1000 1001 1002 1003'])
+  })
+
+  test('are forgotten by the next agent when the one that took the pod away was killed', async () => {
+    const one = await attached(home)
+    await datapath.close()
+    for (const pod of [1, 2] as const) remember(at('host'), pod)
+    const detach = `
+      const { linuxDatapath } = await import(${JSON.stringify(import.meta.resolve('./linux.ts'))})
+      const datapath = await linuxDatapath(${JSON.stringify({ runDir: at('run'), hostNetns: at('host') })})
+      await datapath.detach([${JSON.stringify(one)}])
+      process.kill(process.pid, 'SIGKILL')`
+    const { signal, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', detach], {
+      encoding: 'utf8',
+    })
+    assert.equal(signal, 'SIGKILL', stderr)
+    // Cut off in the middle of a word.
+    appendFileSync(at('run/departed'), 'host 10.244.1.2')
+    assert.equal(remembered(at('host')), '1000 1001 1002 1003 2000 2001 2002 2003')
+    datapath = await linuxDatapath({ runDir: at('run'), hostNetns: at('host') })
+    await datapath.replace(plan('n1', [home]))
+    await until(at('host'), '2000 2001 2002 2003')
+    await datapath.close()
+    assert.equal(readFileSync(at('run/departed'), 'utf8'), '')
   })
 
   for (const [how, few] of [

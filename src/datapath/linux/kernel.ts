@@ -39,7 +39,7 @@ export class Kernel {
   /** Links that the kernel is deleting: `<namespace>/<name>`. */
   readonly #deleting = new Map<string, Promise<void>>()
   readonly #sweeps = new Map<string, Sweep>()
-  readonly #departed = new Departed((netns, addresses) => this.#forget(netns, addresses))
+  readonly #departed: Departed
   #turn: Promise<unknown> = Promise.resolve()
   #sweeping = 0
 
@@ -47,6 +47,9 @@ export class Kernel {
   constructor(runDir: string, hostNetns: string) {
     this.#dir = join(runDir, 'netns')
     this.#hostNetns = hostNetns
+    this.#departed = new Departed(join(runDir, 'departed'), (netns, addresses) =>
+      this.#forget(netns, addresses),
+    )
     mkdirSync(this.#dir, { recursive: true, mode: 0o755 })
     this.#host()
   }
@@ -61,6 +64,7 @@ export class Kernel {
    */
   replace(plan: NodePlan, unchanged: string[]): Promise<Report> {
     return this.#inTurn(async () => {
+      this.#departed.recall()
       await Promise.allSettled(this.#deleting.values())
       const gone = new Set(plan.ports.map((port) => port.inside.netns))
       for (const netns of gone) if (isNamespace(netns)) gone.delete(netns)
