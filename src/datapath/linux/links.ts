@@ -131,10 +131,7 @@ export function createLinks(job: Job): void {
 function create(job: Job, isTurn: (origin: Origin) => boolean): void {
   const missing = [...job.bySide.values()].flatMap((side) =>
     side.want.links
-      .filter(
-        (w) =>
-          isTurn(w.origin) && !job.links.get(side.want.netns, w.name) && !isLeft(job, side.want.netns, w),
-      )
+      .filter(({ origin, name }) => isTurn(origin) && !job.links.get(side.want.netns, name))
       .map((wanted) => ({ side, wanted })),
   )
   if (missing.length === 0) return
@@ -151,22 +148,29 @@ function create(job: Job, isTurn: (origin: Origin) => boolean): void {
     }
     return batch
   }
-  for (const { side, wanted } of missing)
+  const isOut = ({ side, wanted }: { side: Side; wanted: WantedLink }) =>
+    !job.bySide.has(side.want.netns) || isLeft(job, side.want.netns, wanted)
+  const asked: typeof missing = []
+  for (const one of missing) {
+    if (isOut(one)) continue
+    const { side, wanted } = one
     try {
       make(job, side, wanted, batchOf)
+      asked.push(one)
       if (wanted.origin.kind !== 'existing') job.changes.push(`+ ${linkLine(side.want.netns, wanted.name)}`)
     } catch (error) {
       leave(job, side, error)
     }
+  }
   const failed = [...batches].flatMap(([place, batch]) => place.route.try(batch).refusals)
   const refusals = new Map(failed.map((refusal) => [refusal.what, refusal]))
-  for (const { side, wanted } of missing)
+  for (const { side, wanted } of asked)
     if (!refusals.has(creating(side, wanted))) job.made.push({ netns: side.want.netns, wanted })
-  for (const { side, wanted } of missing) {
-    const refusal = refusals.get(creating(side, wanted))
-    if (refusal) leave(job, side, whyNot(refusal, wanted))
+  for (const one of asked) {
+    const refusal = refusals.get(creating(one.side, one.wanted))
+    if (refusal && !isOut(one)) leave(job, one.side, whyNot(refusal, one.wanted))
   }
-  const bySide = Map.groupBy(missing, ({ side }) => side)
+  const bySide = Map.groupBy(asked, ({ side }) => side)
   onEach(job, (side) => {
     const { netns } = side.want
     const batch = new Batch()

@@ -376,13 +376,20 @@ describe('ports on this kernel', { skip: impossible() ?? false }, () => {
     // Nobody but the kernel knows better here.
     const badRoute = { to: '10.9.0.0/16', link: 'pnblue2', via: '127.0.0.1' }
     const bad = { ...refused, routes: [...refused.routes, badRoute] }
+    const both = [blue, red].map((network) => {
+      const one = port(network, 'n1', 6, at('pod6'))
+      return { ...one, inside: { ...one.inside, name: `a-name-too-long-${network.name}` } }
+    })
+    namespace('pod6')
     for (const attempt of ['first', 'second']) {
-      const { spoilt, orphans } = await datapath.replace(plan('n1', [blue], [taken, bad, other, lost, ended]))
+      const wanted = plan('n1', [blue, red], [taken, bad, other, lost, ended, ...both])
+      const { spoilt, orphans, refused } = await datapath.replace(wanted)
       assert.deepEqual(
         spoilt?.map((text) => text.split(': ')[0]).sort(),
-        [taken, bad, ended].map(({ key }) => key),
+        [taken, bad, ended, both[0]!].map(({ key }) => key),
         attempt,
       )
+      assert.equal(refused, undefined)
       assert.deepEqual(orphans, [])
       assert.deepEqual(await datapath.check([other, lost]), [])
     }

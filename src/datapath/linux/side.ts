@@ -111,12 +111,14 @@ export function leave(job: Job, side: Side, error: unknown): void {
   if (!isFault(error, 'kernel')) throw error
   const { netns } = side.want
   const key = portIn(error, side.want)
+  if (key !== undefined) {
+    spoil(job, netns, key, error)
+    return
+  }
   const of = side.owned === 'all' ? netns : (error.doing.split(': ', 1)[0] ?? '')
-  if (key !== undefined) spoil(job, netns, key, error)
-  else if (job.bySide.get(of)?.owned === 'all') {
-    job.bySide.delete(of)
-    job.refused.set(of, error)
-  } else if (!job.refused.has(of)) throw error
+  if (job.bySide.get(of)?.owned !== 'all') throw error
+  job.bySide.delete(of)
+  job.refused.set(of, error)
 }
 
 /** The port's pod is not looked into; what failed on the node's side is left there, too. */
