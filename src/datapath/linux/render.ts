@@ -49,18 +49,28 @@ export function render(
   const made = options.made ?? []
   const job: Job = { bySide, refused, spoilt, left, pods, host, links, changes, dry, made }
 
-  const lookAround = () => onEach(job, (side) => look(side, links))
+  try {
+    bring(job)
+  } finally {
+    settle(job, new Map(sides.map(({ want, place }) => [want.netns, place])))
+  }
+  return { changes, links, refused, spoilt }
+}
+
+/** Brings all sides in line, step by step, so that nothing is there before what it needs, nor a link before what holds its port back. */
+function bring(job: Job): void {
+  const lookAround = () => onEach(job, (side) => look(side, job.links))
   lookAround()
-  if (bySide.get('host')?.owned === 'marked' && takeHome(job) && !dry) {
-    links.clear()
+  if (job.bySide.get('host')?.owned === 'marked' && takeHome(job) && !job.dry) {
+    job.links.clear()
     lookAround()
   }
   onEach(job, (side) => {
     writeSysctls(side, job, false)
     enforce(side, job, false)
   })
-  if (removeLinks(job) && !dry) {
-    links.clear()
+  if (removeLinks(job) && !job.dry) {
+    job.links.clear()
     lookAround()
   }
   createLinks(job)
@@ -70,8 +80,6 @@ export function render(
     enforce(side, job, true)
     configure(side, job)
   })
-  settle(job)
-  return { changes, links, refused, spoilt }
 }
 
 const podsByPort = (sides: Side[]): Map<string, string> =>
@@ -88,11 +96,11 @@ const podsByPort = (sides: Side[]): Map<string, string> =>
  * off that event (and a bridge does not use it as a port): for a millisecond,
  * but the first ARP request lost means a second. Asking whether a link has its
  * carrier makes the kernel work off its event first (ethtool_op_get_link).
+ * Links that were made before something else was refused need that, too.
  */
-function settle(job: Job): void {
-  for (const { netns, wanted } of job.made)
-    if (wanted.origin.kind === 'veth' || wanted.origin.kind === 'peer')
-      job.bySide.get(netns)?.place.settle(wanted.name)
+function settle({ made }: Job, places: Map<string, Place>): void {
+  for (const { netns, wanted } of made)
+    if (wanted.origin.kind === 'veth' || wanted.origin.kind === 'peer') places.get(netns)?.settle(wanted.name)
 }
 
 function look(side: Side, links: Links): void {
