@@ -67,4 +67,7 @@ test('a plugin’s conf is the one whose file stands for it, before one of that 
 test('the default network is given by the first conf that is a network', () => {
   assert.deepEqual(defaultConf(confs), confs[2])
   assert.equal(defaultConf(confs.slice(0, 2)), undefined)
+  const loopback = { name: 'lo', source: '200-lo.conflist', plugins: [{ type: 'loopback' }] }
+  assert.equal(defaultConf([loopback]), undefined)
+  assert.deepEqual(defaultConf([loopback, ...confs]), confs[2])
 })

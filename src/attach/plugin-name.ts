@@ -23,7 +23,12 @@ export const confOf = <T extends ConfName>(plugin: string, confs: readonly T[]):
 
 /** The conf on the node that gives the default network: the first that is neither loopback nor another adaptor. */
 export const defaultConf = <T extends ConfName>(confs: readonly T[]): T | undefined =>
-  confs.find((conf) => !isAdaptor(conf) && !['loopback', 'polynet'].includes(pluginNameOf(conf.source)))
+  confs.find((conf) => !isAdaptor(conf) && !isLoopback(conf) && pluginNameOf(conf.source) !== 'polynet')
+
+/** Whether a pod would get nothing by it but its loopback, as CRI-O's installers have one beside a network's. */
+export const isLoopback = ({ source, plugins = [] }: ConfName): boolean =>
+  pluginNameOf(source) === 'loopback' ||
+  (plugins.length > 0 && plugins.every(({ type }) => type === 'loopback'))
 
 /** Whether a conf is that of a program which, as Polynet does, executes other plugins as pods' annotations say. */
 export const isAdaptor = (conf: ConfName): boolean =>

@@ -1,8 +1,8 @@
 import { watch } from 'node:fs'
 import { mkdir, readdir, readFile, rm, stat } from 'node:fs/promises'
 import { basename, join } from 'node:path'
+import { isLoopback } from '../../attach/plugin-name.ts'
 import { readConfDir } from '../../cni/conf.ts'
-import type { NetworkConf } from '../../cni/plugins.ts'
 import type { Clock } from '../../lib/clock.ts'
 import { asFault, Fault } from '../../lib/fault.ts'
 import type { Log } from '../../lib/log.ts'
@@ -168,9 +168,6 @@ async function putShim({ shim, hostRoot, binDir, log }: InstallDeps): Promise<vo
     log.info('the shim is on the node', { dir: binDir })
   await putLink(join(dir, 'polynet-ipam'), 'polynet-cni')
 }
-
-/** Whether a pod would get nothing by it but its loopback, as CRI-O's installers have one beside a network's. */
-const isLoopback = ({ plugins }: NetworkConf): boolean => plugins.every(({ type }) => type === 'loopback')
 
 /** Calls back when the directory changes, where that can be noticed. Returns how to stop. */
 function noticing(dir: string, changed: () => void): () => void {
